@@ -1,0 +1,2 @@
+//! Kobune, the edge container agent.
+fn main() {}

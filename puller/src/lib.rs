@@ -1,0 +1,1 @@
+//! Pulls OCI images from a registry into verified, shared layer directories.
