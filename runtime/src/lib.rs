@@ -7,6 +7,8 @@
 
 mod id;
 mod options;
+mod record;
+pub mod shim;
 mod task;
 mod timestamp;
 
@@ -16,5 +18,6 @@ pub use options::{
     ExtraHost, HostAddress, InvalidDeviceAccess, LogOptions, Mount, MountSource, NetworkMode,
     PortBinding, Privilege, Propagation, Protocol, Resources,
 };
+pub use record::RecordError;
 pub use task::{ExitStatus, TaskStatus};
 pub use timestamp::{InvalidTimestamp, Timestamp};

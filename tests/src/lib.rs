@@ -1,1 +1,29 @@
-//! Harness of the end-to-end tests.
+//! Harness of the end-to-end tests and of the demo: a "device" with a network, mounts and
+//! cgroups of its own on the developer's machine, and an agent on it.
+//!
+//! Nothing here changes the machine: the device's network and mounts end with its last
+//! process, its cgroups are removed with it.
+
+mod agent;
+mod device;
+mod programs;
+
+pub use agent::{Agent, CliOutput};
+pub use device::Device;
+pub use programs::Programs;
+
+/// Says whether tests that need root can run. In CI (`CI=true`) a missing privilege is a
+/// failure; elsewhere the test is skipped with a word.
+///
+/// # Panics
+/// In CI without root.
+#[must_use]
+#[allow(clippy::print_stderr)]
+pub fn privileged() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    assert!(root || std::env::var_os("CI").is_none(), "this test needs root, and CI must have it");
+    if !root {
+        eprintln!("skipped: needs root for namespaces, mounts and cgroups");
+    }
+    root
+}

@@ -1,0 +1,415 @@
+//! The runtime: creates, starts, stops and removes containers.
+
+mod prepare;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cgroup::{CgroupError, Hierarchies};
+use crate::container::{self, CreateRequest, Paths};
+use crate::network::{Attachment, Network, NetworkConfig, NetworkError};
+use crate::record::RecordError;
+use crate::rootfs::{self, RootfsError};
+use crate::shim::{PidFd, ShimClient, ShimError, ShimJob};
+use crate::{ContainerId, TaskStatus, spec};
+
+pub use prepare::PrepareError;
+
+/// Docker's grace period between stop signal and SIGKILL.
+const DEFAULT_STOP_TIMEOUT: u32 = 10;
+
+/// Where the runtime keeps things and which programs it runs.
+#[derive(Debug, Clone)]
+pub struct RuntimeConfig {
+    /// Kept over reboots: `modules/<id>`, `volumes/<name>`.
+    pub state_dir: PathBuf,
+    /// Gone with a reboot: `modules/<id>`.
+    pub run_dir: PathBuf,
+    /// Cgroup below which each container has its own, absolute.
+    pub cgroup_parent: String,
+    /// The launcher.
+    pub shim: PathBuf,
+    /// The program that the launcher becomes.
+    pub monitor: PathBuf,
+    /// The modules' network.
+    pub network: NetworkConfig,
+}
+
+/// What a caller of the runtime sees of it.
+///
+/// Every operation is idempotent and safe to repeat after a crash of the caller at any
+/// point in it. All block. Operations on different containers may run at the same time;
+/// those on one container must not.
+pub trait ModuleRuntime: Send + Sync {
+    /// Makes the container known; nothing runs. A container of that name that is there
+    /// already is an error unless it was created from the same request.
+    fn create(&self, request: &CreateRequest) -> Result<(), RuntimeError>;
+    /// Starts the container; one that runs is left alone. On failure nothing of it runs
+    /// and what was prepared for it is released.
+    fn start(&self, id: &ContainerId) -> Result<Started, RuntimeError>;
+    /// Stops the container: stop signal, `grace` (its own stop timeout where absent),
+    /// SIGKILL; then releases what a running container holds.
+    fn stop(&self, id: &ContainerId, grace: Option<Duration>) -> Result<(), RuntimeError>;
+    /// Releases what a container held while it ran: mounts, network, cgroup. Does nothing
+    /// to one that runs.
+    fn settle(&self, id: &ContainerId) -> Result<(), RuntimeError>;
+    /// Stops the container and forgets it, its writable layer and its log; volumes stay.
+    fn remove(&self, id: &ContainerId) -> Result<(), RuntimeError>;
+    /// Every container, by name. One whose record is unreadable is left out of the list
+    /// and named in `broken`.
+    fn list(&self) -> Result<Containers, RuntimeError>;
+    /// A handle that becomes readable when the running container has ended.
+    fn watch(&self, id: &ContainerId) -> Result<Option<PidFd>, RuntimeError>;
+}
+
+/// A successful start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Started {
+    /// What of the options could not be honoured and did not prevent the start.
+    pub warnings: Vec<String>,
+}
+
+/// Answer of [`ModuleRuntime::list`].
+#[derive(Debug, Default)]
+pub struct Containers {
+    /// Readable ones.
+    pub containers: Vec<ContainerState>,
+    /// Names whose record is unreadable, and why.
+    pub broken: Vec<(ContainerId, RecordError)>,
+}
+
+/// A created container and what its process does.
+#[derive(Debug, Clone)]
+pub struct ContainerState {
+    /// What it was created from.
+    pub request: CreateRequest,
+    /// Its process.
+    pub status: TaskStatus,
+    /// Its address and published ports while it runs on the bridge.
+    pub attachment: Option<Attachment>,
+}
+
+/// A runtime operation that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// A directory of the runtime cannot be used.
+    #[error("cannot use the directory {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No container has that name.
+    #[error("there is no container {id}")]
+    NotFound {
+        /// The name.
+        id: ContainerId,
+    },
+    /// The container exists and was created from something else.
+    #[error("the container {id} exists already")]
+    Exists {
+        /// The name.
+        id: ContainerId,
+    },
+    /// A record could not be read or written.
+    #[error("cannot keep the record of {id}")]
+    Record {
+        /// The container.
+        id: ContainerId,
+        /// Why.
+        source: RecordError,
+    },
+    /// What the container needs could not be provided.
+    #[error("cannot prepare {id}")]
+    Prepare {
+        /// The container.
+        id: ContainerId,
+        /// Why.
+        #[source]
+        source: PrepareError,
+    },
+    /// The launcher or monitor failed.
+    #[error("cannot run {id}")]
+    Shim {
+        /// The container.
+        id: ContainerId,
+        /// Why.
+        #[source]
+        source: ShimError,
+    },
+    /// The network could not be set up at all.
+    #[error("cannot use the modules' network")]
+    Network(#[source] NetworkError),
+    /// No usable cgroup hierarchy.
+    #[error("cannot use cgroups")]
+    Cgroups(#[source] CgroupError),
+    /// Something that the container held could not be released; all of it was tried.
+    #[error("cannot release everything that {id} held: {}", failures.join("; "))]
+    Release {
+        /// The container.
+        id: ContainerId,
+        /// Each failure with its causes.
+        failures: Vec<String>,
+    },
+}
+
+/// Containers on Linux through libcontainer, each under a monitor of its own.
+#[derive(Debug)]
+pub struct LinuxRuntime {
+    config: RuntimeConfig,
+    network: Network,
+    cgroups: Hierarchies,
+}
+
+impl LinuxRuntime {
+    /// Opens the runtime's directories. Containers that a previous agent started go on
+    /// undisturbed; what dead ones left behind is not touched before [`Self::sweep`].
+    ///
+    /// # Errors
+    /// Where a directory, the cgroups or the network cannot be used.
+    pub fn open(config: RuntimeConfig) -> Result<Self, RuntimeError> {
+        for dir in [config.state_dir.join("modules"), config.state_dir.join("volumes"), config.run_dir.join("modules")] {
+            fs::create_dir_all(&dir).map_err(|source| RuntimeError::Directory { path: dir.clone(), source })?;
+        }
+        let network = Network::open(config.network.clone()).map_err(RuntimeError::Network)?;
+        let cgroups = Hierarchies::probe().map_err(RuntimeError::Cgroups)?;
+        Ok(Self { config, network, cgroups })
+    }
+
+    /// The modules' network.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Directory of the container's log.
+    #[must_use]
+    pub fn log_dir(&self, id: &ContainerId) -> PathBuf {
+        self.paths(id).log()
+    }
+
+    /// Releases everything that dead or half-made containers left behind: to be called
+    /// once at the agent's start. Running containers are not touched. Failures are
+    /// collected, and the rest is done.
+    pub fn sweep(&self) -> Vec<RuntimeError> {
+        let mut failures = Vec::new();
+        let (homes, bundles) = (self.names("state"), self.names("run"));
+        let mut live = Vec::new();
+        for id in homes.union(&bundles) {
+            let paths = self.paths(id);
+            match self.client(&paths).status() {
+                Ok(TaskStatus::Running { .. }) => live.push(id.clone()),
+                Ok(_) => failures.extend(self.release(id).err()),
+                Err(source) => failures.push(RuntimeError::Shim { id: id.clone(), source }),
+            }
+            if !paths.record().exists() && !live.contains(id) {
+                // A creation or removal that was cut off.
+                failures.extend(self.delete_dirs(id).err());
+            }
+        }
+        if let Err(error) = self.network.sweep(&live) {
+            tracing::warn!(%error, "part of the network could not be cleaned up");
+        }
+        failures
+    }
+
+    fn names(&self, kind: &str) -> BTreeSet<ContainerId> {
+        let dir = if kind == "state" { &self.config.state_dir } else { &self.config.run_dir };
+        let entries = fs::read_dir(dir.join("modules")).into_iter().flatten().filter_map(Result::ok);
+        entries.filter_map(|entry| ContainerId::try_from(entry.file_name().to_str()?).ok()).collect()
+    }
+
+    fn paths(&self, id: &ContainerId) -> Paths {
+        Paths {
+            home: self.config.state_dir.join("modules").join(id),
+            bundle: self.config.run_dir.join("modules").join(id),
+        }
+    }
+
+    fn client<'a>(&self, paths: &'a Paths) -> ShimClient<'a> {
+        ShimClient::new(&paths.bundle)
+    }
+
+    fn cgroup(&self, id: &ContainerId) -> String {
+        format!("{}/{id}", self.config.cgroup_parent.trim_end_matches('/'))
+    }
+
+    fn load(&self, id: &ContainerId) -> Result<CreateRequest, RuntimeError> {
+        container::load(&self.paths(id).record())
+            .map_err(|source| RuntimeError::Record { id: id.clone(), source })?
+            .ok_or_else(|| RuntimeError::NotFound { id: id.clone() })
+    }
+
+    fn status(&self, id: &ContainerId) -> Result<TaskStatus, RuntimeError> {
+        let paths = self.paths(id);
+        self.client(&paths).status().map_err(|source| RuntimeError::Shim { id: id.clone(), source })
+    }
+
+    /// Releases what a container that does not run held. Goes on past failures.
+    fn release(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let paths = self.paths(id);
+        let mut failures = Vec::new();
+        let cgroup = self.cgroup(id);
+        let removed = self.cgroups.kill(&cgroup).and_then(|()| self.cgroups.remove(&cgroup));
+        failures.extend(removed.err().map(|error| chain(&error)));
+        failures.extend(self.network.detach(id).err().map(|error| chain(&error)));
+        match rootfs::unmount(&paths.rootfs()) {
+            Ok(()) => failures.extend(prepare::remove_bundle(&paths).err().map(|error| chain(&error))),
+            Err(error) => failures.push(chain(&error)),
+        }
+        if failures.is_empty() { Ok(()) } else { Err(RuntimeError::Release { id: id.clone(), failures }) }
+    }
+
+    /// Deletes a container's directories, the record first: what a crash leaves of them
+    /// has no record and is swept.
+    fn delete_dirs(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let paths = self.paths(id);
+        for path in [&paths.record(), &paths.home, &paths.bundle] {
+            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(RuntimeError::Directory { path: path.clone(), source: error });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn launch(&self, container: &CreateRequest, paths: &Paths) -> Result<Started, RuntimeError> {
+        let id = &container.id;
+        let preparation = prepare::Preparation {
+            container,
+            paths,
+            volumes: &self.config.state_dir.join("volumes"),
+            cgroup: &self.cgroup(id),
+            network: &self.network,
+        };
+        let started = preparation.run().map_err(|source| RuntimeError::Prepare { id: id.clone(), source })?;
+        let job = self.job(container, paths);
+        let shim = |source| RuntimeError::Shim { id: id.clone(), source };
+        let client = self.client(paths);
+        client.prepare(&job).map_err(shim)?;
+        client.launch(&self.config.shim).map_err(shim)?;
+        Ok(started)
+    }
+
+    fn job(&self, container: &CreateRequest, paths: &Paths) -> ShimJob {
+        let image = container.image.config.config().as_ref();
+        let image_signal = image.and_then(|config| config.stop_signal().as_deref()).and_then(spec::stop_signal);
+        ShimJob {
+            contract: crate::shim::CONTRACT,
+            id: container.id.to_string(),
+            monitor: self.config.monitor.clone(),
+            log_dir: paths.log(),
+            log: container.options.log,
+            stop_signal: container.options.stop_signal.or(image_signal).unwrap_or(libc::SIGTERM),
+            stop_timeout: container.options.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
+        }
+    }
+}
+
+impl ModuleRuntime for LinuxRuntime {
+    fn create(&self, request: &CreateRequest) -> Result<(), RuntimeError> {
+        let id = &request.id;
+        let paths = self.paths(id);
+        match self.load(id) {
+            Ok(existing) if existing == *request => return Ok(()),
+            Ok(_) => return Err(RuntimeError::Exists { id: id.clone() }),
+            Err(RuntimeError::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        for dir in [&paths.home, &paths.log()] {
+            fs::create_dir_all(dir).map_err(|source| RuntimeError::Directory { path: dir.clone(), source })?;
+        }
+        container::save(&paths.record(), request).map_err(|source| RuntimeError::Record { id: id.clone(), source })
+    }
+
+    fn start(&self, id: &ContainerId) -> Result<Started, RuntimeError> {
+        let container = self.load(id)?;
+        if self.status(id)?.is_running() {
+            return Ok(Started::default());
+        }
+        self.release(id)?;
+        let paths = self.paths(id);
+        prepare::forget_last_run(&paths).map_err(|source| RuntimeError::Prepare { id: id.clone(), source })?;
+        self.launch(&container, &paths).inspect_err(|_| {
+            if let Err(error) = self.release(id) {
+                tracing::warn!(%error, "after a failed start");
+            }
+        })
+    }
+
+    fn stop(&self, id: &ContainerId, grace: Option<Duration>) -> Result<(), RuntimeError> {
+        let container = self.load(id)?;
+        let own = Duration::from_secs(container.options.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT).into());
+        let paths = self.paths(id);
+        let stopped = self.client(&paths).stop(grace.unwrap_or(own));
+        let ended = stopped.map_err(|source| RuntimeError::Shim { id: id.clone(), source })?;
+        if !ended {
+            tracing::warn!(container = %id, "the monitor hung and was killed");
+        }
+        // Also where the monitor did not manage: releasing kills the cgroup.
+        self.status(id)?;
+        self.release(id)
+    }
+
+    fn settle(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        if self.status(id)?.is_running() { Ok(()) } else { self.release(id) }
+    }
+
+    fn remove(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        match self.stop(id, None) {
+            Ok(()) | Err(RuntimeError::NotFound { .. }) => {}
+            // An unreadable record must not make a container immortal.
+            Err(RuntimeError::Record { .. }) => {
+                let paths = self.paths(id);
+                let stopped = self.client(&paths).stop(Duration::from_secs(DEFAULT_STOP_TIMEOUT.into()));
+                stopped.map_err(|source| RuntimeError::Shim { id: id.clone(), source })?;
+                self.release(id)?;
+            }
+            Err(error) => return Err(error),
+        }
+        self.delete_dirs(id)
+    }
+
+    fn list(&self) -> Result<Containers, RuntimeError> {
+        let mut containers = Containers::default();
+        let mut attachments = self.network.attachments();
+        for id in self.names("state") {
+            let request = match container::load(&self.paths(&id).record()) {
+                Ok(Some(request)) => request,
+                Ok(None) => continue,
+                Err(error) => {
+                    containers.broken.push((id, error));
+                    continue;
+                }
+            };
+            let status = self.status(&id)?;
+            let at = attachments.iter().position(|attachment| attachment.id == id);
+            let attachment = at.map(|at| attachments.swap_remove(at));
+            containers.containers.push(ContainerState { request, status, attachment });
+        }
+        Ok(containers)
+    }
+
+    fn watch(&self, id: &ContainerId) -> Result<Option<PidFd>, RuntimeError> {
+        let paths = self.paths(id);
+        self.client(&paths).watch().map_err(|source| RuntimeError::Shim { id: id.clone(), source })
+    }
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,126 @@
+//! The contract between the agent, the launcher and the monitor of a container.
+//!
+//! Files of a bundle directory, signals and a pidfd; no RPC. Each file has one writer:
+//!
+//! | file | writer | meaning |
+//! |---|---|---|
+//! | `config.json` | agent | OCI spec of the container, as any OCI runtime would take it |
+//! | `shim.json` | agent | [`ShimJob`] |
+//! | `lock` | launcher | locked (flock) from before the container exists until its monitor ended |
+//! | `launch.log` | launcher | what libcontainer had to say while launching |
+//! | `task.json` | launcher | [`TaskRecord`], written when the container was started |
+//! | `exit.json` | monitor | [`ExitRecord`], written when the main process ended |
+//!
+//! The launcher answers the agent with one line of JSON, a [`LaunchReport`], on its
+//! standard output. SIGTERM to the monitor means: send the stop signal, wait for the grace
+//! period, kill; SIGUSR1 means: kill now. Old monitors meet new agents after an upgrade: [`CONTRACT`] is in every
+//! file, and what it says is never changed, only added to.
+
+mod client;
+mod process;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::{self, RecordError};
+use crate::{LogOptions, Timestamp};
+
+pub(crate) use client::{ShimClient, ShimError};
+pub use process::{PidFd, ProcessId};
+
+/// Version of this contract.
+pub const CONTRACT: u32 = 1;
+
+/// Spec of the container in the bundle directory.
+pub const CONFIG_FILE: &str = "config.json";
+/// The job in the bundle directory.
+pub const JOB_FILE: &str = "shim.json";
+/// Held locked while launcher or monitor live.
+pub const LOCK_FILE: &str = "lock";
+/// Diagnostics of the launch.
+pub const LAUNCH_LOG_FILE: &str = "launch.log";
+/// Record of the started task.
+pub const TASK_FILE: &str = "task.json";
+/// Record of the ended task.
+pub const EXIT_FILE: &str = "exit.json";
+
+/// What the launcher is to do beyond the OCI spec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShimJob {
+    /// [`CONTRACT`] of the writer.
+    pub contract: u32,
+    /// The container's id.
+    pub id: String,
+    /// The program to become once the container runs.
+    pub monitor: PathBuf,
+    /// Directory of the log.
+    pub log_dir: PathBuf,
+    /// Bounds of the log.
+    pub log: LogOptions,
+    /// Signal number that asks the main process to end.
+    pub stop_signal: i32,
+    /// Seconds from the stop signal to SIGKILL.
+    pub stop_timeout: u32,
+}
+
+/// A started container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskRecord {
+    /// [`CONTRACT`] of the writer.
+    pub contract: u32,
+    /// Launcher and, later, monitor.
+    pub shim: ProcessId,
+    /// The container's main process.
+    pub init: ProcessId,
+    /// When it was started.
+    pub started_at: Timestamp,
+}
+
+/// An ended container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExitRecord {
+    /// [`CONTRACT`] of the writer.
+    pub contract: u32,
+    /// Exit code, or 128 + signal.
+    pub code: i32,
+    /// When it ended.
+    pub exited_at: Timestamp,
+}
+
+impl TaskRecord {
+    /// Writes the record, whole or not at all; blocks for the disk.
+    pub fn write(&self, path: &Path) -> Result<(), RecordError> {
+        record::write(path, self)
+    }
+}
+
+impl ExitRecord {
+    /// Writes the record, whole or not at all; blocks for the disk.
+    pub fn write(&self, path: &Path) -> Result<(), RecordError> {
+        record::write(path, self)
+    }
+}
+
+/// The launcher's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LaunchReport {
+    /// The container runs.
+    Ready(TaskRecord),
+    /// It does not, and nothing of it runs.
+    Failed(LaunchFailure),
+}
+
+/// Why a launch failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LaunchFailure {
+    /// What was attempted.
+    pub step: String,
+    /// The error and its causes, outermost first.
+    pub causes: Vec<String>,
+}

@@ -1,0 +1,143 @@
+//! Processes named so that a recycled pid is never taken for them.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+/// A pid together with its start time, which no later process of the same pid shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessId {
+    /// Process id in the host's namespace.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat` (proc(5)): clock ticks from boot to the process's start.
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// The process that has `pid` now; fails with `NotFound` where there is none.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let start_time = start_time(&stat).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { pid, start_time })
+    }
+
+    /// A handle on the process, `None` where it is gone, be it that its pid has another
+    /// owner now.
+    pub fn open(self) -> io::Result<Option<PidFd>> {
+        let pid = Pid::from_raw(self.pid).ok_or(io::ErrorKind::InvalidInput)?;
+        let fd = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        // Opened first, compared second: from here on the pid cannot change its owner unseen.
+        match Self::of(self.pid) {
+            Ok(now) if now == self => Ok(Some(PidFd { fd, pid: self.pid })),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// A handle on one process; becomes readable when the process ends.
+#[derive(Debug)]
+pub struct PidFd {
+    fd: OwnedFd,
+    pid: i32,
+}
+
+impl PidFd {
+    /// Sends `signal`; a process that is gone already is no error.
+    pub(crate) fn kill(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(&self.fd, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Waits until the process has ended, at most for `timeout`; `false` where it has not.
+    pub(crate) fn wait(&self, timeout: Duration) -> io::Result<bool> {
+        let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        let deadline = std::time::Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            let left = i32::try_from(left.as_millis())
+                .unwrap_or(i32::MAX)
+                .min(millis);
+            let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+            match poll(
+                &mut fds,
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
+            ) {
+                Ok(0) => return Ok(false),
+                Ok(_) => return Ok(true),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Takes the ended process off the process table if it is a child of the caller; the
+    /// children of an earlier agent are reaped by init.
+    pub(crate) fn reap(&self) {
+        let _ = waitpid(
+            nix::unistd::Pid::from_raw(self.pid),
+            Some(WaitPidFlag::WNOHANG),
+        );
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl std::os::fd::AsRawFd for PidFd {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// Field 22 of `/proc/PID/stat`. Field 2 is the program's name in parentheses and may hold
+/// anything, so counting starts behind the last one.
+fn start_time(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_time_is_read_behind_any_program_name() {
+        let tail = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21";
+        for name in ["sh", "a b) (c", ")", "x\ny"] {
+            assert_eq!(
+                start_time(&format!("12 ({name}) {tail}")),
+                Some(4711),
+                "{name:?}"
+            );
+        }
+        assert_eq!(start_time("12 (sh) S 1"), None);
+    }
+
+    #[test]
+    fn a_recycled_pid_is_not_taken_for_the_old_process() {
+        let own = ProcessId::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(own.open().unwrap().is_some());
+        let stranger = ProcessId {
+            start_time: own.start_time - 1,
+            ..own
+        };
+        assert!(stranger.open().unwrap().is_none());
+    }
+}
