@@ -28,7 +28,11 @@ impl CliOutput {
     #[must_use]
     #[track_caller]
     pub fn ok(self) -> String {
-        assert_eq!(self.code, 0, "kobune failed: {}{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, 0,
+            "kobune failed: {}{}",
+            self.stdout, self.stderr
+        );
         self.stdout
     }
 }
@@ -56,7 +60,11 @@ impl<'d> Agent<'d> {
             device.cgroup()
         );
         fs::write(&config, text).expect("the config file");
-        let mut agent = Self { device, child: None, config };
+        let mut agent = Self {
+            device,
+            child: None,
+            config,
+        };
         agent.restart();
         agent
     }
@@ -66,8 +74,11 @@ impl<'d> Agent<'d> {
     /// # Panics
     /// Where it does not answer within 20 seconds.
     pub fn restart(&mut self) {
-        let log = fs::OpenOptions::new().append(true).create(true);
-        let log = log.open(self.device.dir().join("agent.log")).expect("the agent's log");
+        let log = fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.device.dir().join("agent.log"))
+            .expect("the agent's log");
         let child = self
             .command(&["daemon"])
             .stdin(Stdio::null())
@@ -78,12 +89,18 @@ impl<'d> Agent<'d> {
         self.child = Some(child);
         let deadline = Instant::now() + Duration::from_secs(20);
         while self.cli(&["list"]).code != 0 {
-            assert!(Instant::now() < deadline, "the agent does not answer: {}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "the agent does not answer: {}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    /// A call of the command line, to be run.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = self.device.command(Programs::built().agent("kobune"));
         command.arg("--config").arg(&self.config).args(args);
         command
@@ -95,7 +112,11 @@ impl<'d> Agent<'d> {
     /// Where it cannot be run.
     #[must_use]
     pub fn cli(&self, args: &[&str]) -> CliOutput {
-        let output = self.command(args).stdin(Stdio::null()).output().expect("kobune runs");
+        let output = self
+            .command(args)
+            .stdin(Stdio::null())
+            .output()
+            .expect("kobune runs");
         CliOutput {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -122,7 +143,11 @@ impl<'d> Agent<'d> {
             if check(&module) {
                 return module;
             }
-            assert!(Instant::now() < deadline, "{name} is {module:#}\nagent's log:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "{name} is {module:#}\nagent's log:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -182,7 +207,9 @@ impl<'d> Agent<'d> {
         loop {
             let list = self.cli(&["list", "-o", "json"]).ok();
             let modules: Value = serde_json::from_str(&list).unwrap_or(Value::Null);
-            let Some(modules) = modules.as_array() else { return };
+            let Some(modules) = modules.as_array() else {
+                return;
+            };
             for name in modules.iter().filter_map(|module| module["name"].as_str()) {
                 let _ = self.cli(&["rm", name]);
             }

@@ -45,9 +45,19 @@ impl Device {
     /// Where the namespaces cannot be made.
     #[must_use]
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("kobune-").tempdir().expect("a temporary directory");
+        let dir = tempfile::Builder::new()
+            .prefix("kobune-")
+            .tempdir()
+            .expect("a temporary directory");
         let mut holder = Command::new("unshare")
-            .args(["--net", "--mount", "--propagation", "private", "--fork", "--kill-child"])
+            .args([
+                "--net",
+                "--mount",
+                "--propagation",
+                "private",
+                "--fork",
+                "--kill-child",
+            ])
             .args(["sh", "-c", PREPARE, "sh"])
             .arg(dir.path())
             .stdout(Stdio::piped())
@@ -56,10 +66,19 @@ impl Device {
             .expect("unshare runs");
         let mut line = String::new();
         let stdout = holder.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("the device answers");
-        assert_eq!(line, "ready\n", "the device's namespaces could not be prepared");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("the device answers");
+        assert_eq!(
+            line, "ready\n",
+            "the device's namespaces could not be prepared"
+        );
         let cgroup = format!("/kobune-test-{}", holder.id());
-        Self { holder, dir, cgroup }
+        Self {
+            holder,
+            dir,
+            cgroup,
+        }
     }
 
     /// Directory of the device's files, seen alike from inside and outside.
@@ -79,7 +98,13 @@ impl Device {
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("nsenter");
         command
-            .args(["--target", &self.inside().to_string(), "--net", "--mount", "--"])
+            .args([
+                "--target",
+                &self.inside().to_string(),
+                "--net",
+                "--mount",
+                "--",
+            ])
             .arg(program.as_ref());
         command
     }
@@ -89,13 +114,16 @@ impl Device {
     /// # Panics
     /// Where `work` panics.
     pub fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let namespace = fs::File::open(format!("/proc/{}/ns/net", self.inside())).expect("the device lives");
+        let namespace =
+            fs::File::open(format!("/proc/{}/ns/net", self.inside())).expect("the device lives");
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 setns(namespace, CloneFlags::CLONE_NEWNET).expect("the device's network");
                 work()
             });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
@@ -106,11 +134,20 @@ impl Device {
     pub fn http(&self, method: &str, url: &str) -> io::Result<(u16, String)> {
         let output = self
             .command("curl")
-            .args(["--silent", "--show-error", "--max-time", "5", "--write-out", "\n%{http_code}"])
+            .args([
+                "--silent",
+                "--show-error",
+                "--max-time",
+                "5",
+                "--write-out",
+                "\n%{http_code}",
+            ])
             .args(["--request", method, url])
             .output()?;
         if !output.status.success() {
-            return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+            return Err(io::Error::other(
+                String::from_utf8_lossy(&output.stderr).into_owned(),
+            ));
         }
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (body, code) = text.rsplit_once('\n').ok_or(io::ErrorKind::InvalidData)?;
@@ -122,7 +159,8 @@ impl Device {
     #[must_use]
     pub fn leftovers(&self) -> Vec<String> {
         let mut found = Vec::new();
-        let mounts = fs::read_to_string(format!("/proc/{}/mounts", self.inside())).unwrap_or_default();
+        let mounts =
+            fs::read_to_string(format!("/proc/{}/mounts", self.inside())).unwrap_or_default();
         let state = self.dir.path().to_string_lossy().into_owned();
         let dev = format!("{state}/dev");
         for line in mounts.lines() {
@@ -132,7 +170,9 @@ impl Device {
             }
         }
         let links = self.command("ip").args(["-brief", "link"]).output();
-        let links = links.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let links = links
+            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+            .unwrap_or_default();
         found.extend(
             links
                 .lines()
@@ -141,12 +181,21 @@ impl Device {
                 .map(|link| format!("link {link}")),
         );
         for path in self.cgroup_dirs() {
-            let children = fs::read_dir(&path).into_iter().flatten().filter_map(Result::ok);
+            let children = fs::read_dir(&path)
+                .into_iter()
+                .flatten()
+                .filter_map(Result::ok);
             found.extend(
-                children.filter(|c| c.path().is_dir()).map(|c| format!("cgroup {}", c.path().display())),
+                children
+                    .filter(|c| c.path().is_dir())
+                    .map(|c| format!("cgroup {}", c.path().display())),
             );
         }
-        for pid in self.processes("kobune-monitor").into_iter().chain(self.processes("kobune-shim")) {
+        for pid in self
+            .processes("kobune-monitor")
+            .into_iter()
+            .chain(self.processes("kobune-shim"))
+        {
             found.push(format!("process {pid}"));
         }
         found
@@ -156,14 +205,20 @@ impl Device {
     #[must_use]
     pub fn processes(&self, name: &str) -> Vec<i32> {
         let dir = self.dir.path().to_string_lossy().into_owned();
-        let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+        let entries = fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok);
         entries
             .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
             .filter(|pid| {
                 let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
                 let args = String::from_utf8_lossy(&args).into_owned();
                 let program = args.split('\0').next().unwrap_or_default();
-                Path::new(program).file_name().is_some_and(|file| file == name) && args.contains(&dir)
+                Path::new(program)
+                    .file_name()
+                    .is_some_and(|file| file == name)
+                    && args.contains(&dir)
             })
             .collect()
     }
@@ -172,7 +227,10 @@ impl Device {
         let root = Path::new("/sys/fs/cgroup");
         let relative = self.cgroup.trim_start_matches('/');
         let mut dirs = vec![root.join(relative)];
-        let hierarchies = fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
+        let hierarchies = fs::read_dir(root)
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok);
         dirs.extend(hierarchies.map(|entry| entry.path().join(relative)));
         dirs.retain(|dir| dir.is_dir());
         dirs
@@ -182,7 +240,11 @@ impl Device {
     fn inside(&self) -> i32 {
         let children = format!("/proc/{0}/task/{0}/children", self.holder.id());
         let children = fs::read_to_string(children).unwrap_or_default();
-        children.split_whitespace().next().and_then(|pid| pid.parse().ok()).expect("the device lives")
+        children
+            .split_whitespace()
+            .next()
+            .and_then(|pid| pid.parse().ok())
+            .expect("the device lives")
     }
 }
 
@@ -204,14 +266,18 @@ impl Drop for Device {
 
 /// Kills what is in the cgroup and below, and removes it.
 fn remove_cgroup(dir: &Path) {
-    let children = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    let children = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
     for child in children.filter(|child| child.path().is_dir()) {
         remove_cgroup(&child.path());
     }
     for _ in 0..50 {
         let pids = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
         for pid in pids.lines().filter_map(|pid| pid.parse().ok()) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
         }
         if fs::remove_dir(dir).is_ok() {
             return;

@@ -7,6 +7,7 @@
 mod agent;
 mod device;
 mod programs;
+pub mod tutorial;
 
 pub use agent::{Agent, CliOutput};
 pub use device::Device;
@@ -21,7 +22,10 @@ pub use programs::Programs;
 #[allow(clippy::print_stderr)]
 pub fn privileged() -> bool {
     let root = nix::unistd::geteuid().is_root();
-    assert!(root || std::env::var_os("CI").is_none(), "this test needs root, and CI must have it");
+    assert!(
+        root || std::env::var_os("CI").is_none(),
+        "this test needs root, and CI must have it"
+    );
     if !root {
         eprintln!("skipped: needs root for namespaces, mounts and cgroups");
     }

@@ -34,16 +34,41 @@ impl Programs {
     #[must_use]
     pub fn build(profile: &str) -> Self {
         let dir = if profile == "dev" { "debug" } else { profile };
-        cargo(&["build", "--profile", profile, "-p", "kobune", "-p", "kobune-runtime"], None);
+        cargo(
+            &[
+                "build",
+                "--profile",
+                profile,
+                "-p",
+                "kobune",
+                "-p",
+                "kobune-runtime",
+            ],
+            None,
+        );
         // A target of its own, so that the static flags do not rebuild everything else.
         let target = host_target();
         let flags = "-Ctarget-feature=+crt-static -Crelocation-model=static";
         let fixtures = target_dir().join("fixtures");
         cargo(
-            &["build", "--profile", "dist", "-p", "kobune-fixtures", "--bins", "--target", &target, "--target-dir", &fixtures.to_string_lossy()],
+            &[
+                "build",
+                "--profile",
+                "dist",
+                "-p",
+                "kobune-fixtures",
+                "--bins",
+                "--target",
+                &target,
+                "--target-dir",
+                &fixtures.to_string_lossy(),
+            ],
             Some(flags),
         );
-        Self { agent: target_dir().join(dir), fixtures: fixtures.join(target).join("dist") }
+        Self {
+            agent: target_dir().join(dir),
+            fixtures: fixtures.join(target).join("dist"),
+        }
     }
 
     /// Path of one of the agent's programs.
@@ -61,7 +86,10 @@ impl Programs {
 
 fn cargo(args: &[&str], flags: Option<&str>) {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(workspace()).args(args).args(["--quiet", "--locked"]);
+    command
+        .current_dir(workspace())
+        .args(args)
+        .args(["--quiet", "--locked"]);
     if let Some(flags) = flags {
         command.env("RUSTFLAGS", flags);
     }
@@ -80,7 +108,10 @@ fn target_dir() -> PathBuf {
 
 /// The target that this harness was built for.
 fn host_target() -> String {
-    let output = Command::new("rustc").arg("-vV").output().expect("rustc runs");
+    let output = Command::new("rustc")
+        .arg("-vV")
+        .output()
+        .expect("rustc runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
     host.expect("rustc names its host").to_owned()

@@ -1,2 +1,44 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands, one surface for developers and CI: `cargo xtask help`.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command for people"
+)]
+
+mod demo;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  demo     set up, then run the tutorial's deployment on a device of its own
+  test     set up, then run every check and every test
+  check    formatting, lints and documentation only
+  setup    install what demo and tests need (Debian packages)
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match args[..] {
+        ["demo"] => setup::as_root("demo").and_then(|root| if root { demo::run() } else { Ok(()) }),
+        ["test"] => test::run(),
+        ["check"] => test::check(),
+        ["setup"] => setup::install(),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        _ => Err(format!("unknown command {:?}\n\n{HELP}", args.join(" "))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

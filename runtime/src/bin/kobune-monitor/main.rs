@@ -142,24 +142,19 @@ impl Monitor {
                 PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
             }
         };
-        // A closed pipe would be ready for ever: its place is taken by the signals.
-        let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN); 3];
-        if open[0] {
-            fds[1] = PollFd::new(self.args.stdout.as_fd(), PollFlags::POLLIN);
-        }
-        if open[1] {
-            fds[2] = PollFd::new(self.args.stderr.as_fd(), PollFlags::POLLIN);
-        }
+        let watched = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        // A closed pipe would be ready for ever: the signals take its place.
+        let pipe = |open: bool, pipe| if open { pipe } else { signals.as_fd() };
+        let mut fds = [
+            watched(pipe(open[0], self.args.stdout.as_fd())),
+            watched(pipe(open[1], self.args.stderr.as_fd())),
+            watched(signals.as_fd()),
+        ];
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let ready = |index: usize| {
-            fds[index]
-                .revents()
-                .is_some_and(|events| !events.is_empty())
-        };
-        Ok([open[0] && ready(1), open[1] && ready(2), ready(0)])
+        Ok(fds.map(|fd| fd.revents().is_some_and(|events| !events.is_empty())))
     }
 
     /// Copies what a pipe holds now into the log, at most `limit` bytes. `false` at its end.

@@ -1,0 +1,76 @@
+//! Installs what demo and tests need, and becomes root where they need it.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Debian packages, each with a file by which to see that it is there.
+const PACKAGES: [(&str, &str); 8] = [
+    ("busybox-static", "/bin/busybox"),
+    ("curl", "/usr/bin/curl"),
+    ("debootstrap", "/usr/sbin/debootstrap"),
+    ("docker-registry", "/usr/bin/docker-registry"),
+    ("iproute2", "/sbin/ip"),
+    ("python3", "/usr/bin/python3"),
+    ("skopeo", "/usr/bin/skopeo"),
+    ("umoci", "/usr/bin/umoci"),
+];
+
+/// Installs the missing packages with `apt-get`, through `sudo` where needed. Idempotent.
+pub(crate) fn install() -> Result<(), String> {
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(_, file)| !Path::new(file).exists())
+        .map(|(name, _)| *name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("installing {}", missing.join(" "));
+    root(&["apt-get", "-qq", "update"])?;
+    let mut install = vec!["apt-get", "-qq", "-y", "--no-install-recommends", "install"];
+    install.extend(missing);
+    root(&install)
+}
+
+/// Runs a command as root.
+fn root(args: &[&str]) -> Result<(), String> {
+    let sudo: &[&str] = if is_root() { &[] } else { &["sudo"] };
+    let args: Vec<&str> = sudo.iter().chain(args).copied().collect();
+    run(Command::new(args[0])
+        .args(&args[1..])
+        .env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// Whether this process is root.
+pub(crate) fn is_root() -> bool {
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout == b"0\n")
+}
+
+/// `true` as root; else runs the command again through sudo and says `false`.
+pub(crate) fn as_root(command: &str) -> Result<bool, String> {
+    if is_root() {
+        return Ok(true);
+    }
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    println!("namespaces, mounts and cgroups need root: continuing with sudo");
+    run(Command::new("sudo")
+        .arg("--preserve-env")
+        .arg(own)
+        .arg(command))?;
+    Ok(false)
+}
+
+/// Runs a command; its failure is an error that names it.
+pub(crate) fn run(command: &mut Command) -> Result<(), String> {
+    let status = command
+        .status()
+        .map_err(|error| format!("cannot run {command:?}: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{command:?} failed: {status}"))
+    }
+}
