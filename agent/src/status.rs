@@ -1,0 +1,210 @@
+//! What operators and hubs are told of a module. Pure.
+
+mod human;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use kobune_runtime::{ContainerId, TaskStatus, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::deployment::{DesiredStatus, ImagePullPolicy, ModuleSpec, RestartPolicy, Warning};
+use crate::plan::{CurrentModule, ModuleHistory};
+use crate::restart::{self, Decision};
+
+pub use human::span;
+
+/// State of a module, in IoT Edge's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModuleStatus {
+    /// Nothing is known, or there is no container yet.
+    Unknown,
+    /// Ended, and waits to be started again.
+    Backoff,
+    /// Running.
+    Running,
+    /// Running and not well.
+    Unhealthy,
+    /// Not running, and rightly so.
+    Stopped,
+    /// Ended with an error, and is not started again by itself.
+    Failed,
+    /// Its container is damaged.
+    Dead,
+}
+
+/// A module as `list`, `inspect` and the hub show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModuleReport {
+    /// Name.
+    pub name: ContainerId,
+    /// State.
+    pub status: ModuleStatus,
+    /// The state in words, such as `Up 3 minutes`.
+    pub description: String,
+    /// What the deployment wants; absent where it no longer has the module.
+    pub desired_status: Option<DesiredStatus>,
+    /// When to start it again; absent as `desired_status` is.
+    pub restart_policy: Option<RestartPolicy>,
+    /// Whether its image may be pulled; absent as `desired_status` is.
+    pub image_pull_policy: Option<ImagePullPolicy>,
+    /// Version that the deployment gave it.
+    pub version: String,
+    /// Main process while it runs.
+    pub pid: Option<i32>,
+    /// Exit code of the last run, where it ended.
+    pub exit_code: Option<i32>,
+    /// Restarts since it last ran well.
+    pub restart_count: u32,
+    /// Last restart.
+    pub last_restart: Option<Timestamp>,
+    /// Start of the present or last run.
+    pub last_start: Option<Timestamp>,
+    /// End of the last run, where it ended.
+    pub last_exit: Option<Timestamp>,
+    /// Image as the deployment wrote it.
+    pub image: String,
+    /// Digest of the image's config, where it is on the device.
+    pub image_id: Option<String>,
+    /// What stands in the way: the last failure of a step.
+    pub problem: Option<String>,
+    /// Fields of the deployment that have no effect.
+    pub warnings: Vec<Warning>,
+}
+
+/// What a report is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Observation<'a> {
+    /// Name.
+    pub name: &'a ContainerId,
+    /// What is asked for; absent where the deployment no longer has the module.
+    pub spec: Option<&'a ModuleSpec>,
+    /// What is; absent where there is no container.
+    pub current: Option<&'a CurrentModule>,
+    /// What happened.
+    pub history: &'a ModuleHistory,
+    /// Digest of the image's config, where it is known.
+    pub image_id: Option<&'a str>,
+}
+
+/// State of a module, as of `now`.
+///
+/// A container without a spec is on its way out and keeps the plain state of its process.
+#[must_use]
+pub fn runtime_status(
+    spec: Option<&ModuleSpec>,
+    current: Option<&CurrentModule>,
+    history: &ModuleHistory,
+    now: Timestamp,
+) -> ModuleStatus {
+    let Some(module) = current else {
+        return ModuleStatus::Unknown;
+    };
+    let exit = match module.status {
+        TaskStatus::Running { .. } => return ModuleStatus::Running,
+        TaskStatus::Created => return ModuleStatus::Stopped,
+        TaskStatus::Exited(exit) => exit,
+    };
+    if history.stopped || history.held {
+        return ModuleStatus::Stopped;
+    }
+    let ended = if exit.code == 0 {
+        ModuleStatus::Stopped
+    } else {
+        ModuleStatus::Failed
+    };
+    match spec {
+        Some(spec) if spec.status == DesiredStatus::Running => {
+            match decision(spec, &module.status, history, now) {
+                Decision::BackoffUntil(_) | Decision::StartNow => ModuleStatus::Backoff,
+                Decision::GiveUp => ModuleStatus::Failed,
+                Decision::Keep => ended,
+            }
+        }
+        _ => ended,
+    }
+}
+
+/// Everything there is to tell of a module, as of `now`.
+#[must_use]
+pub fn report(seen: &Observation<'_>, now: Timestamp) -> ModuleReport {
+    let status = runtime_status(seen.spec, seen.current, seen.history, now);
+    let task = seen.current.map(|module| module.status);
+    let restart_count = task.map_or(seen.history.restart_count, |task| {
+        restart::effective_restarts(seen.history.restart_count, &task, now)
+    });
+    let (pid, exit, last_start) = match task {
+        Some(TaskStatus::Running { pid, started_at }) => (Some(pid), None, Some(started_at)),
+        Some(TaskStatus::Exited(exit)) => (None, Some(exit), Some(exit.started_at)),
+        Some(TaskStatus::Created) | None => (None, None, None),
+    };
+    ModuleReport {
+        name: seen.name.clone(),
+        status,
+        description: human::describe(seen, status, now),
+        desired_status: seen.spec.map(|spec| spec.status),
+        restart_policy: seen.spec.map(|spec| spec.restart_policy),
+        image_pull_policy: seen.spec.map(|spec| spec.image_pull_policy),
+        version: seen
+            .spec
+            .map_or_else(String::new, |spec| spec.version.clone()),
+        pid,
+        exit_code: exit.map(|exit| exit.code),
+        restart_count,
+        last_restart: seen.history.last_restart,
+        last_start,
+        last_exit: exit.map(|exit| exit.exited_at),
+        image: seen
+            .spec
+            .map_or_else(String::new, |spec| spec.image_text.clone()),
+        image_id: seen.image_id.map(str::to_owned),
+        problem: problem(seen.history),
+        warnings: seen
+            .spec
+            .map_or_else(Vec::new, |spec| spec.warnings.clone()),
+    }
+}
+
+/// The later of the failures that stand.
+fn problem(history: &ModuleHistory) -> Option<String> {
+    let failed = [&history.create, &history.start, &history.stop].into_iter();
+    let last = failed
+        .filter(|attempts| attempts.failures > 0)
+        .max_by_key(|attempts| attempts.failed_at)?;
+    Some(last.message.clone())
+}
+
+fn decision(
+    spec: &ModuleSpec,
+    task: &TaskStatus,
+    history: &ModuleHistory,
+    now: Timestamp,
+) -> Decision {
+    let restarts = restart::effective_restarts(history.restart_count, task, now);
+    restart::decide(spec.restart_policy, task, restarts, now)
+}
+
+impl ModuleStatus {
+    /// The word that IoT Edge has for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Backoff => "backoff",
+            Self::Running => "running",
+            Self::Unhealthy => "unhealthy",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+impl fmt::Display for ModuleStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

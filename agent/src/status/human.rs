@@ -1,0 +1,99 @@
+//! A module's state in words.
+
+use std::time::Duration;
+
+use kobune_runtime::{ExitStatus, TaskStatus, Timestamp};
+
+use super::{ModuleStatus, Observation, decision, problem};
+use crate::plan::Attempts;
+use crate::restart::{Decision, MAX_RESTARTS};
+
+/// One sentence such as `Up 3 minutes`, with what stands in the way behind it.
+pub(super) fn describe(seen: &Observation<'_>, status: ModuleStatus, now: Timestamp) -> String {
+    let state = match seen.current.map(|module| module.status) {
+        None => match seen.spec {
+            Some(_) => "Not created yet".to_owned(),
+            None => "Removed".to_owned(),
+        },
+        Some(TaskStatus::Created) if seen.history.held => "Stopped by an operator".to_owned(),
+        Some(TaskStatus::Created) => "Created".to_owned(),
+        Some(TaskStatus::Running { started_at, .. }) => match now.since(started_at) {
+            Some(up) => format!("Up {}", span(up)),
+            None => "Up".to_owned(),
+        },
+        Some(TaskStatus::Exited(exit)) => ended(seen, status, &exit, now),
+    };
+    match problem(seen.history) {
+        Some(problem) => format!("{state}; {problem}{}", retry(seen, now)),
+        None => state,
+    }
+}
+
+fn ended(
+    seen: &Observation<'_>,
+    status: ModuleStatus,
+    exit: &ExitStatus,
+    now: Timestamp,
+) -> String {
+    let ago = match now.since(exit.exited_at) {
+        Some(elapsed) => format!(" {} ago", span(elapsed)),
+        None => String::new(),
+    };
+    if seen.history.held {
+        return format!("Stopped by an operator ({}){ago}", exit.code);
+    }
+    let task = TaskStatus::Exited(*exit);
+    let decided = seen
+        .spec
+        .map(|spec| decision(spec, &task, seen.history, now));
+    match (status, decided) {
+        (ModuleStatus::Backoff, Some(Decision::BackoffUntil(at))) => {
+            let wait = at.since(now).unwrap_or_default();
+            format!(
+                "backoff: restarts in {} (exited with {}{ago})",
+                span(wait),
+                exit.code
+            )
+        }
+        (ModuleStatus::Backoff, _) => {
+            format!("backoff: restarts now (exited with {}{ago})", exit.code)
+        }
+        (ModuleStatus::Failed, Some(Decision::GiveUp)) => format!(
+            "Failed ({}){ago}, given up after {MAX_RESTARTS} restarts",
+            exit.code
+        ),
+        (ModuleStatus::Failed, _) => format!("Failed ({}){ago}", exit.code),
+        _ => format!("Stopped ({}){ago}", exit.code),
+    }
+}
+
+/// When what failed is tried again.
+fn retry(seen: &Observation<'_>, now: Timestamp) -> String {
+    let wait = |attempts: &Attempts| attempts.wait_until(now);
+    let history = seen.history;
+    let next = [&history.create, &history.start, &history.stop]
+        .into_iter()
+        .filter_map(wait)
+        .min();
+    match next.and_then(|at| at.since(now)) {
+        Some(left) => format!(" (next attempt in {})", span(left)),
+        None => String::new(),
+    }
+}
+
+/// A length of time in its greatest fitting unit, rounded down: `40 seconds`, `1 hour`.
+#[must_use]
+pub fn span(length: Duration) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+    let seconds = length.as_secs();
+    let (count, unit) = match seconds {
+        0..MINUTE => (seconds, "second"),
+        MINUTE..HOUR => (seconds / MINUTE, "minute"),
+        HOUR..DAY => (seconds / HOUR, "hour"),
+        _ => (seconds / DAY, "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {unit}{plural}")
+}
