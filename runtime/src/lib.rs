@@ -5,16 +5,25 @@
 //! lives in the launcher program `kobune-shim`, one single-threaded process per start,
 //! which ends by becoming `kobune-monitor` (see `ARCHITECTURE.md`, "Process boundary").
 
+mod facts;
 mod id;
 mod options;
+mod spec;
 mod task;
 mod timestamp;
+mod user;
 
+pub use facts::{BindSource, CgroupMode, DeviceNode, FactsError, HostFacts};
 pub use id::{ContainerId, InvalidContainerId};
 pub use options::{
     CapabilityChange, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping, DeviceRule,
     ExtraHost, HostAddress, InvalidDeviceAccess, LogOptions, Mount, MountSource, NetworkMode,
     PortBinding, Privilege, Propagation, Protocol, Resources,
 };
+pub use spec::{
+    Built, SpecError, SpecNetwork, SpecPaths, SpecRequest, SpecWarning, VolumeMount,
+    build as build_spec, stop_signal,
+};
 pub use task::{ExitStatus, TaskStatus};
 pub use timestamp::{InvalidTimestamp, Timestamp};
+pub use user::{ResolvedUser, UserError, resolve as resolve_user};
