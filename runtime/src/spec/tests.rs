@@ -1,6 +1,7 @@
 //! Specifications as a whole, against expected files, and the rules of each part.
 
 mod golden;
+mod mounts;
 mod rules;
 mod runc;
 
