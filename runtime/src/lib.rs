@@ -5,13 +5,20 @@
 //! lives in the launcher program `kobune-shim`, one single-threaded process per start,
 //! which ends by becoming `kobune-monitor` (see `ARCHITECTURE.md`, "Process boundary").
 
+pub mod capabilities;
+mod facts;
 mod id;
 mod options;
 mod record;
+pub mod seccomp;
 pub mod shim;
+mod spec;
+mod sys;
 mod task;
 mod timestamp;
+mod user;
 
+pub use facts::{BindSource, CgroupMode, DeviceNode, FactsError, HostFacts};
 pub use id::{ContainerId, InvalidContainerId};
 pub use options::{
     CapabilityChange, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping, DeviceRule,
@@ -19,5 +26,10 @@ pub use options::{
     PortBinding, Privilege, Propagation, Protocol, Resources,
 };
 pub use record::RecordError;
+pub use spec::{
+    Built, SpecError, SpecNetwork, SpecPaths, SpecRequest, SpecWarning, VolumeMount,
+    build as build_spec, stop_signal,
+};
 pub use task::{ExitStatus, TaskStatus};
 pub use timestamp::{InvalidTimestamp, Timestamp};
+pub use user::{ResolvedUser, UserError, resolve as resolve_user};

@@ -1,0 +1,234 @@
+//! What a specification depends on and only the host and the unpacked image can tell.
+//!
+//! [`HostFacts::gather`] does all the looking, [`crate::spec`] all the deciding.
+
+mod device;
+mod image_file;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, TMPFS_MAGIC, statfs};
+use oci_spec::image::ImageConfiguration;
+
+use crate::options::{ContainerOptions, MountSource, Privilege};
+use crate::user::{self, ResolvedUser, UserError};
+
+pub use device::DeviceNode;
+
+/// Facts about the host and the image, as they were when gathered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    /// The user that the options or else the image name.
+    pub user: ResolvedUser,
+    /// Nodes that the options map, in their order; those of a directory by path.
+    pub mapped_devices: Vec<DeviceNode>,
+    /// For a privileged container every node below `/dev`, else empty.
+    pub host_devices: Vec<DeviceNode>,
+    /// State of each bind mount's source, by the path in the options.
+    pub bind_sources: BTreeMap<PathBuf, BindSource>,
+    /// Which cgroup hierarchy rules.
+    pub cgroup: CgroupMode,
+    /// Whether the kernel can limit swap.
+    pub swap_accounting: bool,
+    /// Whether a network namespace has `ip_unprivileged_port_start` (Linux 4.11).
+    pub unprivileged_port_sysctl: bool,
+    /// The host's name.
+    pub hostname: String,
+}
+
+/// What is at the source of a bind mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindSource {
+    /// Nothing.
+    Missing,
+    /// A directory, or a symbolic link to one.
+    Directory,
+    /// Something else that can be mounted over a file: a file, socket, device or FIFO.
+    File,
+}
+
+/// Version of the cgroup file system that holds the controllers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupMode {
+    /// Version 1, also beside a version 2 mount without controllers ("hybrid").
+    V1,
+    /// Version 2 only.
+    V2,
+}
+
+/// A fact that could not be found out, or a request that the host cannot meet.
+#[derive(Debug, thiserror::Error)]
+pub enum FactsError {
+    /// A mapped device is missing or cannot be examined.
+    #[error("cannot map device {}", path.display())]
+    Device {
+        /// The path in the options.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A mapped path is a regular file, socket or FIFO.
+    #[error("cannot map device {}: it is neither a device nor a directory", path.display())]
+    NotADevice {
+        /// The path in the options.
+        path: PathBuf,
+    },
+    /// A mapped directory holds no device.
+    #[error("cannot map devices of directory {}: it holds none", path.display())]
+    NoDevices {
+        /// The path in the options.
+        path: PathBuf,
+    },
+    /// The source of a bind mount cannot be examined.
+    #[error("cannot examine bind mount source {}", path.display())]
+    BindSource {
+        /// The path in the options.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the image is no regular file, leads out of the image or cannot be read.
+    #[error("cannot read {} of the image", path.display())]
+    ImageFile {
+        /// Path inside the image.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The image does not know the user.
+    #[error("cannot resolve user {user:?}")]
+    User {
+        /// `user[:group]` as requested.
+        user: String,
+        /// Cause.
+        #[source]
+        source: UserError,
+    },
+    /// Cgroups are not mounted where everybody expects them.
+    #[error("no cgroup file system is mounted at {}", path.display())]
+    NoCgroups {
+        /// Where it should be.
+        path: PathBuf,
+    },
+}
+
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+
+impl HostFacts {
+    /// Looks at the host and below `rootfs`, the image's unpacked tree.
+    ///
+    /// Reads only; changes nothing. The image's files are opened without ever leaving
+    /// `rootfs`, whatever symbolic links it holds. Fails where a device is missing, the
+    /// user is unknown or cgroups are not mounted; a missing bind source is a fact, not an
+    /// error.
+    pub fn gather(
+        options: &ContainerOptions,
+        rootfs: &Path,
+        image: &ImageConfiguration,
+    ) -> Result<Self, FactsError> {
+        let cgroup = cgroup_mode(Path::new(CGROUP_ROOT))?;
+        let host_devices = match options.privilege {
+            Privilege::Default => Vec::new(),
+            Privilege::Privileged => device::host_devices(Path::new("/dev"))?,
+        };
+        let mut mapped_devices = Vec::new();
+        for mapping in &options.devices {
+            mapped_devices.extend(device::mapped_devices(mapping)?);
+        }
+        Ok(Self {
+            user: find_user(options, rootfs, image)?,
+            mapped_devices,
+            host_devices,
+            bind_sources: bind_sources(options)?,
+            cgroup,
+            swap_accounting: swap_accounting(cgroup),
+            unprivileged_port_sysctl: Path::new("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+                .exists(),
+            hostname: nix::unistd::gethostname()
+                .ok()
+                .and_then(|name| name.into_string().ok())
+                .unwrap_or_default(),
+        })
+    }
+}
+
+fn find_user(
+    options: &ContainerOptions,
+    rootfs: &Path,
+    image: &ImageConfiguration,
+) -> Result<ResolvedUser, FactsError> {
+    let image_user = image.config().as_ref().and_then(|c| c.user().as_deref());
+    let wanted = options.user.as_deref().filter(|user| !user.is_empty());
+    let user = wanted.or(image_user).unwrap_or("");
+    let passwd = image_file::read(rootfs, Path::new("etc/passwd"))?;
+    let group = image_file::read(rootfs, Path::new("etc/group"))?;
+    user::resolve(user, &passwd, &group).map_err(|source| FactsError::User {
+        user: user.to_owned(),
+        source,
+    })
+}
+
+fn bind_sources(options: &ContainerOptions) -> Result<BTreeMap<PathBuf, BindSource>, FactsError> {
+    let mut sources = BTreeMap::new();
+    for mount in &options.mounts {
+        if let MountSource::Bind { path, .. } = &mount.source {
+            sources.insert(path.clone(), bind_source(path)?);
+        }
+    }
+    Ok(sources)
+}
+
+fn bind_source(path: &Path) -> Result<BindSource, FactsError> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(BindSource::Directory),
+        Ok(_) => Ok(BindSource::File),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BindSource::Missing),
+        Err(source) => Err(FactsError::BindSource {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn cgroup_mode(root: &Path) -> Result<CgroupMode, FactsError> {
+    match statfs(root).map(|stat| stat.filesystem_type()) {
+        Ok(CGROUP2_SUPER_MAGIC) => Ok(CgroupMode::V2),
+        Ok(TMPFS_MAGIC) => Ok(CgroupMode::V1),
+        Ok(_) | Err(_) => Err(FactsError::NoCgroups {
+            path: root.to_owned(),
+        }),
+    }
+}
+
+/// The limit's control file is in every memory cgroup of version 1, and in all but the
+/// root one of version 2: there the agent's own cgroup or, where that is the root, any
+/// other tells.
+fn swap_accounting(mode: CgroupMode) -> bool {
+    let root = Path::new(CGROUP_ROOT);
+    match mode {
+        CgroupMode::V1 => root.join("memory/memory.memsw.limit_in_bytes").exists(),
+        CgroupMode::V2 => {
+            let children = fs::read_dir(root).into_iter().flatten().flatten();
+            own_cgroup_v2()
+                .map(|own| root.join(own))
+                .into_iter()
+                .chain(children.map(|entry| entry.path()))
+                .any(|cgroup| cgroup.join("memory.swap.max").exists())
+        }
+    }
+}
+
+fn own_cgroup_v2() -> Option<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(PathBuf::from(path))
+}
+
+#[cfg(test)]
+mod tests;

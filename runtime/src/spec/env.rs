@@ -1,0 +1,64 @@
+//! The environment of the main process.
+
+use super::SpecError;
+
+/// Docker's search path where the image has none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Merges the container's environment: defaults, then the image's entries, then the
+/// options', the later replacing the earlier in place. An entry without `=` removes the
+/// variable, as Docker has it. `HOME` is the account's where it is unset or empty.
+pub(super) fn merge(
+    hostname: &str,
+    home: &str,
+    image: &[String],
+    options: &[String],
+) -> Result<Vec<String>, SpecError> {
+    let mut merged = vec![
+        format!("PATH={DEFAULT_PATH}"),
+        format!("HOSTNAME={hostname}"),
+    ];
+    for entry in image.iter().chain(options) {
+        check(entry)?;
+        apply(&mut merged, entry);
+    }
+    let has_home = merged
+        .iter()
+        .any(|entry| name(entry) == "HOME" && entry != "HOME=");
+    if !has_home {
+        apply(&mut merged, &format!("HOME={home}"));
+    }
+    Ok(merged)
+}
+
+/// What the launcher's environment functions would panic at.
+fn check(entry: &str) -> Result<(), SpecError> {
+    if entry.contains('\0') {
+        return Err(SpecError::NulCharacter {
+            field: "environment entry",
+            text: entry.to_owned(),
+        });
+    }
+    if name(entry).is_empty() {
+        return Err(SpecError::EnvironmentName {
+            entry: entry.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn apply(merged: &mut Vec<String>, entry: &str) {
+    let position = merged.iter().position(|other| name(other) == name(entry));
+    match (position, entry.contains('=')) {
+        (Some(at), true) => entry.clone_into(&mut merged[at]),
+        (None, true) => merged.push(entry.to_owned()),
+        (Some(at), false) => {
+            merged.remove(at);
+        }
+        (None, false) => {}
+    }
+}
+
+fn name(entry: &str) -> &str {
+    entry.split_once('=').map_or(entry, |(name, _)| name)
+}

@@ -1,0 +1,65 @@
+//! Mounts that every container has.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::Mount;
+
+use super::mount;
+use crate::spec::SpecRequest;
+
+/// Docker's file systems. `/sys` and the cgroups are read-only unless privileged, and even
+/// then with a read-only root.
+pub(super) fn file_systems(request: &SpecRequest<'_>) -> Vec<Mount> {
+    let writable = request.privileged() && !request.options.readonly_rootfs;
+    let access = if writable { "rw" } else { "ro" };
+    let kernel = ["nosuid", "noexec", "nodev", access];
+    let plain = &kernel[..3];
+    let dev = ["nosuid", "strictatime", "mode=755", "size=65536k"];
+    let pts = [
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+        "gid=5",
+    ];
+    let shm = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"];
+    let list: [(&str, &str, &[&str]); 7] = [
+        ("/proc", "proc", plain),
+        ("/dev", "tmpfs", &dev),
+        ("/dev/pts", "devpts", &pts),
+        ("/sys", "sysfs", &kernel),
+        ("/sys/fs/cgroup", "cgroup", &kernel),
+        ("/dev/mqueue", "mqueue", plain),
+        ("/dev/shm", "tmpfs", &shm),
+    ];
+    list.into_iter()
+        .map(|(target, kind, options)| mount(target.into(), kind, options))
+        .collect()
+}
+
+/// The files that the runtime writes for each container.
+pub(super) fn files(request: &SpecRequest<'_>) -> Vec<Mount> {
+    let access = if request.options.readonly_rootfs {
+        "ro"
+    } else {
+        "rw"
+    };
+    let paths = request.paths;
+    let list = [
+        ("/etc/hosts", &paths.hosts),
+        ("/etc/hostname", &paths.hostname),
+        ("/etc/resolv.conf", &paths.resolv_conf),
+    ];
+    list.into_iter()
+        .filter_map(|(target, source)| {
+            let mut mount = mount(
+                PathBuf::from(target),
+                "bind",
+                &["rbind", "rprivate", access],
+            );
+            mount.set_source(Some(source.clone()?));
+            Some(mount)
+        })
+        .collect()
+}
