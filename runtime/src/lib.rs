@@ -5,8 +5,11 @@
 //! lives in the launcher program `kobune-shim`, one single-threaded process per start,
 //! which ends by becoming `kobune-monitor` (see `ARCHITECTURE.md`, "Process boundary").
 
+pub mod capabilities;
 mod id;
 mod options;
+pub mod seccomp;
+mod sys;
 mod task;
 mod timestamp;
 
