@@ -6,11 +6,18 @@
 //! which ends by becoming `kobune-monitor` (see `ARCHITECTURE.md`, "Process boundary").
 
 mod id;
+mod network;
 mod options;
 mod task;
 mod timestamp;
 
 pub use id::{ContainerId, InvalidContainerId};
+pub use network::forward::{ForwardError, ForwardJob, ForwardPort, run_forwarder};
+pub use network::names::{HostEntry, hosts_file, resolv_conf, write_in_place};
+pub use network::{
+    Attachment, CleanupError, Endpoint, Engine, EngineInUse, InvalidSubnet, Ipv4Subnet, Network,
+    NetworkConfig, NetworkError, PublishedPort,
+};
 pub use options::{
     CapabilityChange, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping, DeviceRule,
     ExtraHost, HostAddress, InvalidDeviceAccess, LogOptions, Mount, MountSource, NetworkMode,
