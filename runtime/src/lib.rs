@@ -8,6 +8,7 @@
 pub mod capabilities;
 mod facts;
 mod id;
+mod network;
 mod options;
 mod record;
 pub mod seccomp;
@@ -20,6 +21,12 @@ mod user;
 
 pub use facts::{BindSource, CgroupMode, DeviceNode, FactsError, HostFacts};
 pub use id::{ContainerId, InvalidContainerId};
+pub use network::forward::{ForwardError, ForwardJob, ForwardPort, run_forwarder};
+pub use network::names::{HostEntry, hosts_file, resolv_conf, write_in_place};
+pub use network::{
+    Attachment, CleanupError, Endpoint, Engine, EngineInUse, InvalidSubnet, Ipv4Subnet, Network,
+    NetworkConfig, NetworkError, PublishedPort,
+};
 pub use options::{
     CapabilityChange, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping, DeviceRule,
     ExtraHost, HostAddress, InvalidDeviceAccess, LogOptions, Mount, MountSource, NetworkMode,

@@ -1,0 +1,346 @@
+//! Bridge, veth pairs, addresses and routes over rtnetlink.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, AsRawFd};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::ipam::{Ipv4Subnet, Route};
+use super::netlink::Netlink;
+use crate::ContainerId;
+
+/// What every host side of a veth pair of ours starts with.
+const VETH_PREFIX: &str = "kb";
+
+/// The interface inside a module, as Docker names it.
+const INSIDE: &str = "eth0";
+
+/// Index of the loopback interface in every namespace.
+const LOOPBACK: u32 = 1;
+
+const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
+
+/// The bridge on the host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bridge {
+    index: u32,
+    /// Its subnet, where it has an address.
+    pub(crate) subnet: Option<Ipv4Subnet>,
+}
+
+/// Looks the bridge up.
+///
+/// # Errors
+/// `AlreadyExists` if an interface of that name is something else than a bridge.
+pub(crate) fn find_bridge(netlink: &mut Netlink, name: &str) -> io::Result<Option<Bridge>> {
+    let Some(link) = find(netlink, name)? else {
+        return Ok(None);
+    };
+    if !is_bridge(&link) {
+        return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+    }
+    let index = link.header.index;
+    let mut query = AddressMessage::default();
+    query.header.family = AddressFamily::Inet;
+    let addresses = netlink.dump(RouteNetlinkMessage::GetAddress(query))?;
+    let subnet = addresses
+        .iter()
+        .find_map(|message| subnet_of(message, index));
+    Ok(Some(Bridge { index, subnet }))
+}
+
+/// Makes the bridge `name` with the gateway address of `subnet`, up and routed.
+pub(crate) fn create_bridge(
+    netlink: &mut Netlink,
+    name: &str,
+    subnet: Ipv4Subnet,
+) -> io::Result<Bridge> {
+    let mut link = named(name, &[LinkInfo::Kind(InfoKind::Bridge)]);
+    // A bridge without an address of its own takes on that of its ports, and changes it
+    // with every module.
+    link.attributes
+        .push(LinkAttribute::Address(mac(subnet.gateway())));
+    netlink.request(RouteNetlinkMessage::NewLink(link), CREATE)?;
+    let created = find(netlink, name)?.ok_or(io::ErrorKind::NotFound)?;
+    let index = created.header.index;
+    add_address(netlink, index, subnet.gateway(), subnet.prefix())?;
+    set_up(netlink, index)?;
+    enable("net/ipv4/ip_forward")?;
+    Ok(Bridge {
+        index,
+        subnet: Some(subnet),
+    })
+}
+
+/// Lets the host's own 127.0.0.1 be rewritten to a module's address behind the bridge.
+pub(crate) fn route_localnet(bridge: &str) -> io::Result<()> {
+    enable(&format!("net/ipv4/conf/{bridge}/route_localnet"))
+}
+
+/// Joins the namespace `netns` to the bridge by a veth pair, with `address` inside.
+pub(crate) fn connect(
+    netlink: &mut Netlink,
+    bridge: Bridge,
+    subnet: Ipv4Subnet,
+    module: (&ContainerId, &File, Ipv4Addr),
+) -> io::Result<()> {
+    let (id, netns, address) = module;
+    let outside = veth_name(id);
+    let mut peer = named(INSIDE, &[]);
+    peer.attributes.push(LinkAttribute::Address(mac(address)));
+    peer.attributes
+        .push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
+    let data = InfoData::Veth(InfoVeth::Peer(peer));
+    let mut pair = named(
+        &outside,
+        &[LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(data)],
+    );
+    pair.attributes
+        .push(LinkAttribute::Controller(bridge.index));
+    netlink.request(RouteNetlinkMessage::NewLink(pair), CREATE)?;
+    let index = find(netlink, &outside)?
+        .ok_or(io::ErrorKind::NotFound)?
+        .header
+        .index;
+    hairpin(netlink, index)?;
+    set_up(netlink, index)?;
+
+    let mut inner = Netlink::route_in(netns.as_fd())?;
+    let eth0 = find(&mut inner, INSIDE)?
+        .ok_or(io::ErrorKind::NotFound)?
+        .header
+        .index;
+    add_address(&mut inner, eth0, address, subnet.prefix())?;
+    set_up(&mut inner, eth0)?;
+    add_default_route(&mut inner, subnet.gateway())
+}
+
+/// Turns the loopback interface of `netns` on.
+pub(crate) fn loopback_up(netns: &File) -> io::Result<()> {
+    set_up(&mut Netlink::route_in(netns.as_fd())?, LOOPBACK)
+}
+
+/// Removes the interface `name`, and with it the other half of a pair; no error if it is
+/// not there.
+pub(crate) fn remove(netlink: &mut Netlink, name: &str) -> io::Result<()> {
+    let Some(link) = find(netlink, name)? else {
+        return Ok(());
+    };
+    let mut message = LinkMessage::default();
+    message.header.index = link.header.index;
+    match netlink.request(RouteNetlinkMessage::DelLink(message), 0) {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Names of the interfaces that are ports of `bridge`.
+pub(crate) fn ports(netlink: &mut Netlink, bridge: Bridge) -> io::Result<Vec<String>> {
+    let links = netlink.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    Ok(links
+        .iter()
+        .filter_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) => Some(&link.attributes),
+            _ => None,
+        })
+        .filter(|attributes| attributes.contains(&LinkAttribute::Controller(bridge.index)))
+        .filter_map(|attributes| {
+            attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name.clone()),
+                _ => None,
+            })
+        })
+        .collect())
+}
+
+/// Destinations of all IPv4 routes, local ones too.
+pub(crate) fn routes(netlink: &mut Netlink) -> io::Result<Vec<Route>> {
+    let mut query = RouteMessage::default();
+    query.header.address_family = AddressFamily::Inet;
+    let messages = netlink.dump(RouteNetlinkMessage::GetRoute(query))?;
+    Ok(messages.iter().filter_map(destination).collect())
+}
+
+/// Name of the host side of a module's veth pair: 12 bytes of the 15 a name may have.
+///
+/// The number is FNV-1a of the id, because names must be found again by a later agent.
+pub(crate) fn veth_name(id: &ContainerId) -> String {
+    let hash = id
+        .as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("{VETH_PREFIX}{:010x}", hash >> 24)
+}
+
+/// Whether a name is one that [`veth_name`] makes.
+pub(crate) fn is_veth_name(name: &str) -> bool {
+    let number = name.strip_prefix(VETH_PREFIX);
+    number.is_some_and(|hex| hex.len() == 10 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// A locally administered hardware address that goes with an IPv4 address: a module that
+/// gets its address again is the same neighbour as before.
+fn mac(address: Ipv4Addr) -> Vec<u8> {
+    [&[0x02, 0x6b], &address.octets()[..]].concat()
+}
+
+fn find(netlink: &mut Netlink, name: &str) -> io::Result<Option<LinkMessage>> {
+    let query = RouteNetlinkMessage::GetLink(named(name, &[]));
+    match netlink.request(query, 0) {
+        Ok(found) => Ok(found.into_iter().find_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) => Some(link),
+            _ => None,
+        })),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn named(name: &str, info: &[LinkInfo]) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    if !info.is_empty() {
+        link.attributes.push(LinkAttribute::LinkInfo(info.to_vec()));
+    }
+    link
+}
+
+fn is_bridge(link: &LinkMessage) -> bool {
+    link.attributes.iter().any(|attribute| {
+        matches!(attribute, LinkAttribute::LinkInfo(info)
+            if info.contains(&LinkInfo::Kind(InfoKind::Bridge)))
+    })
+}
+
+/// A module reaches itself through its published port only if the bridge sends a packet
+/// back out of the port it came in by.
+fn hairpin(netlink: &mut Netlink, index: u32) -> io::Result<()> {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
+            true,
+        )])),
+    ]));
+    netlink
+        .request(RouteNetlinkMessage::NewLink(link), 0)
+        .map(drop)
+}
+
+fn set_up(netlink: &mut Netlink, index: u32) -> io::Result<()> {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.header.flags = LinkFlags::Up;
+    link.header.change_mask = LinkFlags::Up;
+    netlink
+        .request(RouteNetlinkMessage::SetLink(link), 0)
+        .map(drop)
+}
+
+fn add_address(netlink: &mut Netlink, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.index = index;
+    message.header.prefix_len = prefix;
+    let host_bits = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+    message.attributes = vec![
+        AddressAttribute::Local(IpAddr::V4(address)),
+        AddressAttribute::Address(IpAddr::V4(address)),
+        AddressAttribute::Broadcast(Ipv4Addr::from(u32::from(address) | host_bits)),
+    ];
+    netlink
+        .request(RouteNetlinkMessage::NewAddress(message), CREATE)
+        .map(drop)
+}
+
+fn add_default_route(netlink: &mut Netlink, gateway: Ipv4Addr) -> io::Result<()> {
+    let mut route = RouteMessage::default();
+    route.header.address_family = AddressFamily::Inet;
+    route.header.table = RouteHeader::RT_TABLE_MAIN;
+    route.header.protocol = RouteProtocol::Static;
+    route.header.scope = RouteScope::Universe;
+    route.header.kind = RouteType::Unicast;
+    route
+        .attributes
+        .push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+    netlink
+        .request(RouteNetlinkMessage::NewRoute(route), CREATE)
+        .map(drop)
+}
+
+fn subnet_of(message: &RouteNetlinkMessage, index: u32) -> Option<Ipv4Subnet> {
+    let RouteNetlinkMessage::NewAddress(message) = message else {
+        return None;
+    };
+    if message.header.index != index {
+        return None;
+    }
+    message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            AddressAttribute::Local(IpAddr::V4(address)) => {
+                Ipv4Subnet::containing(*address, message.header.prefix_len).ok()
+            }
+            _ => None,
+        })
+}
+
+fn destination(message: &RouteNetlinkMessage) -> Option<Route> {
+    let RouteNetlinkMessage::NewRoute(route) = message else {
+        return None;
+    };
+    let prefix = route.header.destination_prefix_length;
+    route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(network)) => Some((*network, prefix)),
+            _ => None,
+        })
+}
+
+/// Sets a boolean kernel parameter, unless it is set: `/proc/sys` may be read-only.
+fn enable(parameter: &str) -> io::Result<()> {
+    let path = format!("/proc/sys/{parameter}");
+    if fs::read_to_string(&path)?.trim() == "1" {
+        return Ok(());
+    }
+    fs::write(path, "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn veth_names_fit_and_never_change() {
+        let name = |id: &str| veth_name(&ContainerId::try_from(id).unwrap());
+        assert_eq!(name("led"), "kbd8d3c31915");
+        assert_ne!(name("led"), name("led2"));
+        for id in ["led", &"x".repeat(64)] {
+            assert!(
+                name(id).len() <= 15 && is_veth_name(&name(id)),
+                "{}",
+                name(id)
+            );
+        }
+        for foreign in ["kb", "kbd", "kbxyzxyzxyzx", "veth0123456789", "eth0"] {
+            assert!(!is_veth_name(foreign), "{foreign}");
+        }
+    }
+}
