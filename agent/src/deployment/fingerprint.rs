@@ -21,6 +21,13 @@ impl Fingerprint {
     }
 }
 
+impl From<&str> for Fingerprint {
+    /// One that was kept as text; text that never was one equals none.
+    fn from(digits: &str) -> Self {
+        Self(digits.to_owned())
+    }
+}
+
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
