@@ -89,7 +89,6 @@ fn environment_entries_override_by_name() {
 fn host_network_has_no_namespace_no_sysctl_and_the_hosts_name() {
     let mut case = Case::new();
     case.host_network = true;
-    case.options.network = NetworkMode::Host;
     let spec = case.build().unwrap().spec;
     assert_eq!(spec.hostname().as_deref(), Some("gateway"));
     let linux = spec.linux().as_ref().unwrap();
