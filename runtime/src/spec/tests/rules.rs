@@ -99,6 +99,31 @@ fn host_network_has_no_namespace_no_sysctl_and_the_hosts_name() {
 }
 
 #[test]
+fn cgroups_of_version_1_are_read_only_where_they_are_mounted() {
+    let cgroups = |case: &Case| {
+        let spec = case.build().unwrap().spec;
+        let paths = spec.linux().as_ref().unwrap().readonly_paths().clone();
+        let mut paths = paths.unwrap();
+        paths.retain(|path| path.starts_with("/sys/"));
+        paths
+    };
+    let mut case = Case::new();
+    let all = [
+        "/sys/fs/cgroup",
+        "/sys/fs/cgroup/memory",
+        "/sys/fs/cgroup/systemd",
+    ];
+    assert_eq!(cgroups(&case), all);
+    case.options.mounts = vec![bind("/sys", "/sys")];
+    assert_eq!(cgroups(&case), all);
+    case.options.mounts = vec![bind("/sys/fs/cgroup", "/sys/fs/cgroup")];
+    assert_eq!(cgroups(&case), [""; 0]);
+    case.options.mounts.clear();
+    case.facts.cgroup = CgroupMode::V2;
+    assert_eq!(cgroups(&case), [""; 0]);
+}
+
+#[test]
 fn a_mapped_device_gets_its_own_access_and_nothing_else() {
     let mut case = Case::new();
     let plain = case.device_rules();
