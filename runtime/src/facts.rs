@@ -51,10 +51,13 @@ pub enum BindSource {
 }
 
 /// Version of the cgroup file system that holds the controllers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CgroupMode {
     /// Version 1, also beside a version 2 mount without controllers ("hybrid").
-    V1,
+    V1 {
+        /// Names of the directories where hierarchies are mounted, sorted.
+        hierarchies: Vec<String>,
+    },
     /// Version 2 only.
     V2,
 }
@@ -111,10 +114,13 @@ pub enum FactsError {
         source: UserError,
     },
     /// Cgroups are not mounted where everybody expects them.
-    #[error("no cgroup file system is mounted at {}", path.display())]
-    NoCgroups {
-        /// Where it should be.
+    #[error("cannot find cgroups at {}", path.display())]
+    Cgroups {
+        /// Where they should be.
         path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
     },
 }
 
@@ -146,8 +152,8 @@ impl HostFacts {
             mapped_devices,
             host_devices,
             bind_sources: bind_sources(options)?,
+            swap_accounting: swap_accounting(&cgroup),
             cgroup,
-            swap_accounting: swap_accounting(cgroup),
             unprivileged_port_sysctl: Path::new("/proc/sys/net/ipv4/ip_unprivileged_port_start")
                 .exists(),
             hostname: nix::unistd::gethostname()
@@ -197,22 +203,40 @@ fn bind_source(path: &Path) -> Result<BindSource, FactsError> {
 }
 
 fn cgroup_mode(root: &Path) -> Result<CgroupMode, FactsError> {
-    match statfs(root).map(|stat| stat.filesystem_type()) {
-        Ok(CGROUP2_SUPER_MAGIC) => Ok(CgroupMode::V2),
-        Ok(TMPFS_MAGIC) => Ok(CgroupMode::V1),
-        Ok(_) | Err(_) => Err(FactsError::NoCgroups {
-            path: root.to_owned(),
+    let failed = |source| FactsError::Cgroups {
+        path: root.to_owned(),
+        source,
+    };
+    let stat = statfs(root).map_err(|errno| failed(errno.into()))?;
+    match stat.filesystem_type() {
+        CGROUP2_SUPER_MAGIC => Ok(CgroupMode::V2),
+        TMPFS_MAGIC => Ok(CgroupMode::V1 {
+            hierarchies: subdirectories(root).map_err(failed)?,
         }),
+        _ => Err(failed(io::Error::other("no cgroup file system"))),
     }
+}
+
+/// Co-mounted controllers have links beside the directory; these are left out.
+fn subdirectories(root: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            names.extend(entry.file_name().into_string().ok());
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// The limit's control file is in every memory cgroup of version 1, and in all but the
 /// root one of version 2: there the agent's own cgroup or, where that is the root, any
 /// other tells.
-fn swap_accounting(mode: CgroupMode) -> bool {
+fn swap_accounting(mode: &CgroupMode) -> bool {
     let root = Path::new(CGROUP_ROOT);
     match mode {
-        CgroupMode::V1 => root.join("memory/memory.memsw.limit_in_bytes").exists(),
+        CgroupMode::V1 { .. } => root.join("memory/memory.memsw.limit_in_bytes").exists(),
         CgroupMode::V2 => {
             let children = fs::read_dir(root).into_iter().flatten().flatten();
             own_cgroup_v2()

@@ -25,7 +25,7 @@ use oci_spec::runtime::{Capabilities, LinuxSeccomp, Root, Spec};
 
 use crate::facts::HostFacts;
 use crate::id::ContainerId;
-use crate::options::{ContainerOptions, NetworkMode, Privilege};
+use crate::options::{ContainerOptions, Privilege};
 
 pub use error::{SpecError, SpecWarning};
 pub use mount::VolumeMount;
@@ -129,9 +129,11 @@ pub fn build(request: &SpecRequest<'_>) -> Result<Built, SpecError> {
 /// name that others know the device by. The UTS namespace is its own all the same.
 fn hostname<'a>(request: &SpecRequest<'a>) -> Result<&'a str, SpecError> {
     let wanted = request.options.hostname.as_deref();
+    let host = request.facts.hostname.as_str();
+    let on_host = request.network == SpecNetwork::Host;
     let name = match wanted.filter(|name| !name.is_empty()) {
         Some(name) => name,
-        None if request.options.network == NetworkMode::Host => &request.facts.hostname,
+        None if on_host && !host.is_empty() => host,
         None => request.id.as_str(),
     };
     if name.len() > MAX_HOSTNAME || name.contains(['\0', '/']) {

@@ -75,17 +75,15 @@ pub(super) fn host_devices(dev: &Path) -> Result<Vec<DeviceNode>, FactsError> {
 }
 
 /// Nodes below `directory`, sorted by path. Symbolic links are skipped: what they name is
-/// found on its own or is elsewhere. Nodes that vanish meanwhile are skipped too.
+/// found on its own or is elsewhere. What vanishes meanwhile is skipped too.
 fn below(directory: &Path, container: &Path, access: DeviceAccess) -> io::Result<Vec<DeviceNode>> {
     let mut nodes = Vec::new();
     let mut pending = vec![(directory.to_owned(), container.to_owned())];
     while let Some((directory, container)) = pending.pop() {
-        for entry in fs::read_dir(&directory)? {
+        for entry in unless_gone(fs::read_dir(&directory))?.into_iter().flatten() {
             let entry = entry?;
-            let metadata = match entry.metadata() {
-                Ok(metadata) => metadata,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
+            let Some(metadata) = unless_gone(entry.metadata())? else {
+                continue;
             };
             let name = entry.file_name();
             let inside = container.join(&name);
@@ -104,6 +102,13 @@ fn below(directory: &Path, container: &Path, access: DeviceAccess) -> io::Result
         node.access = access;
     }
     Ok(nodes)
+}
+
+fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 fn node(host: &Path, container: &Path, metadata: &Metadata) -> Option<DeviceNode> {

@@ -255,13 +255,19 @@ fn the_options_user_wins_over_the_images() {
 
 #[test]
 fn a_directory_that_is_no_cgroup_mount_is_no_mode() {
-    let missing = cgroup_mode(Path::new("/no/such/mount")).unwrap_err();
-    assert_eq!(
-        missing.to_string(),
-        "no cgroup file system is mounted at /no/such/mount"
-    );
-    assert!(matches!(
-        cgroup_mode(Path::new("/proc")),
-        Err(FactsError::NoCgroups { .. })
-    ));
+    for path in ["/no/such/mount", "/proc"] {
+        let error = cgroup_mode(Path::new(path)).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot find cgroups at {path}"));
+    }
+}
+
+#[test]
+fn hierarchies_are_directories_and_not_their_links() {
+    let root = TempDir::new().unwrap();
+    for name in ["memory", "cpu,cpuacct"] {
+        fs::create_dir(root.path().join(name)).unwrap();
+    }
+    symlink("cpu,cpuacct", root.path().join("cpu")).unwrap();
+    let found = subdirectories(root.path()).unwrap();
+    assert_eq!(found, ["cpu,cpuacct", "memory"]);
 }

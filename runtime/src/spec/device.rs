@@ -1,6 +1,6 @@
 //! Device nodes and device rules.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
 
@@ -154,9 +154,7 @@ fn same_device(a: &DeviceNode, b: &DeviceNode) -> bool {
 /// libcontainer creates nodes below `/dev` only.
 fn is_below_dev(path: &Path) -> bool {
     let dev = Path::new("/dev");
-    path != dev
-        && path.starts_with(dev)
-        && !path
-            .components()
-            .any(|part| part == std::path::Component::ParentDir)
+    let climbs = path.components().any(|part| part == Component::ParentDir);
+    let nul = path.as_os_str().as_encoded_bytes().contains(&0);
+    path != dev && path.starts_with(dev) && !climbs && !nul
 }

@@ -34,6 +34,9 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
+/// Where cgroups are mounted inside.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
 pub(super) fn linux(
     request: &SpecRequest<'_>,
     mounts: &MountPlan,
@@ -41,24 +44,52 @@ pub(super) fn linux(
 ) -> Result<Linux, SpecError> {
     let rules = device::rules(request, warnings);
     let resources = resources::resources(request, rules, warnings)?;
-    let unless_privileged = |paths: &[&str]| {
-        let paths: &[&str] = if request.privileged() { &[] } else { paths };
-        Some(paths.iter().map(|path| (*path).to_owned()).collect())
-    };
-
     let mut linux = Linux::default();
     linux.set_namespaces(Some(namespaces(request)));
     linux.set_cgroups_path(Some(request.cgroup_path.into()));
     linux.set_resources(Some(resources));
     linux.set_devices(Some(device::nodes(request, &mounts.bound)?));
-    linux.set_masked_paths(unless_privileged(&MASKED));
-    linux.set_readonly_paths(unless_privileged(&READ_ONLY));
     linux.set_rootfs_propagation(Some(mounts.propagation.to_owned()));
     linux.set_sysctl(Some(sysctls(request)));
+    confine(&mut linux, request, mounts);
+    Ok(linux)
+}
+
+/// Masked and read-only paths and the system call filter; nothing when privileged.
+fn confine(linux: &mut Linux, request: &SpecRequest<'_>, mounts: &MountPlan) {
+    let mut masked = Vec::new();
+    let mut read_only = Vec::new();
     if !request.privileged() {
+        masked.extend(MASKED.map(str::to_owned));
+        read_only.extend(READ_ONLY.map(str::to_owned));
+        read_only.extend(cgroup_paths(request, mounts));
         linux.set_seccomp(request.seccomp.clone());
     }
-    Ok(linux)
+    linux.set_masked_paths(Some(masked));
+    linux.set_readonly_paths(Some(read_only));
+}
+
+/// The mount points of cgroup version 1 inside, unless a requested mount hides them.
+///
+/// libcontainer 0.7 ignores the `ro` of a cgroup mount of version 1 and shows the whole
+/// `systemd` hierarchy. Left writable, root in a container could lift its own limits and,
+/// before Linux 5.17, have the host run a `release_agent` of its choice.
+fn cgroup_paths(request: &SpecRequest<'_>, mounts: &MountPlan) -> Vec<String> {
+    let CgroupMode::V1 { hierarchies } = &request.facts.cgroup else {
+        return Vec::new();
+    };
+    let mounted = |kind: &str| {
+        mounts
+            .mounts
+            .iter()
+            .any(|m| m.typ().as_deref() == Some(kind))
+    };
+    if !mounted("cgroup") {
+        return Vec::new();
+    }
+    std::iter::once(CGROUPS.to_owned())
+        .chain(hierarchies.iter().map(|name| format!("{CGROUPS}/{name}")))
+        .collect()
 }
 
 /// As Docker: a cgroup namespace on version 2 only, and no user namespace.

@@ -41,7 +41,9 @@ impl Case {
                 mapped_devices: Vec::new(),
                 host_devices: Vec::new(),
                 bind_sources: BTreeMap::new(),
-                cgroup: CgroupMode::V1,
+                cgroup: CgroupMode::V1 {
+                    hierarchies: strings(&["memory", "systemd"]),
+                },
                 swap_accounting: true,
                 unprivileged_port_sysctl: true,
                 hostname: "gateway".to_owned(),

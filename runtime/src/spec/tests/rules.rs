@@ -89,7 +89,6 @@ fn environment_entries_override_by_name() {
 fn host_network_has_no_namespace_no_sysctl_and_the_hosts_name() {
     let mut case = Case::new();
     case.host_network = true;
-    case.options.network = NetworkMode::Host;
     let spec = case.build().unwrap().spec;
     assert_eq!(spec.hostname().as_deref(), Some("gateway"));
     let linux = spec.linux().as_ref().unwrap();
@@ -97,6 +96,31 @@ fn host_network_has_no_namespace_no_sysctl_and_the_hosts_name() {
     let namespaces = linux.namespaces().as_ref().unwrap();
     let names: Vec<_> = namespaces.iter().map(|ns| ns.typ().to_string()).collect();
     assert_eq!(names, ["mnt", "uts", "pid", "ipc"]);
+}
+
+#[test]
+fn cgroups_of_version_1_are_read_only_where_they_are_mounted() {
+    let cgroups = |case: &Case| {
+        let spec = case.build().unwrap().spec;
+        let paths = spec.linux().as_ref().unwrap().readonly_paths().clone();
+        let mut paths = paths.unwrap();
+        paths.retain(|path| path.starts_with("/sys/"));
+        paths
+    };
+    let mut case = Case::new();
+    let all = [
+        "/sys/fs/cgroup",
+        "/sys/fs/cgroup/memory",
+        "/sys/fs/cgroup/systemd",
+    ];
+    assert_eq!(cgroups(&case), all);
+    case.options.mounts = vec![bind("/sys", "/sys")];
+    assert_eq!(cgroups(&case), all);
+    case.options.mounts = vec![bind("/sys/fs/cgroup", "/sys/fs/cgroup")];
+    assert_eq!(cgroups(&case), [""; 0]);
+    case.options.mounts.clear();
+    case.facts.cgroup = CgroupMode::V2;
+    assert_eq!(cgroups(&case), [""; 0]);
 }
 
 #[test]

@@ -54,7 +54,6 @@ impl Bundle {
         case.image = image(ConfigBuilder::default());
         let command = ["/bin/busybox", "sh", "-c", script];
         case.options.command = Some(strings(&command));
-        case.options.network = NetworkMode::Host;
         case.host_network = true;
         case.cgroup_path = format!("/kobune-test/{}", self.id);
         case.seccomp = None;
