@@ -367,7 +367,7 @@ mod tests {
         let (engine, reason) = choose_engine(Engine::Auto, refused()).unwrap();
         assert_eq!(engine, EngineInUse::Forwarder);
         assert!(reason.unwrap().contains("not supported"));
-        assert!(choose_engine(Engine::NfTables, refused()).is_err());
+        choose_engine(Engine::NfTables, refused()).unwrap_err();
         let (engine, _) = choose_engine(Engine::Forwarder, Ok(())).unwrap();
         assert_eq!(engine, EngineInUse::Forwarder);
     }

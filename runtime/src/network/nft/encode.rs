@@ -138,7 +138,7 @@ impl Batch {
     }
 
     /// Appends a rule. The comment, cut to 127 bytes, is for whoever lists the table.
-    pub(crate) fn add_rule(&mut self, table: &str, chain: &str, rule: Expressions, comment: &str) {
+    pub(crate) fn add_rule(&mut self, table: &str, chain: &str, rule: &Expressions, comment: &str) {
         let body = [
             text(1, table),
             text(2, chain),
