@@ -10,6 +10,7 @@
 //! only; a port published on an IPv6 address goes through the forwarder.
 
 mod attach;
+mod conntrack;
 mod error;
 pub(crate) mod forward;
 mod forwarder;
@@ -20,6 +21,7 @@ mod netlink;
 mod netns;
 mod nft;
 mod ports;
+mod publish;
 mod record;
 mod sweep;
 

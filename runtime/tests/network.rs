@@ -1,6 +1,8 @@
 //! The modules' network against the kernel. Needs root, `unshare`, `ip` and `nft` (the
 //! last two to build the surroundings and to look; the code under test calls neither).
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // A test tells by panics and prints.
+
 #[path = "network/lab.rs"]
 mod lab;
 
@@ -84,7 +86,7 @@ fn nf_tables_reaches_everywhere_and_leaves_nothing() {
             network.detach(&id(name)).unwrap();
         }
         assert_eq!(lab.leftovers(), [""; 0]);
-        assert!(ask(None, Protocol::Tcp, (Ipv4Addr::LOCALHOST, PUBLISHED)).is_err());
+        ask(None, Protocol::Tcp, (Ipv4Addr::LOCALHOST, PUBLISHED)).unwrap_err();
     });
 }
 
@@ -493,6 +495,45 @@ fn the_forwarder_carries_bulk_both_ways_and_many_clients() {
                 "led ".len() + large.len()
             );
             network.sweep(&[]).unwrap();
+        },
+    );
+}
+
+#[test]
+fn a_udp_sender_that_never_pauses_reaches_a_module_that_comes_later() {
+    isolated(
+        "a_udp_sender_that_never_pauses_reaches_a_module_that_comes_later",
+        |lab| {
+            for engine in [Engine::NfTables, Engine::Forwarder] {
+                let network = lab.open(engine);
+                // Its rules turn connection tracking on.
+                network.attach(&endpoint("other", &[])).unwrap();
+                let sender = lab::within(Some(&lab.client()), || {
+                    let socket = UdpSocket::bind((CLIENT, 5000)).unwrap();
+                    socket.connect((HOST, PUBLISHED)).unwrap();
+                    socket.send(b"early").unwrap();
+                    socket
+                });
+                sender.set_read_timeout(Some(PATIENCE)).unwrap();
+                let mut buffer = [0; 100];
+                let refused = sender.recv(&mut buffer).unwrap_err();
+                assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+                for _ in 0..2 {
+                    attach(&network, &endpoint("led", &published()));
+                    sender.send(b"hi").unwrap();
+                    let length = sender.recv(&mut buffer).unwrap();
+                    assert_eq!(&buffer[..length], b"led hi", "{engine:?}");
+                    network.detach(&id("led")).unwrap();
+                    // Takes the address that the flow led to.
+                    network
+                        .attach(&Endpoint {
+                            preferred_address: Some(Ipv4Addr::new(172, 18, 0, 3)),
+                            ..endpoint("third", &[])
+                        })
+                        .unwrap();
+                }
+                network.sweep(&[]).unwrap();
+            }
         },
     );
 }
