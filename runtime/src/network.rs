@@ -10,6 +10,7 @@
 //! only; a port published on an IPv6 address goes through the forwarder.
 
 mod attach;
+mod conntrack;
 mod error;
 pub(crate) mod forward;
 mod forwarder;
@@ -20,6 +21,7 @@ mod netlink;
 mod netns;
 mod nft;
 mod ports;
+mod publish;
 mod record;
 mod sweep;
 
@@ -367,7 +369,7 @@ mod tests {
         let (engine, reason) = choose_engine(Engine::Auto, refused()).unwrap();
         assert_eq!(engine, EngineInUse::Forwarder);
         assert!(reason.unwrap().contains("not supported"));
-        assert!(choose_engine(Engine::NfTables, refused()).is_err());
+        choose_engine(Engine::NfTables, refused()).unwrap_err();
         let (engine, _) = choose_engine(Engine::Forwarder, Ok(())).unwrap();
         assert_eq!(engine, EngineInUse::Forwarder);
     }

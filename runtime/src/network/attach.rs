@@ -4,24 +4,15 @@
 //! veth pair, rules or forwarder, names. Whatever a crash leaves of it is found again by
 //! the record's file name. Detaching goes the other way and removes the record last.
 
-use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::net::Ipv4Addr;
 
 use super::error::{CleanupError, NetworkError};
-use super::forward::{ForwardJob, ForwardPort, ForwardReport};
 use super::ipam::{Ipv4Subnet, choose_subnet};
 use super::link::Bridge;
-use super::names::{HostEntry, hosts_file, write_in_place};
 use super::netlink::Netlink;
-use super::nft::{Publication, Ruleset};
 use super::ports::{PublishedPort, Reservation};
 use super::record::Record;
-use super::{
-    Attachment, Endpoint, EngineInUse, Network, State, file, forwarder, link, netns, nft, ports,
-    record,
-};
+use super::{Attachment, Endpoint, EngineInUse, Network, State, file, link, netns, ports, record};
 use crate::{ContainerId, NetworkMode};
 
 impl Network {
@@ -94,6 +85,7 @@ impl Network {
             .map_err(|e| link("connect to the bridge", id, e))?;
         drop(sockets);
         self.apply_rules(state)?;
+        self.forget_flows(&attachment)?;
         self.start_forwarder(state, id)?;
         self.write_names(state, Some(id))?;
         Ok(attachment)
@@ -249,128 +241,6 @@ impl Network {
         failures.into_result()
     }
 
-    /// Makes the table say what is attached now.
-    pub(super) fn apply_rules(&self, state: &State) -> Result<(), NetworkError> {
-        if !self.nf_tables {
-            return Ok(());
-        }
-        let failed = |source| NetworkError::Rules {
-            table: self.table.clone(),
-            source,
-        };
-        let by_rules =
-            |r: &Record| r.engine == EngineInUse::NfTables && r.attachment.address.is_some();
-        let Some(subnet) = state
-            .subnet
-            .filter(|_| state.records.values().any(by_rules))
-        else {
-            return nft::remove(&self.table).map_err(failed);
-        };
-        let publications = state
-            .records
-            .values()
-            .filter(|record| by_rules(record))
-            .flat_map(publications);
-        nft::replace(&Ruleset {
-            table: &self.table,
-            bridge: &self.config.bridge,
-            subnet,
-            publications: publications.collect(),
-        })
-        .map_err(failed)
-    }
-
-    /// Starts the forwarder of `id`, if it has ports that need one.
-    pub(super) fn start_forwarder(
-        &self,
-        state: &mut State,
-        id: &ContainerId,
-    ) -> Result<(), NetworkError> {
-        let Some((job, forwarded)) = state.records.get(id).and_then(|record| self.job(record))
-        else {
-            return Ok(());
-        };
-        let program = &self.config.forwarder;
-        let failed = |source| NetworkError::Forwarder {
-            program: program.clone(),
-            id: id.clone(),
-            source,
-        };
-        let (child, report) = forwarder::start(program, &job).map_err(failed)?;
-        state.forwarders.insert(id.clone(), child);
-        let ForwardReport::Failed {
-            port,
-            errno,
-            message,
-        } = report
-        else {
-            return Ok(());
-        };
-        let source = errno.map_or_else(|| io::Error::other(message), io::Error::from_raw_os_error);
-        let culprit = port.and_then(|port| forwarded.iter().find(|p| p.listen() == port.listen));
-        Err(match culprit {
-            Some(port) => ports::bind_error(port, source),
-            None => failed(source),
-        })
-    }
-
-    pub(super) fn job(&self, record: &Record) -> Option<(ForwardJob, Vec<PublishedPort>)> {
-        let Attachment {
-            id, address, ports, ..
-        } = &record.attachment;
-        let forwarded: Vec<_> = ports
-            .iter()
-            .copied()
-            .filter(|port| is_forwarded(record.engine, port))
-            .collect();
-        let target = (*address).filter(|_| !forwarded.is_empty())?;
-        let job_ports = forwarded.iter().map(|port| ForwardPort {
-            protocol: port.protocol,
-            listen: port.listen(),
-            target_port: port.container_port,
-        });
-        let job = ForwardJob {
-            lock: self.lock_path(id),
-            target,
-            ports: job_ports.collect(),
-        };
-        Some((job, forwarded))
-    }
-
-    fn stop_forwarder(&self, state: &mut State, id: &ContainerId) -> Result<(), NetworkError> {
-        let lock = self.lock_path(id);
-        forwarder::stop(&lock, state.forwarders.remove(id))
-            .map_err(|e| file("end the forwarder that holds", &lock, e))
-    }
-
-    pub(super) fn lock_path(&self, id: &ContainerId) -> PathBuf {
-        self.locks_dir().join(id)
-    }
-
-    /// Rewrites every hosts file. Only a failure for `subject` is one of the operation:
-    /// others go on with older names, and a bundle that is being removed with none.
-    pub(super) fn write_names(
-        &self,
-        state: &State,
-        subject: Option<&ContainerId>,
-    ) -> Result<(), NetworkError> {
-        for (id, record) in &state.records {
-            let Some(path) = &record.hosts_path else {
-                continue;
-            };
-            let content = hosts_of(&state.records, id, record);
-            match write_in_place(path, &content) {
-                Err(source) if Some(id) == subject => return Err(file("write", path, source)),
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    tracing::warn!(container = %id, path = %path.display(), %error,
-                        "cannot update the names of other modules");
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
     /// Removes the bridge and the table, if no container is on the bridge and no foreign
     /// interface is a port of it.
     pub(super) fn remove_unused_bridge(&self, state: &mut State) -> Result<(), NetworkError> {
@@ -400,56 +270,6 @@ impl Network {
 fn published(state: &State) -> impl Iterator<Item = (&ContainerId, PublishedPort)> {
     let records = state.records.iter();
     records.flat_map(|(id, record)| record.attachment.ports.iter().map(move |port| (id, *port)))
-}
-
-/// Rules of ours are IPv4's.
-fn is_forwarded(engine: EngineInUse, port: &PublishedPort) -> bool {
-    engine == EngineInUse::Forwarder || port.host_ip.is_some_and(|ip| ip.is_ipv6())
-}
-
-fn publications(record: &Record) -> impl Iterator<Item = Publication<'_>> {
-    let Attachment {
-        id, address, ports, ..
-    } = &record.attachment;
-    let by_rules = ports
-        .iter()
-        .filter(|port| !is_forwarded(record.engine, port));
-    by_rules
-        .zip(std::iter::repeat(*address))
-        .filter_map(move |(port, address)| {
-            Some(Publication {
-                owner: id,
-                protocol: port.protocol,
-                host_ip: match port.host_ip {
-                    Some(IpAddr::V4(host_ip)) => Some(host_ip),
-                    _ => None,
-                },
-                host_port: port.host_port,
-                address: address?,
-                container_port: port.container_port,
-            })
-        })
-}
-
-fn hosts_of(records: &BTreeMap<ContainerId, Record>, id: &ContainerId, own: &Record) -> String {
-    let peers: Vec<_> = records
-        .iter()
-        .filter(|(other, _)| own.attachment.address.is_some() && *other != id)
-        .filter_map(|(_, record)| entry(&record.attachment))
-        .collect();
-    hosts_file(
-        entry(&own.attachment),
-        &peers,
-        &own.extra_hosts,
-        own.attachment.gateway,
-    )
-}
-
-fn entry(attachment: &Attachment) -> Option<HostEntry<'_>> {
-    attachment.address.map(|address| HostEntry {
-        address,
-        names: &attachment.names,
-    })
 }
 
 fn undone(source: Option<NetworkError>, cleanup: CleanupError) -> NetworkError {

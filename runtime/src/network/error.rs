@@ -109,7 +109,7 @@ pub enum NetworkError {
     #[error("attaching failed and could not be undone: {cleanup}")]
     Unfinished {
         /// Why it failed.
-        source: Box<NetworkError>,
+        source: Box<Self>,
         /// What is left.
         cleanup: CleanupError,
     },

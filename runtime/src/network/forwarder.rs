@@ -43,7 +43,7 @@ pub(crate) fn start(program: &Path, job: &ForwardJob) -> io::Result<(Child, Forw
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    let report = give(&mut child, job).and_then(|output| read_report(output));
+    let report = give(&mut child, job).and_then(read_report);
     match report {
         Ok(report) => Ok((child, report)),
         Err(error) => {

@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn veth_names_fit_and_never_change() {
         let name = |id: &str| veth_name(&ContainerId::try_from(id).unwrap());
-        assert_eq!(name("led"), "kbd8d3c31915");
+        assert_eq!(name("led"), "kb127274191d");
         assert_ne!(name("led"), name("led2"));
         for id in ["led", &"x".repeat(64)] {
             assert!(

@@ -80,7 +80,7 @@ impl Netlink {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> io::Result<Vec<RouteNetlinkMessage>> {
-        self.exchange(message, flags | NLM_F_ACK)
+        self.query(message, flags | NLM_F_ACK)
     }
 
     /// Lists every object of the kind of `message`. An object this version cannot decode
@@ -89,7 +89,7 @@ impl Netlink {
         &mut self,
         message: RouteNetlinkMessage,
     ) -> io::Result<Vec<RouteNetlinkMessage>> {
-        self.exchange(message, NLM_F_DUMP)
+        self.query(message, NLM_F_DUMP)
     }
 
     /// Sends an encoded batch, of which only the message numbered `last` asks for an
@@ -102,43 +102,77 @@ impl Netlink {
         self.receive(last).map(drop)
     }
 
-    fn exchange(
+    /// Sends one encoded message, numbered `sequence`, and returns the payloads of the
+    /// answers up to its acknowledgement or the end of its dump.
+    pub(crate) fn exchange(&mut self, message: &[u8], sequence: u32) -> io::Result<Vec<Vec<u8>>> {
+        self.socket.send(message, 0)?;
+        let answers = self.receive(sequence)?;
+        Ok(answers.into_iter().map(|(_, payload)| payload).collect())
+    }
+
+    fn query(
         &mut self,
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> io::Result<Vec<RouteNetlinkMessage>> {
         self.sequence += 1;
-        let sequence = self.sequence;
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = sequence;
+        header.sequence_number = self.sequence;
         let mut packet = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
-        self.receive(sequence)
+        let answers = self.receive(self.sequence)?;
+        let decode = |(header, payload): &(NetlinkHeader, Vec<u8>)| {
+            RouteNetlinkMessage::deserialize(header, payload).ok()
+        };
+        Ok(answers.iter().filter_map(decode).collect())
     }
 
     /// Reads answers up to the acknowledgement of message `last` or the end of its dump.
-    fn receive(&mut self, last: u32) -> io::Result<Vec<RouteNetlinkMessage>> {
-        let mut messages = Vec::new();
+    fn receive(&mut self, last: u32) -> io::Result<Vec<(NetlinkHeader, Vec<u8>)>> {
+        let mut answers = Vec::new();
         loop {
             let (datagram, _) = self.socket.recv_from_full()?;
             for (header, payload) in split(&datagram)? {
+                let ends = header.sequence_number == last;
                 match header.message_type {
-                    NLMSG_ERROR => {
-                        acknowledged(payload)?;
-                        if header.sequence_number == last {
-                            return Ok(messages);
-                        }
+                    NLMSG_ERROR => acknowledged(payload)?,
+                    NLMSG_DONE => {}
+                    _ => {
+                        answers.push((header, payload.to_vec()));
+                        continue;
                     }
-                    NLMSG_DONE if header.sequence_number == last => return Ok(messages),
-                    _ => messages.extend(RouteNetlinkMessage::deserialize(&header, payload)),
+                }
+                if ends {
+                    return Ok(answers);
                 }
             }
         }
     }
+}
+
+/// Encodes a netfilter message of `(kind, flags)`; `(family, resource)` fill the header
+/// that all of netfilter's have. The body is padded already.
+pub(crate) fn netfilter_message(
+    (kind, flags): (u16, u16),
+    sequence: u32,
+    (family, resource): (u8, u16),
+    body: &[u8],
+) -> Vec<u8> {
+    let length = u32::try_from(HEADER + 4 + body.len()).expect("invariant: a message is small");
+    let mut bytes = Vec::with_capacity(HEADER + 4 + body.len());
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+    bytes.extend(sequence.to_ne_bytes());
+    bytes.extend(0_u32.to_ne_bytes());
+    bytes.extend([family, 0]);
+    bytes.extend(resource.to_be_bytes());
+    bytes.extend(body);
+    bytes
 }
 
 /// The messages of one datagram, each as header and payload.

@@ -91,75 +91,54 @@ fn commit(batch: Batch) -> io::Result<()> {
 }
 
 fn build(batch: &mut Batch, ruleset: &Ruleset<'_>) {
-    let Ruleset {
-        table,
-        bridge,
-        subnet,
-        ..
-    } = *ruleset;
+    let table = ruleset.table;
     batch.add_table(table);
-    batch.add_chain(table, "guard", Some(Hook::filter_prerouting(PRIORITY_RAW)));
-    batch.add_chain(table, "publish", None);
-    batch.add_chain(
-        table,
-        "prerouting",
-        Some(Hook::nat_prerouting(PRIORITY_DSTNAT)),
-    );
-    batch.add_chain(table, "output", Some(Hook::nat_output(PRIORITY_DSTNAT)));
-    batch.add_chain(
-        table,
-        "postrouting",
-        Some(Hook::nat_postrouting(PRIORITY_SRCNAT)),
-    );
-    let mut rule = |chain, expressions, comment| batch.add_rule(table, chain, expressions, comment);
-
+    for (chain, hook) in [
+        ("guard", Some(Hook::filter_prerouting(PRIORITY_RAW))),
+        ("publish", None),
+        ("prerouting", Some(Hook::nat_prerouting(PRIORITY_DSTNAT))),
+        ("output", Some(Hook::nat_output(PRIORITY_DSTNAT))),
+        ("postrouting", Some(Hook::nat_postrouting(PRIORITY_SRCNAT))),
+    ] {
+        batch.add_chain(table, chain, hook);
+    }
+    let any = Expressions::default;
     // `route_localnet` on the bridge would let modules reach the host's own loopback.
-    let loopback = Expressions::default()
-        .arrives_at(bridge)
+    let to_loopback = any()
+        .arrives_at(ruleset.bridge)
         .destination_in(Ipv4Addr::LOCALHOST, 8);
-    rule("guard", loopback.verdict(Verdict::Drop), "host loopback");
-
+    let dropped = to_loopback.verdict(Verdict::Drop);
+    batch.add_rule(table, "guard", &dropped, "host loopback");
     for publication in &ruleset.publications {
-        rule(
-            "publish",
-            translate(publication),
-            publication.owner.as_str(),
-        );
+        let owner = publication.owner.as_str();
+        batch.add_rule(table, "publish", &translate(publication), owner);
     }
     for chain in ["prerouting", "output"] {
-        let local = Expressions::default().destination_is_local();
-        rule(
-            chain,
-            local.verdict(Verdict::Jump("publish")),
-            "published ports",
-        );
+        let local = any().destination_is_local();
+        let jump = local.verdict(Verdict::Jump("publish"));
+        batch.add_rule(table, chain, &jump, "published ports");
     }
+    for (rule, comment) in masquerades(ruleset.bridge, ruleset.subnet) {
+        batch.add_rule(table, "postrouting", &rule.masquerade(), comment);
+    }
+}
 
+/// Which packets leave with the host's address instead of their own.
+fn masquerades(bridge: &str, subnet: Ipv4Subnet) -> [(Expressions, &'static str); 3] {
     let (network, prefix) = (subnet.network(), subnet.prefix());
     let from_modules = || Expressions::default().source_in(network, prefix);
-    rule(
-        "postrouting",
-        from_modules().leaves_not_by(bridge).masquerade(),
-        "outbound",
-    );
-    let from_loopback = Expressions::default()
-        .source_in(Ipv4Addr::LOCALHOST, 8)
-        .leaves_by(bridge);
-    rule(
-        "postrouting",
-        from_loopback.masquerade(),
-        "from host loopback",
-    );
-    // Without this the answer of a module on the same bridge would bypass the host and
-    // come from an address that nobody asked.
-    let between = from_modules()
-        .destination_in(network, prefix)
-        .was_translated();
-    rule(
-        "postrouting",
-        between.masquerade(),
-        "module to module by published port",
-    );
+    let from_loopback = Expressions::default().source_in(Ipv4Addr::LOCALHOST, 8);
+    // Without the last a module on the same bridge would answer past the host, from an
+    // address that nobody asked.
+    let between = from_modules().destination_in(network, prefix);
+    [
+        (from_modules().leaves_not_by(bridge), "outbound"),
+        (from_loopback.leaves_by(bridge), "from host loopback"),
+        (
+            between.was_translated(),
+            "module to module by published port",
+        ),
+    ]
 }
 
 fn translate(publication: &Publication<'_>) -> Expressions {

@@ -5,7 +5,10 @@
 
 use std::net::Ipv4Addr;
 
+use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE};
+
 use crate::Protocol;
+use crate::network::netlink::netfilter_message;
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
@@ -15,10 +18,6 @@ const NFT_MSG_DELTABLE: u16 = 2;
 const NFT_MSG_NEWCHAIN: u16 = 3;
 const NFT_MSG_NEWRULE: u16 = 6;
 
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const NLM_F_CREATE: u16 = 0x400;
-const NLM_F_APPEND: u16 = 0x800;
 const NLA_F_NESTED: u16 = 0x8000;
 
 const NFPROTO_UNSPEC: u8 = 0;
@@ -138,7 +137,7 @@ impl Batch {
     }
 
     /// Appends a rule. The comment, cut to 127 bytes, is for whoever lists the table.
-    pub(crate) fn add_rule(&mut self, table: &str, chain: &str, rule: Expressions, comment: &str) {
+    pub(crate) fn add_rule(&mut self, table: &str, chain: &str, rule: &Expressions, comment: &str) {
         let body = [
             text(1, table),
             text(2, chain),
@@ -149,33 +148,19 @@ impl Batch {
     }
 
     fn marker(&mut self, kind: u16) {
-        self.append(
-            kind,
-            NLM_F_REQUEST,
-            (NFPROTO_UNSPEC, NFNL_SUBSYS_NFTABLES),
-            &[],
-        );
+        self.append((kind, 0), (NFPROTO_UNSPEC, NFNL_SUBSYS_NFTABLES), &[]);
     }
 
     fn message(&mut self, kind: u16, flags: u16, body: &[u8]) {
         let kind = NFNL_SUBSYS_NFTABLES << 8 | kind;
-        self.append(kind, NLM_F_REQUEST | flags, (NFPROTO_IPV4, 0), body);
+        self.append((kind, flags), (NFPROTO_IPV4, 0), body);
     }
 
-    /// Appends a message; `(family, resource)` fill the netfilter header.
-    fn append(&mut self, kind: u16, flags: u16, (family, resource): (u8, u16), body: &[u8]) {
-        const HEADERS: usize = 16 + 4;
+    fn append(&mut self, kind: (u16, u16), header: (u8, u16), body: &[u8]) {
         self.sequence += 1;
         self.latest = self.bytes.len();
-        let length = u32::try_from(HEADERS + body.len()).expect("invariant: a message is small");
-        self.bytes.extend(length.to_ne_bytes());
-        self.bytes.extend(kind.to_ne_bytes());
-        self.bytes.extend(flags.to_ne_bytes());
-        self.bytes.extend(self.sequence.to_ne_bytes());
-        self.bytes.extend(0_u32.to_ne_bytes());
-        self.bytes.extend([family, 0]);
-        self.bytes.extend(resource.to_be_bytes());
-        self.bytes.extend(body);
+        self.bytes
+            .extend(netfilter_message(kind, self.sequence, header, body));
     }
 }
 
@@ -386,59 +371,5 @@ fn text(kind: u16, value: &str) -> Vec<u8> {
     attribute(kind, &[value.as_bytes(), &[0]].concat())
 }
 
-#[cfg(test)]
-#[cfg(target_endian = "little")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attributes_are_padded_but_not_their_length() {
-        assert_eq!(text(3, "ab"), [7, 0, 3, 0, b'a', b'b', 0, 0]);
-        assert_eq!(number(2, 16), [8, 0, 2, 0, 0, 0, 0, 16]);
-        assert_eq!(nested(4, &[1, 2, 3, 4]), [8, 0, 4, 0x80, 1, 2, 3, 4]);
-    }
-
-    #[test]
-    fn a_batch_is_framed_and_only_its_last_message_asks_for_an_answer() {
-        let mut batch = Batch::new();
-        batch.add_table("t");
-        batch.delete_table("t");
-        let (bytes, last) = batch.finish();
-        let marker = |kind, sequence| {
-            [
-                20, 0, 0, 0, kind, 0, 1, 0, sequence, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10,
-            ]
-        };
-        let table = |kind, flags: [u8; 2], sequence| {
-            let header = [
-                28, 0, 0, 0, kind, 10, flags[0], flags[1], sequence, 0, 0, 0, 0, 0, 0, 0,
-            ];
-            [&header[..], &[2, 0, 0, 0, 6, 0, 1, 0, b't', 0, 0, 0]].concat()
-        };
-        let expected = [
-            marker(0x10, 1).to_vec(),
-            table(0, [1, 4], 2),
-            table(2, [5, 0], 3),
-            marker(0x11, 4).to_vec(),
-        ];
-        assert_eq!(bytes, expected.concat());
-        assert_eq!(last, 3);
-    }
-
-    #[test]
-    fn an_expression_is_its_name_and_nested_data() {
-        let expression = Expressions::default().meta(META_L4PROTO).0;
-        let data = [8, 0, 1, 0, 0, 0, 0, 1, 8, 0, 2, 0, 0, 0, 0, 16];
-        let name = [9, 0, 1, 0, b'm', b'e', b't', b'a', 0, 0, 0, 0];
-        let expected = [&[36, 0, 1, 0x80], &name[..], &[20, 0, 2, 0x80], &data].concat();
-        assert_eq!(expression, expected);
-    }
-
-    #[test]
-    fn names_and_comments_are_bounded() {
-        assert_eq!(interface_name("br0")[..4], [b'b', b'r', b'0', 0]);
-        assert_eq!(interface_name(&"x".repeat(40))[15], 0);
-        assert_eq!(user_data("led"), [0, 4, b'l', b'e', b'd', 0]);
-        assert_eq!(user_data(&"x".repeat(300)).len(), 2 + 128);
-    }
-}
+#[cfg(all(test, target_endian = "little"))]
+mod tests;

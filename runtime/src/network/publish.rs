@@ -1,0 +1,209 @@
+//! What follows from the set of attachments: rules, forwarders and names.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::error::NetworkError;
+use super::forward::{ForwardJob, ForwardPort, ForwardReport};
+use super::names::{HostEntry, hosts_file, write_in_place};
+use super::nft::{Publication, Ruleset};
+use super::ports::PublishedPort;
+use super::record::Record;
+use super::{Attachment, EngineInUse, Network, State, conntrack, file, forwarder, nft, ports};
+use crate::{ContainerId, Protocol};
+
+impl Network {
+    /// Makes the table say what is attached now.
+    pub(super) fn apply_rules(&self, state: &State) -> Result<(), NetworkError> {
+        if !self.nf_tables {
+            return Ok(());
+        }
+        let failed = |source| NetworkError::Rules {
+            table: self.table.clone(),
+            source,
+        };
+        let by_rules =
+            |r: &Record| r.engine == EngineInUse::NfTables && r.attachment.address.is_some();
+        let Some(subnet) = state
+            .subnet
+            .filter(|_| state.records.values().any(by_rules))
+        else {
+            return nft::remove(&self.table).map_err(failed);
+        };
+        let publications = state
+            .records
+            .values()
+            .filter(|record| by_rules(record))
+            .flat_map(publications);
+        nft::replace(&Ruleset {
+            table: &self.table,
+            bridge: &self.config.bridge,
+            subnet,
+            publications: publications.collect(),
+        })
+        .map_err(failed)
+    }
+
+    /// Lets the rules see senders of UDP that were there before the ports were published.
+    pub(super) fn forget_flows(&self, attachment: &Attachment) -> Result<(), NetworkError> {
+        if self.engine != EngineInUse::NfTables {
+            return Ok(());
+        }
+        let udp = attachment
+            .ports
+            .iter()
+            .filter(|port| port.protocol == Protocol::Udp);
+        let ports: Vec<_> = udp.map(|port| port.host_port).collect();
+        conntrack::forget_udp(&ports).map_err(|source| NetworkError::Rules {
+            table: self.table.clone(),
+            source,
+        })
+    }
+
+    /// Starts the forwarder of `id`, if it has ports that need one.
+    pub(super) fn start_forwarder(
+        &self,
+        state: &mut State,
+        id: &ContainerId,
+    ) -> Result<(), NetworkError> {
+        let Some((job, forwarded)) = state.records.get(id).and_then(|record| self.job(record))
+        else {
+            return Ok(());
+        };
+        let program = &self.config.forwarder;
+        let failed = |source| NetworkError::Forwarder {
+            program: program.clone(),
+            id: id.clone(),
+            source,
+        };
+        let (child, report) = forwarder::start(program, &job).map_err(failed)?;
+        state.forwarders.insert(id.clone(), child);
+        let ForwardReport::Failed {
+            port,
+            errno,
+            message,
+        } = report
+        else {
+            return Ok(());
+        };
+        let source = errno.map_or_else(|| io::Error::other(message), io::Error::from_raw_os_error);
+        let culprit = port.and_then(|port| forwarded.iter().find(|p| p.listen() == port.listen));
+        Err(match culprit {
+            Some(port) => ports::bind_error(port, source),
+            None => failed(source),
+        })
+    }
+
+    pub(super) fn job(&self, record: &Record) -> Option<(ForwardJob, Vec<PublishedPort>)> {
+        let Attachment {
+            id, address, ports, ..
+        } = &record.attachment;
+        let forwarded: Vec<_> = ports
+            .iter()
+            .copied()
+            .filter(|port| is_forwarded(record.engine, port))
+            .collect();
+        let target = (*address).filter(|_| !forwarded.is_empty())?;
+        let job_ports = forwarded.iter().map(|port| ForwardPort {
+            protocol: port.protocol,
+            listen: port.listen(),
+            target_port: port.container_port,
+        });
+        let job = ForwardJob {
+            lock: self.lock_path(id),
+            target,
+            ports: job_ports.collect(),
+        };
+        Some((job, forwarded))
+    }
+
+    pub(super) fn stop_forwarder(
+        &self,
+        state: &mut State,
+        id: &ContainerId,
+    ) -> Result<(), NetworkError> {
+        let lock = self.lock_path(id);
+        forwarder::stop(&lock, state.forwarders.remove(id))
+            .map_err(|e| file("end the forwarder that holds", &lock, e))
+    }
+
+    pub(super) fn lock_path(&self, id: &ContainerId) -> PathBuf {
+        self.locks_dir().join(id)
+    }
+
+    /// Rewrites every hosts file. Only a failure for `subject` is one of the operation:
+    /// others go on with older names, and a bundle that is being removed with none.
+    pub(super) fn write_names(
+        &self,
+        state: &State,
+        subject: Option<&ContainerId>,
+    ) -> Result<(), NetworkError> {
+        for (id, record) in &state.records {
+            let Some(path) = &record.hosts_path else {
+                continue;
+            };
+            let content = hosts_of(&state.records, id, record);
+            match write_in_place(path, &content) {
+                Err(source) if Some(id) == subject => return Err(file("write", path, source)),
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    tracing::warn!(container = %id, path = %path.display(), %error,
+                        "cannot update the names of other modules");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Rules of ours are IPv4's.
+fn is_forwarded(engine: EngineInUse, port: &PublishedPort) -> bool {
+    engine == EngineInUse::Forwarder || port.host_ip.is_some_and(|ip| ip.is_ipv6())
+}
+
+fn publications(record: &Record) -> impl Iterator<Item = Publication<'_>> {
+    let Attachment {
+        id, address, ports, ..
+    } = &record.attachment;
+    let by_rules = ports
+        .iter()
+        .filter(|port| !is_forwarded(record.engine, port));
+    by_rules
+        .zip(std::iter::repeat(*address))
+        .filter_map(move |(port, address)| {
+            Some(Publication {
+                owner: id,
+                protocol: port.protocol,
+                host_ip: match port.host_ip {
+                    Some(IpAddr::V4(host_ip)) => Some(host_ip),
+                    _ => None,
+                },
+                host_port: port.host_port,
+                address: address?,
+                container_port: port.container_port,
+            })
+        })
+}
+
+fn hosts_of(records: &BTreeMap<ContainerId, Record>, id: &ContainerId, own: &Record) -> String {
+    let peers: Vec<_> = records
+        .iter()
+        .filter(|(other, _)| own.attachment.address.is_some() && *other != id)
+        .filter_map(|(_, record)| entry(&record.attachment))
+        .collect();
+    hosts_file(
+        entry(&own.attachment),
+        &peers,
+        &own.extra_hosts,
+        own.attachment.gateway,
+    )
+}
+
+fn entry(attachment: &Attachment) -> Option<HostEntry<'_>> {
+    attachment.address.map(|address| HostEntry {
+        address,
+        names: &attachment.names,
+    })
+}
