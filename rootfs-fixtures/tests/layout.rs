@@ -6,8 +6,9 @@
     reason = "a test may panic and print"
 )]
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use kobune_fixtures::{
     Compression, Content, Format, ImageBuilder, Index, LayerBuilder, Options, Platform, Registry,
@@ -165,4 +166,49 @@ fn skopeo_pulls_with_a_token() {
         .unwrap()
         .count();
     assert_eq!(pulled, 3, "manifest, config and one layer");
+}
+
+#[test]
+fn the_program_serves_a_layout_to_those_with_the_password() {
+    let dir = tempfile::tempdir().unwrap();
+    layout::write(dir.path(), &content()).unwrap();
+    let mut server = Command::new(env!("CARGO_BIN_EXE_kobune-fixture-registry"))
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--user",
+            "led",
+            "--password-env",
+            "PASSWORD",
+        ])
+        .arg("--layout")
+        .arg(dir.path())
+        .env("PASSWORD", "lamp")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let addr = line.trim_end().strip_prefix("listening on ").unwrap();
+    let source = format!("docker://{addr}/led-acr:1.0");
+    let inspect = |login: &str| {
+        let arguments = ["inspect", "--tls-verify=false", "--creds", login, &source];
+        Command::new("skopeo")
+            .args(arguments)
+            .output()
+            .map(|output| output.status.success())
+    };
+    let answers = (inspect("led:lamp"), inspect("led:dark"));
+    server.kill().unwrap();
+    server.wait().unwrap();
+    match answers {
+        (Ok(right), Ok(wrong)) => assert_eq!((right, wrong), (true, false)),
+        (error, _) => assert_ne!(
+            std::env::var("CI").as_deref(),
+            Ok("true"),
+            "skopeo: {error:?}"
+        ),
+    }
 }

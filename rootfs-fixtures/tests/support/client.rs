@@ -105,12 +105,4 @@ impl Answer {
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
     }
-
-    /// The code of the first error in the distribution API's form.
-    pub(crate) fn error_code(&self) -> String {
-        self.json()["errors"][0]["code"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    }
 }
