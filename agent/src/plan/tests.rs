@@ -173,6 +173,26 @@ fn only_a_changed_status_starts_and_stops_the_same_container() {
 }
 
 #[test]
+fn a_stop_on_purpose_excuses_no_later_exit() {
+    let desired = deployment(&[("m", json!({}))]);
+    let mut history = History::default();
+    history.record_stopped(&id("m"));
+    history.record_started(&id("m"));
+    let current = applied(&desired, &[("m", exited(1))]);
+    assert_eq!(
+        plan(&desired, &current, &history, at(6)).wake_at,
+        Some(at(15))
+    );
+    assert!(matches!(
+        plan(&desired, &current, &history, at(15)).steps[0].reason,
+        Reason::Ended {
+            code: 1,
+            restart: 1
+        }
+    ));
+}
+
+#[test]
 fn a_container_of_unknown_origin_is_made_anew() {
     let desired = deployment(&[("m", json!({}))]);
     let mut current = applied(&desired, &[("m", running())]);
