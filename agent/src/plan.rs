@@ -31,7 +31,8 @@ pub struct CurrentModule {
 }
 
 /// Steps in the order to take them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// What to do: all pulls, then removals, then what shall not run is stopped, then the
     /// rest by startup order and name.
@@ -42,13 +43,14 @@ pub struct Plan {
 }
 
 /// One action on one module.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// The module.
     pub module: ContainerId,
     /// What to do.
     pub action: Action,
     /// Why.
+    #[serde(flatten)]
     pub reason: Reason,
 }
 

@@ -14,7 +14,7 @@ mod ports;
 mod process;
 mod resources;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use kobune_runtime::{ContainerOptions, NetworkMode, Privilege};
 

@@ -98,7 +98,10 @@ impl<'a> Node<'a> {
             Value::String(text) => text.trim().parse().ok(),
             _ => None,
         };
-        whole.ok_or_else(|| self.must_be("a whole number"))
+        whole.ok_or_else(|| match self.value {
+            Value::Number(_) => self.fault("must be a whole number of 64 bits"),
+            _ => self.must_be("a whole number"),
+        })
     }
 
     /// The items of a list, `null` ones left out.
@@ -163,13 +166,14 @@ impl<'a> Fields<'a> {
         self.members.remove(name).filter(|node| !node.is_absent())
     }
 
-    /// As [`Self::take`], but a missing member is a fault.
+    /// Takes the member `name`, spelled as in the standard; a missing one is a fault.
     pub(super) fn require(&mut self, name: &str) -> Result<Node<'a>, Fault> {
         // A required list or object may be empty; only null and missing are refused here.
-        self.take_present(name).ok_or_else(|| Fault {
-            path: join(&self.path, name),
-            message: "is missing".to_owned(),
-        })
+        self.take_present(&name.to_ascii_lowercase())
+            .ok_or_else(|| Fault {
+                path: join(&self.path, name),
+                message: "is missing".to_owned(),
+            })
     }
 
     /// As [`Self::take`], also where it is empty.

@@ -130,7 +130,7 @@ impl Reader {
     }
 
     fn schema_version(&mut self, fields: &mut Fields<'_>) -> String {
-        let Some(node) = self.findings.accept(fields.require("schemaversion")) else {
+        let Some(node) = self.findings.accept(fields.require("schemaVersion")) else {
             return String::new();
         };
         let Some(text) = self.findings.accept(node.text()) else {
@@ -174,7 +174,7 @@ impl Reader {
 
     /// Reads `systemModules`, which are kept as data: only what a twin must have is checked.
     fn system_modules(&mut self, fields: &mut Fields<'_>) -> BTreeMap<String, SystemModule> {
-        let node = self.section(fields, "systemmodules");
+        let node = self.section(fields, "systemModules");
         let entries = self.findings.read(node, Node::entries);
         let mut modules = BTreeMap::new();
         for (name, node) in entries.into_iter().flatten() {
@@ -215,7 +215,7 @@ impl Reader {
     fn section<'a>(&mut self, fields: &mut Fields<'a>, name: &str) -> Option<Node<'a>> {
         match self.strictness {
             Strictness::Twin => self.findings.accept(fields.require(name)),
-            Strictness::Local => fields.take(name),
+            Strictness::Local => fields.take(&name.to_ascii_lowercase()),
         }
     }
 }

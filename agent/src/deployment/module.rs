@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use oci_spec::distribution::Reference;
+use oci_spec::distribution::{ParseError, Reference};
 
 use super::fields::{Fault, Fields, Findings, Node};
 use super::{
@@ -141,10 +141,16 @@ fn image_reference(node: &Node<'_>) -> Result<(Reference, String), Fault> {
             "has a placeholder that nothing filled in: {text:?}"
         )));
     }
-    match Reference::try_from(text.as_str()) {
-        Ok(reference) => Ok((reference, text)),
-        Err(error) => Err(node.fault(format!("is no image reference: {text:?}: {error}"))),
+    let invalid = |error| node.fault(format!("is no image reference: {text:?}: {error}"));
+    let reference = Reference::try_from(text.as_str()).map_err(invalid)?;
+    // The parser lets upper case through where it may be a host, and then takes none for one.
+    if reference
+        .repository()
+        .contains(|c: char| c.is_ascii_uppercase())
+    {
+        return Err(invalid(ParseError::NameContainsUppercase));
     }
+    Ok((reference, text))
 }
 
 /// `{"NAME": {"value": "text"}}`.

@@ -15,8 +15,16 @@ pub const RETRY_UNIT: Duration = Duration::from_secs(10);
 /// offline for a day shall not.
 pub const RETRY_MAX: Duration = Duration::from_secs(300);
 
-/// History of every module, to be kept on disk by whoever plans. Modules without one have
-/// the empty one.
+/// History of every module, to be kept on disk by whoever executes plans. Modules without
+/// one have the empty one.
+///
+/// After a step that worked: [`record_created`](Self::record_created) after Create,
+/// [`record_stopping`](Self::record_stopping) before and
+/// [`record_stopped`](Self::record_stopped) after Stop, [`forget`](Self::forget) after a
+/// Remove for [`Reason::Removed`](super::Reason::Removed), and after Start
+/// [`record_restart`](Self::record_restart) for
+/// [`Reason::Ended`](super::Reason::Ended) or [`record_started`](Self::record_started) for
+/// any other. After one that failed: [`record_failure`](Self::record_failure).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct History {

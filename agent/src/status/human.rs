@@ -43,6 +43,11 @@ fn ended(
         return format!("Stopped by an operator ({}){ago}", exit.code);
     }
     let task = TaskStatus::Exited(*exit);
+    let after = if ago.is_empty() {
+        String::new()
+    } else {
+        format!(",{ago}")
+    };
     let decided = seen
         .spec
         .map(|spec| decision(spec, &task, seen.history, now));
@@ -50,13 +55,16 @@ fn ended(
         (ModuleStatus::Backoff, Some(Decision::BackoffUntil(at))) => {
             let wait = at.since(now).unwrap_or_default();
             format!(
-                "backoff: restarts in {} (exited with {}{ago})",
+                "backoff: restarts in {} (exited with code {}{after})",
                 span(wait),
                 exit.code
             )
         }
         (ModuleStatus::Backoff, _) => {
-            format!("backoff: restarts now (exited with {}{ago})", exit.code)
+            format!(
+                "backoff: restarts now (exited with code {}{after})",
+                exit.code
+            )
         }
         (ModuleStatus::Failed, Some(Decision::GiveUp)) => format!(
             "Failed ({}){ago}, given up after {MAX_RESTARTS} restarts",

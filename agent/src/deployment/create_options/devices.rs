@@ -18,7 +18,7 @@ pub(super) fn parse_mappings(
 
 fn mapping(node: &Node<'_>, findings: &mut Findings) -> Option<DeviceMapping> {
     let mut fields = findings.accept(node.object())?;
-    let host_path = findings.accept(fields.require("pathonhost"));
+    let host_path = findings.accept(fields.require("PathOnHost"));
     let host_path = findings.read(host_path, absolute);
     let container_path = fields
         .take("pathincontainer")
@@ -48,7 +48,7 @@ fn access(node: &Node<'_>, findings: &mut Findings) -> Option<DeviceAccess> {
     }
     let letters = if text == "ro" { "r" } else { &text };
     let access = DeviceAccess::try_from(letters);
-    findings.accept(access.map_err(|error| node.fault(error.to_string())))
+    findings.accept(access.map_err(|error| node.fault(format!("has {error}"))))
 }
 
 /// `c 189:* rmw`: class, numbers, permissions.

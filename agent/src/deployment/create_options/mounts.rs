@@ -132,10 +132,10 @@ fn propagation_word(word: &str) -> Option<Propagation> {
 /// One of `Mounts`, with `Type` bind, volume or tmpfs.
 fn typed_mount(node: &Node<'_>, findings: &mut Findings) -> Option<Mount> {
     let mut fields = findings.accept(node.object())?;
-    let target = findings.accept(fields.require("target"));
+    let target = findings.accept(fields.require("Target"));
     let target = findings.read(target, |node| target_path(node, &node.text()?));
     let read_only = findings.read(fields.take("readonly"), Node::boolean);
-    let kind = findings.accept(fields.require("type"))?;
+    let kind = findings.accept(fields.require("Type"))?;
     let source = match findings.accept(kind.text())?.to_ascii_lowercase().as_str() {
         "bind" => bind_source(&mut fields, findings),
         "volume" => volume_source(&mut fields, findings),
@@ -157,7 +157,7 @@ fn typed_mount(node: &Node<'_>, findings: &mut Findings) -> Option<Mount> {
 }
 
 fn bind_source(fields: &mut Fields<'_>, findings: &mut Findings) -> Option<MountSource> {
-    let path = findings.accept(fields.require("source"));
+    let path = findings.accept(fields.require("Source"));
     let path = findings.read(path, absolute);
     let mut propagation = None;
     let mut create_missing = false;
