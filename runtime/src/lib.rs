@@ -6,6 +6,8 @@
 //! which ends by becoming `kobune-monitor` (see `ARCHITECTURE.md`, "Process boundary").
 
 pub mod capabilities;
+pub mod cgroup;
+pub mod device_cgroup;
 mod id;
 mod options;
 pub mod seccomp;
