@@ -7,6 +7,8 @@
 
 pub mod capabilities;
 mod facts;
+pub mod cgroup;
+pub mod device_cgroup;
 mod id;
 mod network;
 mod options;

@@ -6,9 +6,11 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::{c_int, c_long, c_ulong};
 
+use crate::device_cgroup::BpfInstruction;
 use crate::seccomp::Instruction;
 
 /// Adds a seccomp filter to the calling thread. No filter at all is the customary probe: a
@@ -114,6 +116,186 @@ pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> io::Re
 fn words(set: u64) -> [u32; 2] {
     [set & u64::from(u32::MAX), set >> 32]
         .map(|word| u32::try_from(word).expect("invariant: half of 64 bits"))
+}
+
+/// Arguments of bpf(2) for a device program: BPF_PROG_TYPE_CGROUP_DEVICE and
+/// BPF_CGROUP_DEVICE. All pointers are 64 bits wide, on every architecture.
+mod bpf {
+    pub(super) const PROG_LOAD: super::c_ulong = 5;
+    pub(super) const PROG_ATTACH: super::c_ulong = 8;
+    pub(super) const PROG_DETACH: super::c_ulong = 9;
+    pub(super) const PROG_GET_FD_BY_ID: super::c_ulong = 13;
+    pub(super) const OBJ_GET_INFO_BY_FD: super::c_ulong = 15;
+    pub(super) const PROG_QUERY: super::c_ulong = 16;
+    pub(super) const TYPE_CGROUP_DEVICE: u32 = 15;
+    pub(super) const CGROUP_DEVICE: u32 = 6;
+    pub(super) const ALLOW_MULTI: u32 = 2;
+
+    #[repr(C)]
+    #[derive(Default)]
+    pub(super) struct Load {
+        pub(super) prog_type: u32,
+        pub(super) insn_cnt: u32,
+        pub(super) insns: u64,
+        pub(super) license: u64,
+        pub(super) log_level: u32,
+        pub(super) log_size: u32,
+        pub(super) log_buf: u64,
+        pub(super) kern_version: u32,
+        pub(super) prog_flags: u32,
+        pub(super) prog_name: [u8; 16],
+    }
+
+    #[repr(C)]
+    pub(super) struct Attach {
+        pub(super) target_fd: u32,
+        pub(super) attach_bpf_fd: u32,
+        pub(super) attach_type: u32,
+        pub(super) attach_flags: u32,
+    }
+
+    #[repr(C)]
+    pub(super) struct Query {
+        pub(super) target_fd: u32,
+        pub(super) attach_type: u32,
+        pub(super) query_flags: u32,
+        pub(super) attach_flags: u32,
+        pub(super) prog_ids: u64,
+        pub(super) prog_cnt: u32,
+        pub(super) padding: u32,
+    }
+
+    #[repr(C)]
+    #[derive(Default)]
+    pub(super) struct ById {
+        pub(super) id: u32,
+        pub(super) next_id: u32,
+        pub(super) open_flags: u32,
+    }
+
+    #[repr(C)]
+    pub(super) struct ByFd {
+        pub(super) bpf_fd: u32,
+        pub(super) info_len: u32,
+        pub(super) info: u64,
+    }
+
+    /// `struct bpf_prog_info` up to the name, as Linux 4.15 has it.
+    #[repr(C, align(8))]
+    pub(super) struct Info {
+        pub(super) before: [u8; 64],
+        pub(super) name: [u8; 16],
+    }
+}
+
+/// Loads a device program under a name: letters, digits, `_` or `.`, filled up with zeros.
+pub(crate) fn bpf_load(program: &[BpfInstruction], name: [u8; 16]) -> io::Result<OwnedFd> {
+    let mut attr = bpf::Load {
+        prog_type: bpf::TYPE_CGROUP_DEVICE,
+        insn_cnt: u32::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        insns: address(program.as_ptr()),
+        license: address(c"Apache-2.0".as_ptr()),
+        prog_name: name,
+        ..bpf::Load::default()
+    };
+    // SAFETY: the attributes are those of the command; the instructions and the license
+    // outlive the call, which only reads them.
+    let fd = unsafe { bpf(bpf::PROG_LOAD, &mut attr) }?;
+    owned(fd)
+}
+
+/// Attaches a device program to a cgroup beside others: all of them must allow an access.
+pub(crate) fn bpf_attach(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = attachment(cgroup, program, bpf::ALLOW_MULTI);
+    // SAFETY: the attributes are those of the command and hold no pointers.
+    unsafe { bpf(bpf::PROG_ATTACH, &mut attr) }.map(drop)
+}
+
+/// Detaches a device program from a cgroup.
+pub(crate) fn bpf_detach(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = attachment(cgroup, program, 0);
+    // SAFETY: the attributes are those of the command and hold no pointers.
+    unsafe { bpf(bpf::PROG_DETACH, &mut attr) }.map(drop)
+}
+
+fn attachment(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>, flags: u32) -> bpf::Attach {
+    bpf::Attach {
+        target_fd: number(cgroup),
+        attach_bpf_fd: number(program),
+        attach_type: bpf::CGROUP_DEVICE,
+        attach_flags: flags,
+    }
+}
+
+/// Ids of the device programs attached to this very cgroup; ENOSPC where they are more
+/// than 64, the kernel's own limit.
+pub(crate) fn bpf_attached(cgroup: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut ids = [0_u32; 64];
+    let mut attr = bpf::Query {
+        target_fd: number(cgroup),
+        attach_type: bpf::CGROUP_DEVICE,
+        query_flags: 0,
+        attach_flags: 0,
+        prog_ids: address(ids.as_mut_ptr()),
+        prog_cnt: 64,
+        padding: 0,
+    };
+    // SAFETY: the kernel writes at most `prog_cnt` ids into `ids`, which outlives the call,
+    // and their number into the attributes.
+    unsafe { bpf(bpf::PROG_QUERY, &mut attr) }?;
+    let count = usize::try_from(attr.prog_cnt).unwrap_or(ids.len());
+    Ok(ids.into_iter().take(count).collect())
+}
+
+/// Opens a loaded program; ENOENT where it is gone.
+pub(crate) fn bpf_open(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = bpf::ById {
+        id,
+        ..bpf::ById::default()
+    };
+    // SAFETY: the attributes are those of the command and hold no pointers.
+    let fd = unsafe { bpf(bpf::PROG_GET_FD_BY_ID, &mut attr) }?;
+    owned(fd)
+}
+
+/// Whether a program was loaded under `name`.
+pub(crate) fn bpf_has_name(program: BorrowedFd<'_>, name: [u8; 16]) -> io::Result<bool> {
+    let mut info = bpf::Info {
+        before: [0; 64],
+        name: [0; 16],
+    };
+    let mut attr = bpf::ByFd {
+        bpf_fd: number(program),
+        info_len: 80,
+        info: address(&raw mut info),
+    };
+    // SAFETY: the kernel writes at most `info_len` bytes, the size of `info`, which outlives
+    // the call. It was all zero: the kernel follows no pointer from it.
+    unsafe { bpf(bpf::OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(info.name == name)
+}
+
+/// # Safety
+/// `attr` must be what the command takes, and every address in it valid for what the
+/// command does with it.
+unsafe fn bpf<T>(command: c_ulong, attr: &mut T) -> io::Result<c_long> {
+    // SAFETY: as promised by the caller.
+    check(unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) })
+}
+
+fn address<T>(pointer: *const T) -> u64 {
+    u64::try_from(pointer.expose_provenance()).expect("invariant: addresses have at most 64 bits")
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().unsigned_abs()
+}
+
+/// Takes over a descriptor that the kernel just returned.
+fn owned(fd: c_long) -> io::Result<OwnedFd> {
+    let fd = c_int::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?;
+    // SAFETY: called with new descriptors only, which nobody else knows of.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn check(result: c_long) -> io::Result<c_long> {

@@ -24,6 +24,7 @@ pub(super) const X32_BIT: u32 = 0x4000_0000;
 pub(super) const ARM_PRIVATE: u32 = 0x000f_0000;
 
 impl Abi {
+    #[cfg(test)]
     pub(super) const ALL: [Self; 5] =
         [Self::X86_64, Self::X86, Self::Aarch64, Self::Arm, Self::X32];
 

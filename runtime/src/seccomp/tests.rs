@@ -331,7 +331,8 @@ fn numbers_are_those_of_the_c_library() {
         ("process_madvise", libc::SYS_process_madvise),
     ] {
         let ours = table.number(naive::native_abi(native), name);
-        assert_eq!(ours.map(i64::from), Some(i64::from(number)), "{name}");
+        let ours = ours.map(|number| number.to_string());
+        assert_eq!(ours, Some(number.to_string()), "{name}");
     }
 }
 

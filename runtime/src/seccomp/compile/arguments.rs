@@ -71,14 +71,11 @@ fn comparison(
     syscall: &str,
     abi: Abi,
 ) -> Result<Comparison, SeccompError> {
-    let index = match u8::try_from(argument.index()) {
-        Ok(index @ 0..=5) => index,
-        _ => {
-            return Err(SeccompError::InvalidArgument {
-                index: argument.index(),
-                syscall: syscall.to_owned(),
-            });
-        }
+    let Some(index) = u8::try_from(argument.index()).ok().filter(|i| *i < 6) else {
+        return Err(SeccompError::InvalidArgument {
+            index: argument.index(),
+            syscall: syscall.to_owned(),
+        });
     };
     let (mask, value) = match argument.op() {
         // OCI's "value" is then the mask, and "valueTwo" what remains.

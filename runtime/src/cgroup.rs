@@ -1,0 +1,365 @@
+//! The host's cgroup hierarchies, and what cleaning up after a container needs of them.
+//!
+//! libcontainer makes a container's cgroup, under the same path in every hierarchy, and
+//! removes it when all goes well. What a dead launcher leaves behind is ended and removed
+//! here. All operations may be repeated; a cgroup that does not exist is empty.
+
+mod mountinfo;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::ContainerId;
+
+/// Path of a cgroup below the root of each hierarchy: absolute, never the root itself, no
+/// `.` or `..`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupPath(String);
+
+/// Text that is no [`CgroupPath`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid cgroup path {0:?}: expected /name or more, without '.' and '..'")]
+pub struct InvalidCgroupPath(pub String);
+
+/// The mounted hierarchies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cgroups {
+    v1: Vec<Hierarchy>,
+    /// Mount point of the unified hierarchy.
+    v2: Option<PathBuf>,
+}
+
+/// A version 1 hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hierarchy {
+    /// Names of its controllers, or `name=...` for one without.
+    controllers: Vec<String>,
+    mount_point: PathBuf,
+}
+
+/// How the host divides its controllers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupMode {
+    /// Version 1 only.
+    Legacy,
+    /// Controllers in version 1, version 2 beside them for tracking.
+    Hybrid,
+    /// Version 2.
+    Unified,
+}
+
+/// A failure to find, empty or remove cgroups.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// Nothing is mounted.
+    #[error("no cgroup hierarchy is mounted")]
+    NoHierarchy,
+    /// The mounts are not known.
+    #[error("read the mounts from {}", path.display())]
+    Mounts {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The members of a cgroup are not known.
+    #[error("list the processes of cgroup {}", path.display())]
+    List {
+        /// The cgroup's directory or file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A member could not be signalled.
+    #[error("kill process {pid} of cgroup {path}")]
+    Kill {
+        /// The process.
+        pid: i32,
+        /// The cgroup.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Members outlive SIGKILL: they hang in the kernel, or belong to another pid namespace.
+    #[error("processes {pids:?} of cgroup {path} outlive SIGKILL")]
+    StillPopulated {
+        /// The cgroup.
+        path: String,
+        /// Its processes.
+        pids: BTreeSet<i32>,
+    },
+    /// The cgroup is still there.
+    #[error("remove cgroup {}", path.display())]
+    Remove {
+        /// Its directory.
+        path: PathBuf,
+        /// Why; EBUSY where processes are left in it.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl CgroupPath {
+    /// Where the container's processes are: `/kobune/<id>`.
+    #[must_use]
+    pub fn of(container: &ContainerId) -> Self {
+        Self(format!("/kobune/{container}"))
+    }
+
+    /// As OCI's `cgroupsPath` has it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn below(&self, mount_point: &Path) -> PathBuf {
+        mount_point.join(self.0.trim_start_matches('/'))
+    }
+}
+
+impl TryFrom<&str> for CgroupPath {
+    type Error = InvalidCgroupPath;
+
+    fn try_from(path: &str) -> Result<Self, Self::Error> {
+        let valid = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\0');
+        match path.strip_prefix('/') {
+            Some(names) if names.split('/').all(valid) => Ok(Self(path.to_owned())),
+            _ => Err(InvalidCgroupPath(path.to_owned())),
+        }
+    }
+}
+
+impl Cgroups {
+    /// The hierarchies mounted in this process's mount namespace.
+    ///
+    /// # Errors
+    /// [`CgroupError::Mounts`], [`CgroupError::NoHierarchy`].
+    pub fn host() -> Result<Self, CgroupError> {
+        let path = PathBuf::from("/proc/self/mountinfo");
+        match fs::read_to_string(&path) {
+            Ok(mountinfo) => Self::parse(&mountinfo),
+            Err(source) => Err(CgroupError::Mounts { path, source }),
+        }
+    }
+
+    /// The hierarchies in the text of a `mountinfo` file. Of several mounts of one hierarchy
+    /// the first counts, as for libcontainer.
+    ///
+    /// # Errors
+    /// [`CgroupError::NoHierarchy`].
+    pub fn parse(mountinfo: &str) -> Result<Self, CgroupError> {
+        let mut found = Self {
+            v1: Vec::new(),
+            v2: None,
+        };
+        for mount in mountinfo::cgroup_mounts(mountinfo) {
+            match mount.controllers {
+                None if found.v2.is_none() => found.v2 = Some(mount.mount_point),
+                Some(controllers) if found.v1.iter().all(|h| h.controllers != controllers) => {
+                    found.v1.push(Hierarchy {
+                        controllers,
+                        mount_point: mount.mount_point,
+                    });
+                }
+                _ => {}
+            }
+        }
+        if found.v1.is_empty() && found.v2.is_none() {
+            return Err(CgroupError::NoHierarchy);
+        }
+        Ok(found)
+    }
+
+    /// How controllers are divided. A version 2 mount at its own place, `/sys/fs/cgroup`,
+    /// means unified whatever else is mounted, as libcontainer decides.
+    #[must_use]
+    pub fn mode(&self) -> CgroupMode {
+        match &self.v2 {
+            None => CgroupMode::Legacy,
+            Some(v2) if self.v1.is_empty() || v2 == Path::new("/sys/fs/cgroup") => {
+                CgroupMode::Unified
+            }
+            Some(_) => CgroupMode::Hybrid,
+        }
+    }
+
+    /// Directory of the cgroup in the version 1 hierarchy with `controller`.
+    #[must_use]
+    pub fn v1_dir(&self, controller: &str, path: &CgroupPath) -> Option<PathBuf> {
+        let has = |hierarchy: &&Hierarchy| hierarchy.controllers.iter().any(|c| c == controller);
+        let hierarchy = self.v1.iter().find(has)?;
+        Some(path.below(&hierarchy.mount_point))
+    }
+
+    /// Directory of the cgroup in the unified hierarchy.
+    #[must_use]
+    pub fn v2_dir(&self, path: &CgroupPath) -> Option<PathBuf> {
+        self.v2.as_deref().map(|mount| path.below(mount))
+    }
+
+    /// The processes in the cgroup and the cgroups below it, in any hierarchy; a process
+    /// that this one's pid namespace does not show is 0.
+    ///
+    /// # Errors
+    /// [`CgroupError::List`].
+    pub fn processes(&self, path: &CgroupPath) -> Result<BTreeSet<i32>, CgroupError> {
+        let mut pids = BTreeSet::new();
+        for dir in self.dirs(path) {
+            for cgroup in tree(&dir)? {
+                pids.extend(members(&cgroup)?);
+            }
+        }
+        Ok(pids)
+    }
+
+    /// Ends every process in the cgroup and the cgroups below it with SIGKILL, frozen ones
+    /// too, and returns when none is left; the zombies are their parents'. Takes 5 seconds
+    /// at most.
+    ///
+    /// # Errors
+    /// [`CgroupError::StillPopulated`] when the time is up; [`CgroupError::List`] and
+    /// [`CgroupError::Kill`].
+    pub fn kill(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        loop {
+            self.kill_once(path)?;
+            let pids = self.processes(path)?;
+            if pids.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let path = path.0.clone();
+                return Err(CgroupError::StillPopulated { path, pids });
+            }
+            sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// Removes the empty cgroup, and the cgroups below it, from every hierarchy. Where one
+    /// cannot be removed the others still are.
+    ///
+    /// # Errors
+    /// The first [`CgroupError::Remove`] or [`CgroupError::List`].
+    pub fn remove(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        let results = self.dirs(path).map(|dir| {
+            for cgroup in tree(&dir)? {
+                remove_dir(&cgroup)?;
+            }
+            Ok(())
+        });
+        // Not stopping at the first error.
+        results.fold(Ok(()), Result::and)
+    }
+
+    /// The cgroup's directory in every hierarchy, whether it exists or not.
+    fn dirs(&self, path: &CgroupPath) -> impl Iterator<Item = PathBuf> {
+        let v1 = self.v1.iter().map(|hierarchy| &hierarchy.mount_point);
+        v1.chain(&self.v2).map(|mount| path.below(mount))
+    }
+
+    fn kill_once(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        // Linux 5.14: all at once, new forks included. Elsewhere the repetition gets them.
+        if let Some(dir) = self.v2_dir(path) {
+            let _ = write_existing(&dir.join("cgroup.kill"), "1");
+        }
+        for pid in self.processes(path)?.into_iter().filter(|pid| *pid > 0) {
+            match kill(Pid::from_raw(pid), Signal::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => {
+                    return Err(CgroupError::Kill {
+                        pid,
+                        path: path.0.clone(),
+                        source: errno.into(),
+                    });
+                }
+            }
+        }
+        // Version 1 processes die when they thaw.
+        if let Some(dir) = self.v1_dir("freezer", path) {
+            for cgroup in tree(&dir)? {
+                let _ = write_existing(&cgroup.join("freezer.state"), "THAWED");
+            }
+        }
+        Ok(())
+    }
+}
+
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// rmdir fails with EBUSY for some milliseconds after the last process is gone.
+const REMOVE_ATTEMPTS: u32 = 50;
+
+fn remove_dir(dir: &Path) -> Result<(), CgroupError> {
+    let mut attempts = 1..=REMOVE_ATTEMPTS;
+    loop {
+        let source = match fs::remove_dir(dir) {
+            Ok(()) => return Ok(()),
+            Err(e) if is_gone(&e) => return Ok(()),
+            Err(e) => e,
+        };
+        let again = source.raw_os_error() == Some(libc::EBUSY) && attempts.next().is_some();
+        if !again {
+            let path = dir.to_owned();
+            return Err(CgroupError::Remove { path, source });
+        }
+        sleep(POLL_INTERVAL);
+    }
+}
+
+/// The cgroup in `dir` and all below it, the deepest first; nothing where it is missing.
+fn tree(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
+    let failed = |source| CgroupError::List {
+        path: dir.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if is_gone(&e) => return Ok(Vec::new()),
+        Err(e) => return Err(failed(e)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        // cgroup file systems always tell the type, and have no links.
+        if entry.file_type().map_err(failed)?.is_dir() {
+            found.append(&mut tree(&entry.path())?);
+        }
+    }
+    found.push(dir.to_owned());
+    Ok(found)
+}
+
+fn members(cgroup: &Path) -> Result<BTreeSet<i32>, CgroupError> {
+    let path = cgroup.join("cgroup.procs");
+    match fs::read_to_string(&path) {
+        Ok(lines) => Ok(lines.lines().filter_map(|pid| pid.parse().ok()).collect()),
+        Err(e) if is_gone(&e) => Ok(BTreeSet::new()),
+        // Threaded: the processes are listed by the cgroup above.
+        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(BTreeSet::new()),
+        Err(source) => Err(CgroupError::List { path, source }),
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+/// Writes to a control file, which must exist: `fs::write` would ask for its creation.
+pub(crate) fn write_existing(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(path)?;
+    io::Write::write_all(&mut file, text.as_bytes())
+}
