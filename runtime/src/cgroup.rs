@@ -113,10 +113,10 @@ pub enum CgroupError {
 }
 
 impl CgroupPath {
-    /// Where the container's processes are: `/kobune/<id>`.
+    /// The cgroup of a container below this one.
     #[must_use]
-    pub fn of(container: &ContainerId) -> Self {
-        Self(format!("/kobune/{container}"))
+    pub fn join(&self, container: &ContainerId) -> Self {
+        Self(format!("{}/{container}", self.0))
     }
 
     /// As OCI's `cgroupsPath` has it.

@@ -77,7 +77,13 @@ impl Paths {
 
 /// Stores the record: whole or not at all.
 pub(crate) fn save(path: &Path, container: &CreateRequest) -> Result<(), RecordError> {
-    record::write(path, &Record { schema: SCHEMA, container })
+    record::write(
+        path,
+        &Record {
+            schema: SCHEMA,
+            container,
+        },
+    )
 }
 
 /// The record at `path`, `None` where there is none.

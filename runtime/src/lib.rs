@@ -6,13 +6,16 @@
 //! which ends by becoming `kobune-monitor` (see `ARCHITECTURE.md`, "Process boundary").
 
 pub mod capabilities;
-mod facts;
 pub mod cgroup;
+mod container;
 pub mod device_cgroup;
+mod facts;
 mod id;
 mod network;
 mod options;
 mod record;
+mod rootfs;
+mod runtime;
 pub mod seccomp;
 pub mod shim;
 mod spec;
@@ -21,6 +24,7 @@ mod task;
 mod timestamp;
 mod user;
 
+pub use container::{CreateRequest, Image};
 pub use facts::{BindSource, CgroupMode, DeviceNode, FactsError, HostFacts};
 pub use id::{ContainerId, InvalidContainerId};
 pub use network::forward::{ForwardError, ForwardJob, ForwardPort, run_forwarder};
@@ -35,6 +39,12 @@ pub use options::{
     PortBinding, Privilege, Propagation, Protocol, Resources,
 };
 pub use record::RecordError;
+pub use rootfs::RootfsError;
+pub use runtime::{
+    ContainerState, Containers, LinuxRuntime, ModuleRuntime, PrepareError, RuntimeConfig,
+    RuntimeError, Started,
+};
+pub use shim::{PidFd, ShimError};
 pub use spec::{
     Built, SpecError, SpecNetwork, SpecPaths, SpecRequest, SpecWarning, VolumeMount,
     build as build_spec, stop_signal,

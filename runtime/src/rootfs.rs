@@ -24,7 +24,11 @@ pub struct RootfsError {
 }
 
 fn error<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> RootfsError {
-    move |source| RootfsError { action, path: path.to_owned(), source: source.into() }
+    move |source| RootfsError {
+        action,
+        path: path.to_owned(),
+        source: source.into(),
+    }
 }
 
 /// Where the parts of a root filesystem are.
@@ -55,10 +59,19 @@ impl Rootfs<'_> {
         let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
         // The first named is the topmost.
         let lower = lowers.iter().rev().map(name).collect::<Vec<_>>().join(":");
-        let data =
-            format!("lowerdir={lower},upperdir={},workdir={}", name(&upper_fd), name(&work_fd));
-        mount(Some("overlay"), self.target, Some("overlay"), MsFlags::empty(), Some(data.as_str()))
-            .map_err(error("mount an overlay on", self.target))
+        let data = format!(
+            "lowerdir={lower},upperdir={},workdir={}",
+            name(&upper_fd),
+            name(&work_fd)
+        );
+        mount(
+            Some("overlay"),
+            self.target,
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(data.as_str()),
+        )
+        .map_err(error("mount an overlay on", self.target))
     }
 
     /// The merged root shows the upper directory's owner and mode: they must be the image's.
@@ -67,7 +80,9 @@ impl Rootfs<'_> {
             return Ok(());
         }
         fs::create_dir_all(upper).map_err(error("create", upper))?;
-        let Some(top) = self.layers.last() else { return Ok(()) };
+        let Some(top) = self.layers.last() else {
+            return Ok(());
+        };
         let meta = fs::metadata(top).map_err(error("read the layer", top))?;
         chown(upper, Some(meta.uid()), Some(meta.gid())).map_err(error("chown", upper))?;
         fs::set_permissions(upper, fs::Permissions::from_mode(meta.mode() & 0o7777))
@@ -107,12 +122,15 @@ pub(crate) fn create_dir_beneath(root: &Path, path: &Path) -> Result<(), RootfsE
     let mut parent = openat2(&base, ".", how).map_err(error("open", root))?;
     let mut walked = PathBuf::new();
     for component in path.components() {
-        let Component::Normal(name) = component else { continue };
+        let Component::Normal(name) = component else {
+            continue;
+        };
         walked.push(name);
         parent = match openat2(&base, &walked, how) {
             Ok(dir) => dir,
             Err(Errno::ENOENT) => {
-                mkdirat(&parent, name, Mode::from_bits_truncate(0o755)).map_err(error("create", path))?;
+                mkdirat(&parent, name, Mode::from_bits_truncate(0o755))
+                    .map_err(error("create", path))?;
                 openat2(&base, &walked, how).map_err(error("open", path))?
             }
             Err(errno) => return Err(error("create", path)(errno)),
@@ -142,7 +160,11 @@ mod tests {
         assert!(root.join("srv/app").is_dir());
         create_dir_beneath(&root, Path::new("/")).unwrap();
         let _ = create_dir_beneath(&root, Path::new("/escape/app"));
-        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "nothing is made outside the root");
+        assert_eq!(
+            fs::read_dir(&outside).unwrap().count(),
+            0,
+            "nothing is made outside the root"
+        );
     }
 
     #[test]

@@ -8,11 +8,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cgroup::{CgroupError, Hierarchies};
+use crate::cgroup::{CgroupError, CgroupPath, Cgroups};
 use crate::container::{self, CreateRequest, Paths};
 use crate::network::{Attachment, Network, NetworkConfig, NetworkError};
 use crate::record::RecordError;
-use crate::rootfs::{self, RootfsError};
+use crate::rootfs;
 use crate::shim::{PidFd, ShimClient, ShimError, ShimJob};
 use crate::{ContainerId, TaskStatus, spec};
 
@@ -28,8 +28,8 @@ pub struct RuntimeConfig {
     pub state_dir: PathBuf,
     /// Gone with a reboot: `modules/<id>`.
     pub run_dir: PathBuf,
-    /// Cgroup below which each container has its own, absolute.
-    pub cgroup_parent: String,
+    /// Cgroup below which each container has its own.
+    pub cgroup_parent: CgroupPath,
     /// The launcher.
     pub shim: PathBuf,
     /// The program that the launcher becomes.
@@ -162,7 +162,7 @@ pub enum RuntimeError {
 pub struct LinuxRuntime {
     config: RuntimeConfig,
     network: Network,
-    cgroups: Hierarchies,
+    cgroups: Cgroups,
 }
 
 impl LinuxRuntime {
@@ -172,12 +172,23 @@ impl LinuxRuntime {
     /// # Errors
     /// Where a directory, the cgroups or the network cannot be used.
     pub fn open(config: RuntimeConfig) -> Result<Self, RuntimeError> {
-        for dir in [config.state_dir.join("modules"), config.state_dir.join("volumes"), config.run_dir.join("modules")] {
-            fs::create_dir_all(&dir).map_err(|source| RuntimeError::Directory { path: dir.clone(), source })?;
+        for dir in [
+            config.state_dir.join("modules"),
+            config.state_dir.join("volumes"),
+            config.run_dir.join("modules"),
+        ] {
+            fs::create_dir_all(&dir).map_err(|source| RuntimeError::Directory {
+                path: dir.clone(),
+                source,
+            })?;
         }
         let network = Network::open(config.network.clone()).map_err(RuntimeError::Network)?;
-        let cgroups = Hierarchies::probe().map_err(RuntimeError::Cgroups)?;
-        Ok(Self { config, network, cgroups })
+        let cgroups = Cgroups::host().map_err(RuntimeError::Cgroups)?;
+        Ok(Self {
+            config,
+            network,
+            cgroups,
+        })
     }
 
     /// The modules' network.
@@ -204,7 +215,10 @@ impl LinuxRuntime {
             match self.client(&paths).status() {
                 Ok(TaskStatus::Running { .. }) => live.push(id.clone()),
                 Ok(_) => failures.extend(self.release(id).err()),
-                Err(source) => failures.push(RuntimeError::Shim { id: id.clone(), source }),
+                Err(source) => failures.push(RuntimeError::Shim {
+                    id: id.clone(),
+                    source,
+                }),
             }
             if !paths.record().exists() && !live.contains(id) {
                 // A creation or removal that was cut off.
@@ -218,9 +232,18 @@ impl LinuxRuntime {
     }
 
     fn names(&self, kind: &str) -> BTreeSet<ContainerId> {
-        let dir = if kind == "state" { &self.config.state_dir } else { &self.config.run_dir };
-        let entries = fs::read_dir(dir.join("modules")).into_iter().flatten().filter_map(Result::ok);
-        entries.filter_map(|entry| ContainerId::try_from(entry.file_name().to_str()?).ok()).collect()
+        let dir = if kind == "state" {
+            &self.config.state_dir
+        } else {
+            &self.config.run_dir
+        };
+        let entries = fs::read_dir(dir.join("modules"))
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok);
+        entries
+            .filter_map(|entry| ContainerId::try_from(entry.file_name().to_str()?).ok())
+            .collect()
     }
 
     fn paths(&self, id: &ContainerId) -> Paths {
@@ -234,19 +257,27 @@ impl LinuxRuntime {
         ShimClient::new(&paths.bundle)
     }
 
-    fn cgroup(&self, id: &ContainerId) -> String {
-        format!("{}/{id}", self.config.cgroup_parent.trim_end_matches('/'))
+    fn cgroup(&self, id: &ContainerId) -> CgroupPath {
+        self.config.cgroup_parent.join(id)
     }
 
     fn load(&self, id: &ContainerId) -> Result<CreateRequest, RuntimeError> {
         container::load(&self.paths(id).record())
-            .map_err(|source| RuntimeError::Record { id: id.clone(), source })?
+            .map_err(|source| RuntimeError::Record {
+                id: id.clone(),
+                source,
+            })?
             .ok_or_else(|| RuntimeError::NotFound { id: id.clone() })
     }
 
     fn status(&self, id: &ContainerId) -> Result<TaskStatus, RuntimeError> {
         let paths = self.paths(id);
-        self.client(&paths).status().map_err(|source| RuntimeError::Shim { id: id.clone(), source })
+        self.client(&paths)
+            .status()
+            .map_err(|source| RuntimeError::Shim {
+                id: id.clone(),
+                source,
+            })
     }
 
     /// Releases what a container that does not run held. Goes on past failures.
@@ -254,14 +285,28 @@ impl LinuxRuntime {
         let paths = self.paths(id);
         let mut failures = Vec::new();
         let cgroup = self.cgroup(id);
-        let removed = self.cgroups.kill(&cgroup).and_then(|()| self.cgroups.remove(&cgroup));
+        let removed = self
+            .cgroups
+            .kill(&cgroup)
+            .and_then(|()| self.cgroups.remove(&cgroup));
         failures.extend(removed.err().map(|error| chain(&error)));
         failures.extend(self.network.detach(id).err().map(|error| chain(&error)));
         match rootfs::unmount(&paths.rootfs()) {
-            Ok(()) => failures.extend(prepare::remove_bundle(&paths).err().map(|error| chain(&error))),
+            Ok(()) => failures.extend(
+                prepare::remove_bundle(&paths)
+                    .err()
+                    .map(|error| chain(&error)),
+            ),
             Err(error) => failures.push(chain(&error)),
         }
-        if failures.is_empty() { Ok(()) } else { Err(RuntimeError::Release { id: id.clone(), failures }) }
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(RuntimeError::Release {
+                id: id.clone(),
+                failures,
+            })
+        }
     }
 
     /// Deletes a container's directories, the record first: what a crash leaves of them
@@ -269,10 +314,17 @@ impl LinuxRuntime {
     fn delete_dirs(&self, id: &ContainerId) -> Result<(), RuntimeError> {
         let paths = self.paths(id);
         for path in [&paths.record(), &paths.home, &paths.bundle] {
-            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            let removed = if path.is_dir() {
+                fs::remove_dir_all(path)
+            } else {
+                fs::remove_file(path)
+            };
             match removed {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(RuntimeError::Directory { path: path.clone(), source: error });
+                    return Err(RuntimeError::Directory {
+                        path: path.clone(),
+                        source: error,
+                    });
                 }
                 _ => {}
             }
@@ -289,27 +341,37 @@ impl LinuxRuntime {
             cgroup: &self.cgroup(id),
             network: &self.network,
         };
-        let started = preparation.run().map_err(|source| RuntimeError::Prepare { id: id.clone(), source })?;
-        let job = self.job(container, paths);
-        let shim = |source| RuntimeError::Shim { id: id.clone(), source };
+        let prepare = |source| RuntimeError::Prepare {
+            id: id.clone(),
+            source,
+        };
+        let started = preparation.run().map_err(prepare)?;
+        let job = self.job(container, paths).map_err(prepare)?;
+        let shim = |source| RuntimeError::Shim {
+            id: id.clone(),
+            source,
+        };
         let client = self.client(paths);
         client.prepare(&job).map_err(shim)?;
         client.launch(&self.config.shim).map_err(shim)?;
         Ok(started)
     }
 
-    fn job(&self, container: &CreateRequest, paths: &Paths) -> ShimJob {
-        let image = container.image.config.config().as_ref();
-        let image_signal = image.and_then(|config| config.stop_signal().as_deref()).and_then(spec::stop_signal);
-        ShimJob {
+    fn job(&self, container: &CreateRequest, paths: &Paths) -> Result<ShimJob, PrepareError> {
+        let stop_signal = spec::stop_signal(&container.image.config, &container.options)
+            .map_err(PrepareError::Spec)?;
+        Ok(ShimJob {
             contract: crate::shim::CONTRACT,
             id: container.id.to_string(),
             monitor: self.config.monitor.clone(),
             log_dir: paths.log(),
             log: container.options.log,
-            stop_signal: container.options.stop_signal.or(image_signal).unwrap_or(libc::SIGTERM),
-            stop_timeout: container.options.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
-        }
+            stop_signal,
+            stop_timeout: container
+                .options
+                .stop_timeout
+                .unwrap_or(DEFAULT_STOP_TIMEOUT),
+        })
     }
 }
 
@@ -324,9 +386,15 @@ impl ModuleRuntime for LinuxRuntime {
             Err(error) => return Err(error),
         }
         for dir in [&paths.home, &paths.log()] {
-            fs::create_dir_all(dir).map_err(|source| RuntimeError::Directory { path: dir.clone(), source })?;
+            fs::create_dir_all(dir).map_err(|source| RuntimeError::Directory {
+                path: dir.clone(),
+                source,
+            })?;
         }
-        container::save(&paths.record(), request).map_err(|source| RuntimeError::Record { id: id.clone(), source })
+        container::save(&paths.record(), request).map_err(|source| RuntimeError::Record {
+            id: id.clone(),
+            source,
+        })
     }
 
     fn start(&self, id: &ContainerId) -> Result<Started, RuntimeError> {
@@ -336,7 +404,10 @@ impl ModuleRuntime for LinuxRuntime {
         }
         self.release(id)?;
         let paths = self.paths(id);
-        prepare::forget_last_run(&paths).map_err(|source| RuntimeError::Prepare { id: id.clone(), source })?;
+        prepare::forget_last_run(&paths).map_err(|source| RuntimeError::Prepare {
+            id: id.clone(),
+            source,
+        })?;
         self.launch(&container, &paths).inspect_err(|_| {
             if let Err(error) = self.release(id) {
                 tracing::warn!(%error, "after a failed start");
@@ -346,10 +417,19 @@ impl ModuleRuntime for LinuxRuntime {
 
     fn stop(&self, id: &ContainerId, grace: Option<Duration>) -> Result<(), RuntimeError> {
         let container = self.load(id)?;
-        let own = Duration::from_secs(container.options.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT).into());
+        let own = Duration::from_secs(
+            container
+                .options
+                .stop_timeout
+                .unwrap_or(DEFAULT_STOP_TIMEOUT)
+                .into(),
+        );
         let paths = self.paths(id);
         let stopped = self.client(&paths).stop(grace.unwrap_or(own));
-        let ended = stopped.map_err(|source| RuntimeError::Shim { id: id.clone(), source })?;
+        let ended = stopped.map_err(|source| RuntimeError::Shim {
+            id: id.clone(),
+            source,
+        })?;
         if !ended {
             tracing::warn!(container = %id, "the monitor hung and was killed");
         }
@@ -359,7 +439,11 @@ impl ModuleRuntime for LinuxRuntime {
     }
 
     fn settle(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        if self.status(id)?.is_running() { Ok(()) } else { self.release(id) }
+        if self.status(id)?.is_running() {
+            Ok(())
+        } else {
+            self.release(id)
+        }
     }
 
     fn remove(&self, id: &ContainerId) -> Result<(), RuntimeError> {
@@ -368,8 +452,13 @@ impl ModuleRuntime for LinuxRuntime {
             // An unreadable record must not make a container immortal.
             Err(RuntimeError::Record { .. }) => {
                 let paths = self.paths(id);
-                let stopped = self.client(&paths).stop(Duration::from_secs(DEFAULT_STOP_TIMEOUT.into()));
-                stopped.map_err(|source| RuntimeError::Shim { id: id.clone(), source })?;
+                let stopped = self
+                    .client(&paths)
+                    .stop(Duration::from_secs(DEFAULT_STOP_TIMEOUT.into()));
+                stopped.map_err(|source| RuntimeError::Shim {
+                    id: id.clone(),
+                    source,
+                })?;
                 self.release(id)?;
             }
             Err(error) => return Err(error),
@@ -390,16 +479,27 @@ impl ModuleRuntime for LinuxRuntime {
                 }
             };
             let status = self.status(&id)?;
-            let at = attachments.iter().position(|attachment| attachment.id == id);
+            let at = attachments
+                .iter()
+                .position(|attachment| attachment.id == id);
             let attachment = at.map(|at| attachments.swap_remove(at));
-            containers.containers.push(ContainerState { request, status, attachment });
+            containers.containers.push(ContainerState {
+                request,
+                status,
+                attachment,
+            });
         }
         Ok(containers)
     }
 
     fn watch(&self, id: &ContainerId) -> Result<Option<PidFd>, RuntimeError> {
         let paths = self.paths(id);
-        self.client(&paths).watch().map_err(|source| RuntimeError::Shim { id: id.clone(), source })
+        self.client(&paths)
+            .watch()
+            .map_err(|source| RuntimeError::Shim {
+                id: id.clone(),
+                source,
+            })
     }
 }
 

@@ -26,7 +26,8 @@ use serde::{Deserialize, Serialize};
 use crate::record::{self, RecordError};
 use crate::{LogOptions, Timestamp};
 
-pub(crate) use client::{ShimClient, ShimError};
+pub(crate) use client::ShimClient;
+pub use client::ShimError;
 pub use process::{PidFd, ProcessId};
 
 /// Version of this contract.

@@ -1,18 +1,17 @@
 //! Everything a container needs before its launcher can run: root filesystem, volumes,
 //! files, network, specification.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Capability;
-
 use super::Started;
-use crate::capabilities::{self, CapabilityError, InvalidCapability};
+use crate::capabilities::{self, CapabilityError, CapabilitySet, InvalidCapability};
+use crate::cgroup::CgroupPath;
 use crate::container::{CreateRequest, Paths};
 use crate::facts::{FactsError, HostFacts};
-use crate::network::{self, Attachment, Endpoint, Network, NetworkError};
+use crate::network::names::{hosts_file, resolv_conf};
+use crate::network::{Attachment, Endpoint, Network, NetworkError};
 use crate::rootfs::{self, Rootfs, RootfsError};
 use crate::shim::{CONFIG_FILE, EXIT_FILE, JOB_FILE, LOCK_FILE, TASK_FILE};
 use crate::spec::{self, Built, SpecError, SpecNetwork, SpecPaths, SpecRequest};
@@ -55,7 +54,11 @@ pub enum PrepareError {
 }
 
 fn path_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrepareError {
-    move |source| PrepareError::Path { action, path: path.to_owned(), source }
+    move |source| PrepareError::Path {
+        action,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// One container about to be started.
@@ -64,7 +67,7 @@ pub(super) struct Preparation<'a> {
     pub(super) paths: &'a Paths,
     /// Directory of all volumes.
     pub(super) volumes: &'a Path,
-    pub(super) cgroup: &'a str,
+    pub(super) cgroup: &'a CgroupPath,
     pub(super) network: &'a Network,
 }
 
@@ -76,48 +79,56 @@ impl Preparation<'_> {
         let bundle = &self.paths.bundle;
         fs::create_dir_all(bundle).map_err(path_error("create", bundle))?;
         let rootfs = self.paths.rootfs();
-        let parts = Rootfs { layers: &image.layers, writable: &self.paths.home, target: &rootfs };
+        let parts = Rootfs {
+            layers: &image.layers,
+            writable: &self.paths.home,
+            target: &rootfs,
+        };
         parts.mount().map_err(PrepareError::Rootfs)?;
-        let facts = HostFacts::gather(options, &rootfs, &image.config).map_err(PrepareError::Facts)?;
+        let facts =
+            HostFacts::gather(options, &rootfs, &image.config).map_err(PrepareError::Facts)?;
         let capabilities = self.capabilities()?;
-        // Asked for before the network is touched: wrong options cost nothing.
-        let spec_paths = self.spec_paths();
-        let netns = self.network.netns(&self.container.id);
-        let built = self.build(&facts, &spec_paths, &netns, &capabilities)?;
+        self.write_files()?;
+        let attachment = self.attach()?;
+        let netns = attachment
+            .as_ref()
+            .map(|attachment| attachment.netns.as_path());
+        let built = self.build(&facts, &self.spec_paths(), netns, capabilities)?;
         self.provide(&built, &rootfs)?;
-        self.write_files(&built)?;
-        self.attach()?;
         let config = self.paths.file(CONFIG_FILE);
-        built.spec.save(&config).map_err(|error| path_error("write", &config)(io::Error::other(error)))?;
-        Ok(Started { warnings: built.warnings.iter().map(ToString::to_string).collect() })
+        built
+            .spec
+            .save(&config)
+            .map_err(|error| path_error("write", &config)(io::Error::other(error)))?;
+        Ok(Started {
+            warnings: built.warnings.iter().map(ToString::to_string).collect(),
+        })
     }
 
-    fn capabilities(&self) -> Result<BTreeSet<Capability>, PrepareError> {
+    fn capabilities(&self) -> Result<CapabilitySet, PrepareError> {
         let options = &self.container.options;
         let host = capabilities::host_bounding_set().map_err(PrepareError::HostCapabilities)?;
         let privileged = options.privilege == Privilege::Privileged;
-        let set = capabilities::resolve(&options.capabilities, privileged, host)
-            .map_err(PrepareError::Capability)?;
-        Ok(set.iter().collect())
+        capabilities::resolve(&options.capabilities, privileged, host)
+            .map_err(PrepareError::Capability)
     }
 
     fn build(
         &self,
         facts: &HostFacts,
         paths: &SpecPaths,
-        netns: &Path,
-        capabilities: &BTreeSet<Capability>,
+        netns: Option<&Path>,
+        capabilities: CapabilitySet,
     ) -> Result<Built, PrepareError> {
-        let CreateRequest { id, image, options, .. } = self.container;
+        let CreateRequest {
+            id, image, options, ..
+        } = self.container;
         let seccomp = match (options.privilege, seccomp::Arch::native()) {
             (Privilege::Privileged, _) => None,
             (Privilege::Default, Some(arch)) => Some(seccomp::default_profile(arch, capabilities)),
             (Privilege::Default, None) => return Err(PrepareError::NoSeccompProfile),
         };
-        let network = match options.network {
-            NetworkMode::Host => SpecNetwork::Host,
-            NetworkMode::Bridge | NetworkMode::None => SpecNetwork::Namespace(netns),
-        };
+        let network = netns.map_or(SpecNetwork::Host, SpecNetwork::Namespace);
         let request = SpecRequest {
             id,
             image: &image.config,
@@ -125,9 +136,9 @@ impl Preparation<'_> {
             facts,
             paths,
             network,
-            cgroup_path: self.cgroup,
+            cgroup_path: self.cgroup.as_str(),
             seccomp,
-            capabilities,
+            capabilities: &capabilities.to_oci(),
         };
         spec::build(&request).map_err(PrepareError::Spec)
     }
@@ -144,35 +155,45 @@ impl Preparation<'_> {
 
     /// Makes what the specification takes for granted.
     fn provide(&self, built: &Built, rootfs: &Path) -> Result<(), PrepareError> {
-        let volumes = built.volumes.iter().map(|volume| volume.source.as_path());
+        let hostname = built.spec.hostname().as_deref().unwrap_or_default();
+        self.write("hostname", &format!("{hostname}\n"))?;
+        let volumes = built.volumes.iter().map(|volume| volume.path.as_path());
         for dir in volumes.chain(built.create_directories.iter().map(PathBuf::as_path)) {
             fs::create_dir_all(dir).map_err(path_error("create", dir))?;
         }
-        let cwd = built.spec.process().as_ref().map(|process| process.cwd().as_path());
-        rootfs::create_dir_beneath(rootfs, cwd.unwrap_or(Path::new("/"))).map_err(PrepareError::Rootfs)
+        let cwd = built
+            .spec
+            .process()
+            .as_ref()
+            .map(|process| process.cwd().as_path());
+        rootfs::create_dir_beneath(rootfs, cwd.unwrap_or(Path::new("/")))
+            .map_err(PrepareError::Rootfs)
     }
 
-    /// The files that are mounted over the image's own.
-    fn write_files(&self, built: &Built) -> Result<(), PrepareError> {
-        let hostname = built.spec.hostname().as_deref().unwrap_or_default();
-        let write = |name: &str, text: String| {
-            let path = self.paths.file(name);
-            fs::write(&path, text).map_err(path_error("write", &path))
-        };
-        write("hostname", format!("{hostname}\n"))?;
+    /// The files that are mounted over the image's own: name resolution as the host has
+    /// it, on the host's network; else what the network makes of it.
+    fn write_files(&self) -> Result<(), PrepareError> {
         let host = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let resolvers = host("/etc/resolv.conf");
+        let extra_hosts = &self.container.options.extra_hosts;
         match self.container.options.network {
             NetworkMode::Host => {
-                write("resolv.conf", host("/etc/resolv.conf"))?;
-                write("hosts", network::hosts_of_host(&host("/etc/hosts"), &self.container.options.extra_hosts))
+                self.write("resolv.conf", &resolvers)?;
+                let extra = hosts_file(None, &[], extra_hosts, None);
+                self.write("hosts", &format!("{}{extra}", host("/etc/hosts")))
             }
             NetworkMode::Bridge | NetworkMode::None => {
                 let systemd = host("/run/systemd/resolve/resolv.conf");
-                write("resolv.conf", network::resolv_conf(&host("/etc/resolv.conf"), &systemd))?;
+                self.write("resolv.conf", &resolv_conf(&[&resolvers, &systemd]))?;
                 // Filled by the network, in place, from here on.
-                write("hosts", String::new())
+                self.write("hosts", "")
             }
         }
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), PrepareError> {
+        let path = self.paths.file(name);
+        fs::write(&path, text).map_err(path_error("write", &path))
     }
 
     fn attach(&self) -> Result<Option<Attachment>, PrepareError> {
@@ -188,10 +209,14 @@ impl Preparation<'_> {
             mode: options.network,
             names,
             ports: options.ports.clone(),
+            preferred_address: None,
             hosts_path: Some(self.paths.file("hosts")),
             extra_hosts: options.extra_hosts.clone(),
         };
-        self.network.attach(&endpoint).map(Some).map_err(PrepareError::Network)
+        self.network
+            .attach(&endpoint)
+            .map(Some)
+            .map_err(PrepareError::Network)
     }
 }
 
@@ -204,7 +229,10 @@ pub(super) fn remove_bundle(paths: &Paths) -> Result<(), PrepareError> {
     };
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
-        if [TASK_FILE, EXIT_FILE, LOCK_FILE].iter().any(|kept| name == *kept) {
+        if [TASK_FILE, EXIT_FILE, LOCK_FILE]
+            .iter()
+            .any(|kept| name == *kept)
+        {
             continue;
         }
         let path = entry.path();

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
 
 use super::{SpecError, SpecRequest, SpecWarning};
+use crate::device_cgroup;
 use crate::facts::DeviceNode;
 use crate::options::{DeviceAccess, DeviceClass, DeviceRule};
 
@@ -48,83 +49,29 @@ pub(super) fn rules(
         if !asked.is_empty() || mapped.iter().any(|node| node.access != DeviceAccess::ALL) {
             warnings.push(SpecWarning::PrivilegedDeviceRules);
         }
-        return vec![everything(true)];
+        return vec![device_cgroup::allow_all_rule()];
     }
-    let mapped = request.facts.mapped_devices.iter().map(|node| {
-        let numbers = (Some(node.major), Some(node.minor));
-        allow(oci_type(node.class), numbers, node.access)
+    let mapped = request.facts.mapped_devices.iter().map(|node| DeviceRule {
+        class: node.class,
+        major: Some(node.major),
+        minor: Some(node.minor),
+        access: node.access,
     });
-    std::iter::once(everything(false))
-        .chain(default_rules())
-        .chain(mapped)
-        .chain(asked.iter().flat_map(expanded))
-        .collect()
-}
-
-/// Docker's: making any node, the memory devices, and the terminals of the container.
-fn default_rules() -> Vec<LinuxDeviceCgroup> {
-    let mknod = DeviceAccess {
-        read: false,
-        write: false,
-        mknod: true,
-    };
-    let known = [
-        (1, Some(3)),
-        (1, Some(5)),
-        (1, Some(7)),
-        (1, Some(8)),
-        (1, Some(9)),
-        (5, Some(0)),
-        (5, Some(1)),
-        (5, Some(2)),
-        (136, None),
-    ];
-    let mut rules = vec![
-        allow(LinuxDeviceType::C, (None, None), mknod),
-        allow(LinuxDeviceType::B, (None, None), mknod),
-    ];
-    rules.extend(
-        known.map(|(major, minor)| {
-            allow(LinuxDeviceType::C, (Some(major), minor), DeviceAccess::ALL)
-        }),
-    );
+    let asked = mapped.chain(asked.iter().copied());
+    let mut rules = device_cgroup::docker_default_rules();
+    rules.extend(asked.flat_map(by_class).map(|rule| (&rule).into()));
     rules
 }
 
 /// A rule for both classes becomes two: cgroup version 1 takes the letter `a` for "all
 /// devices", whatever numbers and access follow.
-fn expanded(rule: &DeviceRule) -> Vec<LinuxDeviceCgroup> {
-    let classes: &[DeviceClass] = match rule.class {
-        DeviceClass::All => &[DeviceClass::Char, DeviceClass::Block],
-        DeviceClass::Char => &[DeviceClass::Char],
-        DeviceClass::Block => &[DeviceClass::Block],
-    };
-    classes
-        .iter()
-        .map(|class| allow(oci_type(*class), (rule.major, rule.minor), rule.access))
-        .collect()
-}
-
-fn allow(
-    class: LinuxDeviceType,
-    (major, minor): (Option<u32>, Option<u32>),
-    access: DeviceAccess,
-) -> LinuxDeviceCgroup {
-    let mut rule = LinuxDeviceCgroup::default();
-    rule.set_allow(true);
-    rule.set_typ(Some(class));
-    rule.set_major(major.map(i64::from));
-    rule.set_minor(minor.map(i64::from));
-    rule.set_access(Some(access.to_string()));
-    rule
-}
-
-fn everything(allow: bool) -> LinuxDeviceCgroup {
-    let mut rule = LinuxDeviceCgroup::default();
-    rule.set_allow(allow);
-    rule.set_typ(Some(LinuxDeviceType::A));
-    rule.set_access(Some(DeviceAccess::ALL.to_string()));
-    rule
+fn by_class(rule: DeviceRule) -> Vec<DeviceRule> {
+    match rule.class {
+        DeviceClass::All => [DeviceClass::Char, DeviceClass::Block]
+            .map(|class| DeviceRule { class, ..rule })
+            .into(),
+        DeviceClass::Char | DeviceClass::Block => vec![rule],
+    }
 }
 
 fn to_oci(node: &DeviceNode) -> LinuxDevice {

@@ -1,0 +1,362 @@
+//! Creates and starts a container. The only file that uses libcontainer.
+//!
+//! libcontainer is made to do what it does well (namespaces, mounts, cgroups, users) and
+//! is never trusted where it fails silently: built without its C libraries it ignores
+//! seccomp profiles, ignores device rules on cgroup v2, and adds rules of its own on v1.
+//! Both are enforced here, by our own code: device rules between create and start, while
+//! nothing of the user's runs; the seccomp filter and the last narrowing of capabilities
+//! as the container's last step before exec.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use kobune_runtime::capabilities::{self, ThreadCapabilities};
+use kobune_runtime::cgroup::{CgroupPath, Cgroups};
+use kobune_runtime::shim::{
+    CONFIG_FILE, CONTRACT, JOB_FILE, LOCK_FILE, LaunchFailure, LaunchReport, ProcessId, ShimJob,
+    TASK_FILE, TaskRecord,
+};
+use kobune_runtime::{Timestamp, device_cgroup, seccomp};
+use libcontainer::container::Container;
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::oci_spec::runtime::{Capability, LinuxCapabilities, Spec};
+use libcontainer::syscall::syscall::SyscallType;
+use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, OFlag, fcntl};
+use nix::sys::signal::{SigSet, Signal};
+
+/// An error with the step that it ended.
+struct Failure {
+    step: &'static str,
+    source: Box<dyn Error>,
+}
+
+trait Step<T> {
+    fn step(self, step: &'static str) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<Box<dyn Error>>> Step<T> for Result<T, E> {
+    fn step(self, step: &'static str) -> Result<T, Failure> {
+        self.map_err(|source| Failure {
+            step,
+            source: source.into(),
+        })
+    }
+}
+
+/// Starts the container of `bundle` and becomes its monitor. Returns only on failure, with
+/// nothing of the container running; its cgroup is the agent's to remove.
+pub(crate) fn launch(bundle: &Path) -> Result<Infallible, LaunchFailure> {
+    become_monitor(bundle).map_err(|failure| {
+        let mut causes = Vec::new();
+        let mut cause: Option<&dyn Error> = Some(failure.source.as_ref());
+        while let Some(error) = cause {
+            causes.push(error.to_string());
+            cause = error.source();
+        }
+        LaunchFailure {
+            step: failure.step.to_owned(),
+            causes,
+        }
+    })
+}
+
+fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
+    log_to_stderr().step("open the launch log")?;
+    // Out of the agent's session, so that no terminal signal of its reaches us.
+    nix::unistd::setsid().step("leave the agent's session")?;
+    nix::sys::prctl::set_child_subreaper(true).step("become the container's subreaper")?;
+    let job: ShimJob = read_json(&bundle.join(JOB_FILE)).step("read the job")?;
+    let lock = lock(bundle).step("take the bundle's lock")?;
+    let spec = Spec::load(bundle.join(CONFIG_FILE)).step("read the container's spec")?;
+
+    let (stdout, stdout_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
+    let (stderr, stderr_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
+    let mut container = create(bundle, &job, &spec, (stdout_end, stderr_end))?;
+    if let Err(failure) = confine_and_start(&mut container, &spec) {
+        let _ = container.delete(true);
+        return Err(failure);
+    }
+    let task = record_task(bundle, &container).step("record the task")?;
+    block_signals().step("block signals")?;
+    super::report(&LaunchReport::Ready(task));
+    let error = exec_monitor(bundle, &job, &task, &[stdout, stderr, lock]);
+    let _ = container.delete(true);
+    Err(Failure {
+        step: "become the monitor",
+        source: error.into(),
+    })
+}
+
+/// libcontainer tells the real cause of many failures only to `tracing`, also from the
+/// container's side of the fork, whose own standard error is the container's.
+fn log_to_stderr() -> io::Result<()> {
+    let log = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .without_time()
+        .with_writer(Mutex::new(log))
+        .init();
+    Ok(())
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Box<dyn Error>> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
+/// Locks the bundle for as long as this process and the monitor it becomes live.
+fn lock(bundle: &Path) -> io::Result<OwnedFd> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(bundle.join(LOCK_FILE))?;
+    let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, errno)| io::Error::from(errno))?;
+    // A duplicate shares the lock; the guard would unlock it when dropped.
+    let descriptor = locked.as_fd().try_clone_to_owned()?;
+    std::mem::forget(locked);
+    Ok(descriptor)
+}
+
+/// Creates the container: everything but the exec of its program.
+fn create(
+    bundle: &Path,
+    job: &ShimJob,
+    spec: &Spec,
+    output: (OwnedFd, OwnedFd),
+) -> Result<Container, Failure> {
+    let last_step = LastStep::new(spec).step("compile the seccomp profile")?;
+    let launch_dir = bundle.join("launch");
+    std::fs::create_dir_all(&launch_dir).step("prepare the launch directory")?;
+    let widened = last_step.widen(spec.clone());
+    widened
+        .save(launch_dir.join(CONFIG_FILE))
+        .step("write the launch spec")?;
+    let stdin: OwnedFd = File::open("/dev/null").step("open /dev/null")?.into();
+    ContainerBuilder::new(job.id.clone(), SyscallType::default())
+        .with_root_path(bundle.join("libcontainer"))
+        .step("name the state directory")?
+        .with_executor(last_step)
+        .with_stdin(stdin)
+        .with_stdout(output.0)
+        .with_stderr(output.1)
+        .validate_id()
+        .step("check the container's id")?
+        .as_init(launch_dir)
+        .with_systemd(false)
+        .with_detach(true)
+        .build()
+        .step("create the container")
+}
+
+/// Enforces the device rules, then lets the container's program run.
+fn confine_and_start(container: &mut Container, spec: &Spec) -> Result<(), Failure> {
+    let linux = spec.linux().as_ref();
+    let rules = linux
+        .and_then(|linux| linux.resources().as_ref())
+        .and_then(|r| r.devices().clone());
+    let cgroup = linux.and_then(|linux| linux.cgroups_path().clone());
+    let (Some(rules), Some(cgroup)) = (rules, cgroup) else {
+        return Err("the spec has no device rules or no cgroup path").step("read the device rules");
+    };
+    let cgroup =
+        CgroupPath::try_from(cgroup.to_string_lossy().as_ref()).step("read the cgroup path")?;
+    let cgroups = Cgroups::host().step("find the cgroup hierarchies")?;
+    device_cgroup::apply(&cgroups, &cgroup, &rules).step("apply the device rules")?;
+    container.start().step("start the container")
+}
+
+fn record_task(bundle: &Path, container: &Container) -> Result<TaskRecord, Box<dyn Error>> {
+    let init = container
+        .pid()
+        .ok_or("libcontainer names no process")?
+        .as_raw();
+    let task = TaskRecord {
+        contract: CONTRACT,
+        shim: ProcessId::of(nix::unistd::getpid().as_raw())?,
+        // Our child and not waited for: even if it ended already its entry is there.
+        init: ProcessId::of(init)?,
+        started_at: Timestamp::now(),
+    };
+    task.write(&bundle.join(TASK_FILE))?;
+    Ok(task)
+}
+
+/// The monitor reads these from a signalfd; blocked from here on, none is lost in between.
+fn block_signals() -> nix::Result<()> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGUSR1] {
+        signals.add(signal);
+    }
+    signals.thread_block()
+}
+
+/// Replaces this program by the monitor; returns only where that fails.
+fn exec_monitor(bundle: &Path, job: &ShimJob, task: &TaskRecord, keep: &[OwnedFd; 3]) -> io::Error {
+    for descriptor in keep {
+        if let Err(errno) = fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())) {
+            return errno.into();
+        }
+    }
+    let null = match OpenOptions::new().read(true).write(true).open("/dev/null") {
+        Ok(null) => null,
+        Err(error) => return error,
+    };
+    let Ok(null_again) = null.try_clone() else {
+        return io::Error::last_os_error();
+    };
+    Command::new(&job.monitor)
+        .arg(task.init.pid.to_string())
+        .arg(keep[0].as_raw_fd().to_string())
+        .arg(keep[1].as_raw_fd().to_string())
+        .arg(bundle)
+        .arg(&job.log_dir)
+        .arg(job.log.max_size.to_string())
+        .arg(job.log.max_files.to_string())
+        .arg(job.stop_signal.to_string())
+        .arg(job.stop_timeout.to_string())
+        .env_clear()
+        .stdout(null)
+        .stderr(null_again)
+        .exec()
+}
+
+/// What our code does in the container's process right before its program takes over.
+#[derive(Clone)]
+struct LastStep {
+    filter: Option<seccomp::Program>,
+    no_new_privileges: bool,
+    capabilities: ThreadCapabilities,
+}
+
+impl LastStep {
+    fn new(spec: &Spec) -> Result<Self, Box<dyn Error>> {
+        let process = spec.process().as_ref().ok_or("the spec has no process")?;
+        let capabilities = process.capabilities().as_ref();
+        let capabilities = capabilities.ok_or("the spec has no capabilities")?;
+        let profile = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.seccomp().as_ref());
+        let filter = match (profile, seccomp::Arch::native()) {
+            (None, _) => None,
+            (Some(profile), Some(arch)) => Some(seccomp::compile(profile, arch)?),
+            (Some(_), None) => return Err("no seccomp filters for this processor".into()),
+        };
+        Ok(Self {
+            filter,
+            no_new_privileges: process.no_new_privileges() == Some(true),
+            capabilities: capabilities.into(),
+        })
+    }
+
+    /// The spec as libcontainer gets it: without the profile that it would ignore, and,
+    /// where a filter is to be loaded by a process that may still gain privileges, with the
+    /// capability that this takes and the one that lets it be dropped again.
+    fn widen(&self, mut spec: Spec) -> Spec {
+        if let Some(linux) = spec.linux_mut() {
+            linux.set_seccomp(None);
+        }
+        if self.filter.is_none() || self.no_new_privileges {
+            return spec;
+        }
+        let own = self.capabilities.bounding;
+        let wide = own
+            .with(Capability::SysAdmin)
+            .with(Capability::Setpcap)
+            .to_oci();
+        let mut set = LinuxCapabilities::default();
+        set.set_bounding(Some(wide.clone()))
+            .set_effective(Some(wide.clone()))
+            .set_permitted(Some(wide))
+            .set_inheritable(None)
+            .set_ambient(None);
+        if let Some(process) = spec.process_mut() {
+            process.set_capabilities(Some(set));
+        }
+        spec
+    }
+
+    fn confine(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if let Some(filter) = &self.filter {
+            filter.load()?;
+            if !self.no_new_privileges {
+                capabilities::narrow(&self.capabilities)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Executor for LastStep {
+    /// Runs in the container, before it counts as created: a program that is not there is
+    /// an error of the launch.
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        find_program(spec)
+            .map(drop)
+            .map_err(ExecutorValidationError::ArgValidationError)
+    }
+
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        let program = find_program(spec).map_err(ExecutorError::Other)?;
+        let args = spec
+            .process()
+            .as_ref()
+            .and_then(|process| process.args().clone())
+            .unwrap_or_default();
+        let failed = |error: Box<dyn Error + Send + Sync>| {
+            // The container's own standard error, and so its log.
+            let _ = writeln!(
+                io::stderr(),
+                "kobune: cannot run {}: {error}",
+                program.display()
+            );
+            ExecutorError::Execution(error)
+        };
+        self.confine().map_err(failed)?;
+        let mut command = Command::new(&program);
+        command
+            .arg0(args.first().map_or("", String::as_str))
+            .args(args.iter().skip(1));
+        Err(failed(command.exec().into()))
+    }
+}
+
+/// The program of `process.args[0]`, searched as a shell would.
+fn find_program(spec: &Spec) -> Result<PathBuf, String> {
+    let process = spec.process().as_ref().ok_or("the spec has no process")?;
+    let name = process
+        .args()
+        .as_ref()
+        .and_then(|args| args.first())
+        .ok_or("no command given")?;
+    let usable = |path: &Path| {
+        path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
+    };
+    if name.contains('/') {
+        let path = process.cwd().join(name);
+        return if usable(&path) {
+            Ok(path)
+        } else {
+            Err(format!("{name}: no such program, or not executable"))
+        };
+    }
+    let env = process.env().as_deref().unwrap_or_default();
+    let path = env
+        .iter()
+        .find_map(|pair| pair.strip_prefix("PATH="))
+        .unwrap_or("");
+    path.split(':')
+        .map(|dir| Path::new(if dir.is_empty() { "." } else { dir }).join(name))
+        .find(|candidate| usable(candidate))
+        .ok_or_else(|| format!("{name}: executable not found in PATH ({path})"))
+}
