@@ -15,6 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::auth::Tokens;
+pub(crate) use self::auth::basic_credentials;
 pub use self::auth::{Auth, Login, TokenAuth, TokenStyle};
 use self::fault::Faults;
 pub use self::fault::{Fault, FaultId, Target, Times};
