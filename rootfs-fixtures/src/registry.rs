@@ -78,7 +78,33 @@ pub(crate) struct State {
     pub(crate) content: Mutex<Content>,
     pub(crate) tokens: Mutex<Tokens>,
     pub(crate) faults: Mutex<Faults>,
-    pub(crate) log: Mutex<Vec<Request>>,
+    pub(crate) log: Mutex<Log>,
+}
+
+/// All requests since the log was cleared.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    /// How many were forgotten.
+    cleared: usize,
+    requests: Vec<Request>,
+}
+
+impl Log {
+    /// Adds a request; gives the token under which more can be said about it.
+    pub(crate) fn push(&mut self, request: Request) -> usize {
+        self.requests.push(request);
+        self.cleared + self.requests.len() - 1
+    }
+
+    /// The request with that token, unless it was forgotten.
+    pub(crate) fn get_mut(&mut self, token: usize) -> Option<&mut Request> {
+        self.requests.get_mut(token.checked_sub(self.cleared)?)
+    }
+
+    fn clear(&mut self) {
+        self.cleared += self.requests.len();
+        self.requests.clear();
+    }
 }
 
 impl Default for Options {
@@ -204,11 +230,10 @@ impl Registry {
     /// All requests so far, in the order of their arrival.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
-        lock(&self.state.log).clone()
+        lock(&self.state.log).requests.clone()
     }
 
-    /// Forgets all requests so far. For a quiet moment: an answer that is being sent is forgotten
-    /// as well.
+    /// Forgets all requests so far.
     pub fn clear_requests(&self) {
         lock(&self.state.log).clear();
     }

@@ -247,6 +247,21 @@ fn a_token_is_asked_for_as_at_azure() {
 }
 
 #[test]
+fn a_token_is_given_for_a_form_as_well() {
+    let registry = Registry::start(content(), Options::with_token("led", "lamp")).unwrap();
+    let mut client = Client::new(registry.addr());
+    let form = "grant_type=password&username=led&password=lamp&scope=repository%3Aled-acr%3Apull";
+    let posted = client.post("/oauth2/token", form);
+    assert!(posted.json()["access_token"].is_string());
+    assert_eq!(
+        client
+            .post("/oauth2/token", &form.replace("lamp", "dark"))
+            .status,
+        401
+    );
+}
+
+#[test]
 fn tokens_expire_when_their_time_is_over() {
     let auth = TokenAuth {
         login: Login::new("led", "lamp"),
@@ -308,6 +323,48 @@ fn a_dropped_connection_can_be_resumed() {
     let rest = Client::new(registry.addr()).request("GET", &blob_path(), &[("Range", "bytes=10-")]);
     assert_eq!((rest.complete, &rest.body[..]), (true, &blob[10..]));
     assert_eq!(registry.fired(id), 2);
+}
+
+#[test]
+fn a_connection_can_close_without_an_answer() {
+    use std::io::{Read as _, Write as _};
+
+    let registry = registry();
+    registry.fault(
+        Target::Path("/v2/".to_owned()),
+        Fault::NoAnswer,
+        Times::First(1),
+    );
+    let mut stream = std::net::TcpStream::connect(registry.addr()).unwrap();
+    stream.write_all(b"GET /v2/ HTTP/1.1\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, b"");
+    assert_eq!(Client::new(registry.addr()).get("/v2/").status, 200);
+}
+
+#[test]
+fn the_log_can_be_cleared_while_an_answer_is_being_sent() {
+    let registry = registry();
+    let fault = Fault::Stall {
+        after: 1,
+        pause: Duration::from_millis(100),
+    };
+    registry.fault(blob_target(), fault, Times::First(1));
+    let addr = registry.addr();
+    let slow = std::thread::spawn(move || Client::new(addr).get(&blob_path()).status);
+    while registry.requests().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    registry.clear_requests();
+    Client::new(addr).request("HEAD", "/v2/", &[]);
+    assert_eq!(slow.join().unwrap(), 200);
+    let log: Vec<_> = registry
+        .requests()
+        .iter()
+        .map(|request| request.sent)
+        .collect();
+    assert_eq!(log, [0]);
 }
 
 #[test]
