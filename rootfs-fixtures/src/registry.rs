@@ -26,7 +26,8 @@ use crate::Content;
 /// How a registry runs.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it listens; port 0 takes any free one.
+    /// Where it listens; port 0 takes any free one. Not the wildcard address: challenges and
+    /// redirects name it to clients.
     pub listen: SocketAddr,
     /// Whom it lets pull.
     pub auth: Auth,
@@ -101,9 +102,9 @@ impl Log {
         self.requests.get_mut(token.checked_sub(self.cleared)?)
     }
 
-    fn clear(&mut self) {
+    fn take(&mut self) -> Vec<Request> {
         self.cleared += self.requests.len();
-        self.requests.clear();
+        std::mem::take(&mut self.requests)
     }
 }
 
@@ -227,15 +228,21 @@ impl Registry {
         }
     }
 
-    /// All requests so far, in the order of their arrival.
+    /// All requests since the log was taken or cleared last, in the order of their arrival.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.state.log).requests.clone()
     }
 
+    /// All requests since the log was taken or cleared last, which it forgets.
+    #[must_use]
+    pub fn take_requests(&self) -> Vec<Request> {
+        lock(&self.state.log).take()
+    }
+
     /// Forgets all requests so far.
     pub fn clear_requests(&self) {
-        lock(&self.state.log).clear();
+        drop(self.take_requests());
     }
 }
 
