@@ -4,6 +4,7 @@
 //! - [`LayerBuilder`], [`ImageBuilder`], [`Index`]: images in memory, also broken ones;
 //!   [`layout`] puts them on disk
 //! - [`Registry`]: serves a [`Content`], with [`Auth`] and [`Fault`]s
+//! - [`Issuer`]: tokens for a real registry that checks signatures
 //! - [`modules`]: what the programs `button` and `led` do
 //! - [`qwiic`]: the button's registers, as a model and as a driver
 
@@ -13,6 +14,8 @@ mod content;
 mod digest;
 #[cfg(feature = "registry")]
 mod image;
+#[cfg(feature = "registry")]
+mod issuer;
 #[cfg(feature = "modules")]
 pub mod modules;
 #[cfg(feature = "modules")]
@@ -29,6 +32,8 @@ pub use crate::image::{
     Compression, FIXED_MTIME, Format, Image, ImageBuilder, Index, Layer, LayerBuilder, LongNames,
     Platform, descriptor, layout, module_image,
 };
+#[cfg(feature = "registry")]
+pub use crate::issuer::{Issuer, IssuerError};
 #[cfg(feature = "registry")]
 pub use crate::registry::{
     Auth, Fault, FaultId, Listener, Login, Options, Registry, Request, Target, Times, TokenAuth,

@@ -7,6 +7,9 @@
 //!     --no-default-features --features modules --bin button --bin led --bin probe
 //! ```
 //!
+//! For `aarch64-unknown-linux-musl` from another machine, `CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld`
+//! suffices: there is no C in it. A program is about 450 kB.
+//!
 //! musl and not a static glibc, whose name lookup wants shared libraries at run time.
 
 pub mod button;

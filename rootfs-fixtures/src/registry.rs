@@ -15,6 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::auth::Tokens;
+pub(crate) use self::auth::basic_credentials;
 pub use self::auth::{Auth, Login, TokenAuth, TokenStyle};
 use self::fault::Faults;
 pub use self::fault::{Fault, FaultId, Target, Times};
@@ -25,7 +26,8 @@ use crate::Content;
 /// How a registry runs.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it listens; port 0 takes any free one.
+    /// Where it listens; port 0 takes any free one. Not the wildcard address: challenges and
+    /// redirects name it to clients.
     pub listen: SocketAddr,
     /// Whom it lets pull.
     pub auth: Auth,
@@ -77,7 +79,33 @@ pub(crate) struct State {
     pub(crate) content: Mutex<Content>,
     pub(crate) tokens: Mutex<Tokens>,
     pub(crate) faults: Mutex<Faults>,
-    pub(crate) log: Mutex<Vec<Request>>,
+    pub(crate) log: Mutex<Log>,
+}
+
+/// All requests since the log was cleared.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    /// How many were forgotten.
+    cleared: usize,
+    requests: Vec<Request>,
+}
+
+impl Log {
+    /// Adds a request; gives the token under which more can be said about it.
+    pub(crate) fn push(&mut self, request: Request) -> usize {
+        self.requests.push(request);
+        self.cleared + self.requests.len() - 1
+    }
+
+    /// The request with that token, unless it was forgotten.
+    pub(crate) fn get_mut(&mut self, token: usize) -> Option<&mut Request> {
+        self.requests.get_mut(token.checked_sub(self.cleared)?)
+    }
+
+    fn take(&mut self) -> Vec<Request> {
+        self.cleared += self.requests.len();
+        std::mem::take(&mut self.requests)
+    }
 }
 
 impl Default for Options {
@@ -200,16 +228,21 @@ impl Registry {
         }
     }
 
-    /// All requests so far, in the order of their arrival.
+    /// All requests since the log was taken or cleared last, in the order of their arrival.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
-        lock(&self.state.log).clone()
+        lock(&self.state.log).requests.clone()
     }
 
-    /// Forgets all requests so far. For a quiet moment: an answer that is being sent is forgotten
-    /// as well.
+    /// All requests since the log was taken or cleared last, which it forgets.
+    #[must_use]
+    pub fn take_requests(&self) -> Vec<Request> {
+        lock(&self.state.log).take()
+    }
+
+    /// Forgets all requests so far.
     pub fn clear_requests(&self) {
-        lock(&self.state.log).clear();
+        drop(self.take_requests());
     }
 }
 

@@ -138,6 +138,40 @@ fn umoci_unpacks_what_was_meant() {
 }
 
 #[test]
+fn zstd_and_tar_agree_with_the_builder() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = vec![b'x'; 300_000];
+    let layer = LayerBuilder::new()
+        .file("large", 0o644, &large)
+        .sparse("sparse", 1 << 20, &[(512, b"data")])
+        .file("fine", 0o644, "fine")
+        .owner(4_000_000_000, 5)
+        .compression(Compression::Zstd)
+        .build();
+    let blob = dir.path().join("layer.tar.zst");
+    std::fs::write(&blob, &layer.blob).unwrap();
+    let archive = dir.path().join("layer.tar");
+    let (blob, archive) = (blob.to_str().unwrap(), archive.to_str().unwrap());
+    if tool(&["zstd", "--quiet", "--decompress", blob, "-o", archive]).is_none() {
+        return;
+    }
+    assert_eq!(std::fs::read(archive).unwrap(), layer.tar);
+    let Some(listing) = tool(&[
+        "tar",
+        "--list",
+        "--verbose",
+        "--numeric-owner",
+        "-f",
+        archive,
+    ]) else {
+        return;
+    };
+    for part in [" 300000 ", " 1048576 ", "4000000000/5"] {
+        assert!(listing.contains(part), "{part} is not in\n{listing}");
+    }
+}
+
+#[test]
 fn skopeo_pulls_with_a_token() {
     let registry = Registry::start(content(), Options::with_token("led", "lamp")).unwrap();
     let dir = tempfile::tempdir().unwrap();

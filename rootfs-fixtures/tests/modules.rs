@@ -141,6 +141,8 @@ fn the_button_goes_on_while_the_led_is_away() {
 #[test]
 fn the_led_says_what_is_wrong_with_a_request() {
     let (_led, addr) = Program::led(0);
+    let answer = Client::new(addr).post("/off", "a body that nobody needs");
+    assert_eq!(answer.json(), serde_json::json!({ "led": false }));
     for (method, path, status) in [
         ("POST", "/on", 200),
         ("POST", "/maybe", 400),
@@ -178,6 +180,49 @@ fn without_simulation_a_missing_adapter_is_fatal() {
     );
 }
 
+/// Says why a test is skipped, unless nothing may be skipped.
+fn is_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        assert_ne!(
+            std::env::var("CI").as_deref(),
+            Ok("true"),
+            "this test needs root"
+        );
+        eprintln!("skipped: this test needs root");
+    }
+    root
+}
+
+/// Runs `led` in namespaces of its own.
+fn unshare(arguments: &[&str]) -> Program {
+    let child = Command::new("unshare")
+        .args(arguments)
+        .envs([("PORT", "0"), ("QWIIC_SIMULATE", "auto")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    Program::over(child)
+}
+
+/// The kernel drops signals that the first process does not handle.
+#[test]
+fn the_first_process_of_a_container_stops_as_well() {
+    if !is_root() {
+        return;
+    }
+    let led = env!("CARGO_BIN_EXE_led");
+    let mut outer = unshare(&["--pid", "--fork", "--kill-child", "--", led]);
+    outer.line_with("listening on ");
+    let id = outer.child.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let first = Pid::from_raw(children.trim().parse().unwrap());
+    kill(first, Signal::SIGTERM).unwrap();
+    assert_eq!(outer.child.wait().unwrap().code(), Some(0));
+    assert_eq!(outer.line_with("stopped"), "stopped");
+}
+
 /// A node without a driver behind it is no adapter; a node that one may not open is a refusal.
 #[test]
 fn a_refusal_is_fatal_and_a_node_without_driver_is_not() {
@@ -202,14 +247,7 @@ fn a_refusal_is_fatal_and_a_node_without_driver_is_not() {
             "mount -t tmpfs -o {options} tmpfs /dev && mknod /dev/i2c-1 c 89 1 && exec {}",
             env!("CARGO_BIN_EXE_led")
         );
-        let child = Command::new("unshare")
-            .args(["--mount", "--", "sh", "-c", &script])
-            .env("PORT", "0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut led = Program::over(child);
+        let mut led = unshare(&["--mount", "--", "sh", "-c", &script]);
         match code {
             None => assert_eq!(led.line(), said),
             Some(code) => {

@@ -49,15 +49,12 @@ fn run() -> Result<(), Box<dyn Error>> {
         },
     )?;
     print(&format!("listening on {}", registry.addr()));
-    let mut shown = 0;
     loop {
         // SIGTERM's default action is a clean end: nothing is kept on disk.
         std::thread::sleep(Duration::from_millis(100));
-        let requests = registry.requests();
-        for request in &requests[shown..] {
-            print(&describe(request));
+        for request in registry.take_requests() {
+            print(&describe(&request));
         }
-        shown = requests.len();
     }
 }
 

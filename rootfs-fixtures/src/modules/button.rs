@@ -1,6 +1,6 @@
 //! `button`: asks the Qwiic Button once a second and tells the LED's module.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ pub const DEFAULT_LED_URL: &str = "http://led-acr/";
 const PERIOD: Duration = Duration::from_secs(1);
 /// How long connecting, sending and each read may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// An answer's head is within this.
-const HEAD_LIMIT: u64 = 8 * 1024;
+/// An answer's first line is within this.
+const LINE_LIMIT: u64 = 1024;
 
 /// The LED's address: `http://HOST[:PORT][/PATH]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,12 +65,19 @@ impl std::str::FromStr for LedUrl {
     }
 }
 
+impl LedUrl {
+    /// Host and port, without the latter where it goes without saying.
+    fn authority(&self) -> String {
+        match self.port {
+            80 => self.host.clone(),
+            port => format!("{}:{port}", self.host),
+        }
+    }
+}
+
 impl std::fmt::Display for LedUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.port {
-            80 => write!(f, "http://{}{}", self.host, self.path),
-            port => write!(f, "http://{}:{port}{}", self.host, self.path),
-        }
+        write!(f, "http://{}{}", self.authority(), self.path)
     }
 }
 
@@ -114,12 +121,12 @@ fn post(url: &LedUrl, pressed: bool) -> io::Result<u16> {
         "POST {}{} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         url.path,
         state::spell(pressed),
-        url.host,
+        url.authority(),
     );
     stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(HEAD_LIMIT).read_to_end(&mut answer)?;
-    parse_status(&answer)
+    let mut line = Vec::new();
+    BufReader::new(stream.take(LINE_LIMIT)).read_until(b'\n', &mut line)?;
+    parse_status(&line)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
 }
 
@@ -134,8 +141,7 @@ fn connect(url: &LedUrl) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn parse_status(answer: &[u8]) -> Option<u16> {
-    let line = answer.split(|byte| *byte == b'\r').next()?;
+fn parse_status(line: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(line).ok()?;
     let (version, rest) = line.split_once(' ')?;
     version.starts_with("HTTP/1.").then_some(())?;
@@ -181,7 +187,7 @@ mod tests {
     #[test]
     fn answers_start_with_a_status() {
         for (answer, status) in [
-            (&b"HTTP/1.1 200 OK\r\n\r\n"[..], Some(200)),
+            (&b"HTTP/1.1 200 OK\r\n"[..], Some(200)),
             (b"HTTP/1.0 404\r\n", Some(404)),
             (b"HTTP/2 200\r\n", None),
             (b"SSH-2.0-x\r\n", None),

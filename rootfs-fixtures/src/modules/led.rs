@@ -96,10 +96,13 @@ pub fn run<B: Bus + 'static>(
             Err(error) => return Err(error),
         };
         let led = Arc::clone(&led);
-        std::thread::Builder::new().spawn(move || match serve(stream, &led) {
+        let serving = std::thread::Builder::new().spawn(move || match serve(stream, &led) {
             Ok(line) => log(&line),
             Err(error) => log(&format!("a client was lost: {error}")),
-        })?;
+        });
+        if let Err(error) = serving {
+            log(&format!("a client was turned away: {error}"));
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::http::Response;
 use crate::Digest;
 
-/// Something that goes wrong.
+/// Something that goes wrong, for requests that are let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// One byte of the body is inverted; the length stays.
@@ -29,6 +29,8 @@ pub enum Fault {
         /// So many bytes of this response's body are sent.
         bytes: usize,
     },
+    /// The connection closes without an answer.
+    NoAnswer,
     /// The body pauses once.
     Stall {
         /// So many bytes of this response's body are sent before.
@@ -73,7 +75,7 @@ pub enum Target {
     Manifest(String),
     /// Exactly that path.
     Path(String),
-    /// The token endpoint.
+    /// The token endpoint, before it looks at the password.
     Token,
     /// Any request for a manifest or blob.
     Content,
@@ -205,6 +207,7 @@ impl Fault {
             Self::Throttle { bytes_per_second } => {
                 response.delivery.throttle = Some(*bytes_per_second);
             }
+            Self::NoAnswer => response.delivery.silent = true,
             Self::Chunked => response.delivery.chunked = true,
             Self::Header { name, value } => return response.header(name, value),
             Self::FlipByte { .. }

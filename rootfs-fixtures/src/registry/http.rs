@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// Longest request head and longest request body that are read.
 const LIMIT: usize = 64 * 1024;
 /// Largest piece written at once; pauses and throttles act between pieces.
-const PIECE: usize = 16 * 1024;
+const PIECE: usize = 64 * 1024;
 
 /// A request with its body.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub(crate) struct Response {
 /// How the body travels. The default is at once and whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Delivery {
+    /// Close the connection instead of answering.
+    pub(crate) silent: bool,
     /// Close the connection after so many body bytes.
     pub(crate) drop_after: Option<usize>,
     /// Pause once after so many body bytes.
@@ -135,6 +137,9 @@ impl Response {
         sent: &mut usize,
         stopping: &dyn Fn() -> bool,
     ) -> io::Result<bool> {
+        if self.delivery.silent {
+            return Ok(false);
+        }
         stream.write_all(self.head(request.keep_alive).as_bytes())?;
         if request.method == "HEAD" || self.status == 304 {
             return Ok(request.keep_alive);

@@ -259,8 +259,7 @@ impl State {
         let_in: bool,
         status: u16,
     ) -> usize {
-        let mut log = lock(&self.log);
-        log.push(Request {
+        lock(&self.log).push(Request {
             listener,
             method: request.method.clone(),
             path: request.path.clone(),
@@ -272,8 +271,7 @@ impl State {
             authorized: let_in,
             status,
             sent: 0,
-        });
-        log.len() - 1
+        })
     }
 
     fn record_sent(&self, token: usize, bytes: usize) {

@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::sys::socket::{Shutdown as How, shutdown};
 
@@ -86,10 +87,12 @@ impl State {
 
 fn accept(listener: &TcpListener, state: &Arc<State>, handler: &Arc<dyn Handler>) {
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
-    while let Ok((stream, _)) = listener.accept() {
-        if state.stopping() {
-            break;
-        }
+    while !state.stopping() {
+        let Ok((stream, _)) = listener.accept() else {
+            // Out of descriptors, or a client that went away: neither lasts.
+            std::thread::sleep(Duration::from_millis(10));
+            continue;
+        };
         threads.retain(|thread| !thread.is_finished());
         let Ok(twin) = stream.try_clone() else {
             continue;
@@ -146,7 +149,7 @@ fn refuse(stream: &mut TcpStream, error: &io::Error) -> io::Result<()> {
     let response = Response::new(400, "text/plain", error.to_string().into_bytes());
     response.send(stream, &request, &mut 0, &|| true)?;
     stream.shutdown(Shutdown::Write)?;
-    stream.set_read_timeout(Some(std::time::Duration::from_millis(200)))?;
+    stream.set_read_timeout(Some(Duration::from_millis(200)))?;
     let mut rest = [0; 4096];
     while matches!(stream.read(&mut rest), Ok(1..)) {}
     Ok(())

@@ -49,6 +49,16 @@ impl Client {
         self.answer(method).unwrap()
     }
 
+    /// Posts a form.
+    pub(crate) fn post(&mut self, target: &str, form: &str) -> Answer {
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nContent-Length: {}\r\n\r\n",
+            form.len()
+        );
+        self.stream.write_all((head + form).as_bytes()).unwrap();
+        self.answer("POST").unwrap()
+    }
+
     fn answer(&mut self, method: &str) -> io::Result<Answer> {
         let end = loop {
             if let Some(at) = self
