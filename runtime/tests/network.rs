@@ -66,6 +66,8 @@ fn check_reachability(lab: &Lab, network: &Network) -> bool {
             assert_eq!(answer.ok().as_deref(), Some("led hi"), "{what} {protocol}");
         }
     }
+    let ports = run("ip -d -o link show master azure-iot-edge");
+    assert_eq!(ports.matches("hairpin on").count(), 2, "{ports}");
     assert!(
         ask(Some(&client), Protocol::Tcp, (HOST, ECHO)).is_err(),
         "only what is published"
@@ -82,6 +84,12 @@ fn nf_tables_reaches_everywhere_and_leaves_nothing() {
         assert_eq!(network.engine(), (EngineInUse::NfTables, None));
         assert!(check_reachability(lab, &network), "outbound");
         assert!(forwarders().is_empty());
+        let rules = run("nft -n list chain ip kobune-azure-iot-edge publish");
+        let rule = r#"tcp dport 8007 dnat to 172.18.0.2:7 comment "led""#;
+        assert!(
+            rules.contains(rule),
+            "an operator sees whose it is: {rules}"
+        );
         for name in ["led", "button", "led"] {
             network.detach(&id(name)).unwrap();
         }
@@ -536,4 +544,62 @@ fn a_udp_sender_that_never_pauses_reaches_a_module_that_comes_later() {
             }
         },
     );
+}
+
+#[test]
+fn a_missing_forwarder_is_named_and_the_attachment_undone() {
+    isolated(
+        "a_missing_forwarder_is_named_and_the_attachment_undone",
+        |lab| {
+            let missing = NetworkConfig {
+                forwarder: "/nowhere/kobune-shim".into(),
+                ..lab.config(Engine::Forwarder)
+            };
+            let network = Network::open(missing).unwrap();
+            let error = network.attach(&endpoint("led", &published())).unwrap_err();
+            let text = "cannot start port forwarder /nowhere/kobune-shim for led";
+            assert_eq!(error.to_string(), text);
+            assert_eq!(network.attachments(), []);
+            network.detach(&id("led")).unwrap();
+            assert_eq!(lab.leftovers(), [""; 0]);
+        },
+    );
+}
+
+#[test]
+fn modules_come_and_go_at_the_same_time() {
+    isolated("modules_come_and_go_at_the_same_time", |lab| {
+        let network = lab.open(Engine::NfTables);
+        thread::scope(|scope| {
+            for n in 0..8_u16 {
+                let network = &network;
+                scope.spawn(move || {
+                    let name = format!("module{n}");
+                    let own = port(Protocol::Tcp, Some(9000 + n));
+                    for _ in 0..3 {
+                        attach(network, &endpoint(&name, &[own]));
+                        let answer = ask(None, Protocol::Tcp, (Ipv4Addr::LOCALHOST, 9000 + n));
+                        assert_eq!(answer.unwrap(), format!("{name} hi"));
+                        network.detach(&id(&name)).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(lab.leftovers(), [""; 0]);
+    });
+}
+
+#[test]
+fn hundreds_of_ports_fit_one_change_of_the_rules() {
+    isolated("hundreds_of_ports_fit_one_change_of_the_rules", |lab| {
+        let network = lab.open(Engine::NfTables);
+        let ports: Vec<_> = (10_000..10_600)
+            .map(|n| port(Protocol::Tcp, Some(n)))
+            .collect();
+        attach(&network, &endpoint("led", &ports));
+        let answer = ask(Some(&lab.client()), Protocol::Tcp, (HOST, 10_599));
+        assert_eq!(answer.unwrap(), "led hi");
+        network.detach(&id("led")).unwrap();
+        assert_eq!(lab.leftovers(), [""; 0]);
+    });
 }

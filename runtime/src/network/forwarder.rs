@@ -125,6 +125,12 @@ fn holder(lock: &Path) -> io::Result<Option<Pid>> {
     };
     let mut query = whole_file_lock();
     fcntl(&file, FcntlArg::F_GETLK(&mut query))?;
-    let held = i32::from(query.l_type) != libc::F_UNLCK;
-    Ok(held.then(|| Pid::from_raw(query.l_pid)))
+    if i32::from(query.l_type) == libc::F_UNLCK {
+        return Ok(None);
+    }
+    // Zero and below stand for a holder that cannot be named, and to `kill` for groups.
+    if query.l_pid <= 0 {
+        return Err(ErrorKind::Unsupported.into());
+    }
+    Ok(Some(Pid::from_raw(query.l_pid)))
 }
