@@ -32,7 +32,6 @@ fn published() -> [PortBinding; 2] {
 fn check_reachability(lab: &Lab, network: &Network) -> bool {
     let led = attach(network, &endpoint("led", &published()));
     let button = attach(network, &endpoint("button", &[]));
-    serve(&lab.client(), "outside");
     let (address, gateway) = (led.address.unwrap(), led.gateway.unwrap());
     let client = lab.client();
     let paths: [(&str, Option<&Path>, Ipv4Addr, u16); 8] = [
@@ -96,6 +95,24 @@ fn nf_tables_reaches_everywhere_and_leaves_nothing() {
         assert_eq!(lab.leftovers(), [""; 0]);
         ask(None, Protocol::Tcp, (Ipv4Addr::LOCALHOST, PUBLISHED)).unwrap_err();
     });
+}
+
+#[test]
+fn nf_tables_reaches_everywhere_whether_or_not_bridged_packets_are_filtered() {
+    isolated(
+        "nf_tables_reaches_everywhere_whether_or_not_bridged_packets_are_filtered",
+        |lab| {
+            // br_netfilter, where it is loaded, shows bridged packets to the rules as well.
+            let parameter = Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables");
+            let values: &[&str] = if parameter.exists() { &["0", "1"] } else { &[] };
+            for value in values {
+                std::fs::write(parameter, value).unwrap();
+                let network = lab.open(Engine::NfTables);
+                assert!(check_reachability(lab, &network), "outbound with {value}");
+                network.sweep(&[]).unwrap();
+            }
+        },
+    );
 }
 
 #[test]

@@ -229,9 +229,9 @@ fn is_bridge(link: &LinkMessage) -> bool {
     })
 }
 
-/// Lets the bridge send a packet back out of the port it came in by. Where the host has
-/// bridged packets pass its firewall (`br_netfilter`), a module reaches itself through its
-/// published port only so.
+/// Lets the bridge send a packet back out of the port it came in by: the way of a module
+/// to itself through its published port, where the kernel rewrites the address while it
+/// still bridges (`br_netfilter`, depending on its version).
 fn hairpin(netlink: &mut Netlink, index: u32) -> io::Result<()> {
     let mut link = LinkMessage::default();
     link.header.index = index;

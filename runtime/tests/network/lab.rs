@@ -75,9 +75,11 @@ impl Lab {
         ] {
             run(command);
         }
-        Self {
+        let lab = Self {
             run_dir: PathBuf::from("/run/kobune/network"),
-        }
+        };
+        serve(&lab.client(), "outside");
+        lab
     }
 
     pub(crate) fn client(&self) -> PathBuf {
