@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use kobune_runtime::{
     Endpoint, Engine, EngineInUse, ExtraHost, HostAddress, Network, NetworkConfig, NetworkError,
@@ -618,5 +619,57 @@ fn hundreds_of_ports_fit_one_change_of_the_rules() {
         assert_eq!(answer.unwrap(), "led hi");
         network.detach(&id("led")).unwrap();
         assert_eq!(lab.leftovers(), [""; 0]);
+    });
+}
+
+/// The agent that [`whatever_a_killed_agent_leaves_is_swept`] kills; nothing of itself.
+#[test]
+fn victim() {
+    let engine = match std::env::var(VICTIM).as_deref() {
+        Ok("forwarder") => Engine::Forwarder,
+        Ok(_) => Engine::NfTables,
+        Err(_) => return,
+    };
+    let network = Lab::here().open(engine);
+    loop {
+        network.attach(&endpoint("led", &published())).unwrap();
+        network.attach(&endpoint("button", &[])).unwrap();
+        network.detach(&id("led")).unwrap();
+        network.detach(&id("button")).unwrap();
+    }
+}
+
+const VICTIM: &str = "KOBUNE_TEST_VICTIM";
+
+#[test]
+fn whatever_a_killed_agent_leaves_is_swept() {
+    isolated("whatever_a_killed_agent_leaves_is_swept", |lab| {
+        for (name, engine) in [
+            ("nf-tables", Engine::NfTables),
+            ("forwarder", Engine::Forwarder),
+        ] {
+            let mut traces = 0;
+            for attempt in 0..25_u64 {
+                let mut agent = std::process::Command::new(std::env::current_exe().unwrap())
+                    .args(["--exact", "victim"])
+                    .env(VICTIM, name)
+                    .stdout(std::process::Stdio::null())
+                    .spawn()
+                    .unwrap();
+                thread::sleep(Duration::from_millis(20 + attempt * 13 % 150));
+                agent.kill().unwrap();
+                agent.wait().unwrap();
+                let network = lab.open(engine);
+                traces += usize::from(!lab.leftovers().is_empty());
+                network.sweep(&[]).unwrap();
+                // A forwarder that had only begun ends by itself.
+                let deadline = Instant::now() + PATIENCE;
+                while !lab.leftovers().is_empty() && Instant::now() < deadline {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                assert_eq!(lab.leftovers(), [""; 0], "{name} after attempt {attempt}");
+            }
+            assert!(traces > 5, "the agent was at work: {traces}");
+        }
     });
 }

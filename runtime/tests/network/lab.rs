@@ -75,11 +75,16 @@ impl Lab {
         ] {
             run(command);
         }
-        let lab = Self {
-            run_dir: PathBuf::from("/run/kobune/network"),
-        };
+        let lab = Self::here();
         serve(&lab.client(), "outside");
         lab
+    }
+
+    /// The lab that another process has built around this one.
+    pub(crate) fn here() -> Self {
+        Self {
+            run_dir: PathBuf::from("/run/kobune/network"),
+        }
     }
 
     pub(crate) fn client(&self) -> PathBuf {
