@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use kobune_runtime::{
     Endpoint, Engine, EngineInUse, ExtraHost, HostAddress, Network, NetworkConfig, NetworkError,
@@ -32,7 +33,6 @@ fn published() -> [PortBinding; 2] {
 fn check_reachability(lab: &Lab, network: &Network) -> bool {
     let led = attach(network, &endpoint("led", &published()));
     let button = attach(network, &endpoint("button", &[]));
-    serve(&lab.client(), "outside");
     let (address, gateway) = (led.address.unwrap(), led.gateway.unwrap());
     let client = lab.client();
     let paths: [(&str, Option<&Path>, Ipv4Addr, u16); 8] = [
@@ -66,6 +66,8 @@ fn check_reachability(lab: &Lab, network: &Network) -> bool {
             assert_eq!(answer.ok().as_deref(), Some("led hi"), "{what} {protocol}");
         }
     }
+    let ports = run("ip -d -o link show master azure-iot-edge");
+    assert_eq!(ports.matches("hairpin on").count(), 2, "{ports}");
     assert!(
         ask(Some(&client), Protocol::Tcp, (HOST, ECHO)).is_err(),
         "only what is published"
@@ -82,12 +84,36 @@ fn nf_tables_reaches_everywhere_and_leaves_nothing() {
         assert_eq!(network.engine(), (EngineInUse::NfTables, None));
         assert!(check_reachability(lab, &network), "outbound");
         assert!(forwarders().is_empty());
+        let rules = run("nft -n list chain ip kobune-azure-iot-edge publish");
+        let rule = r#"tcp dport 8007 dnat to 172.18.0.2:7 comment "led""#;
+        assert!(
+            rules.contains(rule),
+            "an operator sees whose it is: {rules}"
+        );
         for name in ["led", "button", "led"] {
             network.detach(&id(name)).unwrap();
         }
         assert_eq!(lab.leftovers(), [""; 0]);
         ask(None, Protocol::Tcp, (Ipv4Addr::LOCALHOST, PUBLISHED)).unwrap_err();
     });
+}
+
+#[test]
+fn nf_tables_reaches_everywhere_whether_or_not_bridged_packets_are_filtered() {
+    isolated(
+        "nf_tables_reaches_everywhere_whether_or_not_bridged_packets_are_filtered",
+        |lab| {
+            // br_netfilter, where it is loaded, shows bridged packets to the rules as well.
+            let parameter = Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables");
+            let values: &[&str] = if parameter.exists() { &["0", "1"] } else { &[] };
+            for value in values {
+                std::fs::write(parameter, value).unwrap();
+                let network = lab.open(Engine::NfTables);
+                assert!(check_reachability(lab, &network), "outbound with {value}");
+                network.sweep(&[]).unwrap();
+            }
+        },
+    );
 }
 
 #[test]
@@ -536,4 +562,114 @@ fn a_udp_sender_that_never_pauses_reaches_a_module_that_comes_later() {
             }
         },
     );
+}
+
+#[test]
+fn a_missing_forwarder_is_named_and_the_attachment_undone() {
+    isolated(
+        "a_missing_forwarder_is_named_and_the_attachment_undone",
+        |lab| {
+            let missing = NetworkConfig {
+                forwarder: "/nowhere/kobune-shim".into(),
+                ..lab.config(Engine::Forwarder)
+            };
+            let network = Network::open(missing).unwrap();
+            let error = network.attach(&endpoint("led", &published())).unwrap_err();
+            let text = "cannot start port forwarder /nowhere/kobune-shim for led";
+            assert_eq!(error.to_string(), text);
+            assert_eq!(network.attachments(), []);
+            network.detach(&id("led")).unwrap();
+            assert_eq!(lab.leftovers(), [""; 0]);
+        },
+    );
+}
+
+#[test]
+fn modules_come_and_go_at_the_same_time() {
+    isolated("modules_come_and_go_at_the_same_time", |lab| {
+        let network = lab.open(Engine::NfTables);
+        thread::scope(|scope| {
+            for n in 0..8_u16 {
+                let network = &network;
+                scope.spawn(move || {
+                    let name = format!("module{n}");
+                    let own = port(Protocol::Tcp, Some(9000 + n));
+                    for _ in 0..3 {
+                        attach(network, &endpoint(&name, &[own]));
+                        let answer = ask(None, Protocol::Tcp, (Ipv4Addr::LOCALHOST, 9000 + n));
+                        assert_eq!(answer.unwrap(), format!("{name} hi"));
+                        network.detach(&id(&name)).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(lab.leftovers(), [""; 0]);
+    });
+}
+
+#[test]
+fn hundreds_of_ports_fit_one_change_of_the_rules() {
+    isolated("hundreds_of_ports_fit_one_change_of_the_rules", |lab| {
+        let network = lab.open(Engine::NfTables);
+        let ports: Vec<_> = (10_000..10_600)
+            .map(|n| port(Protocol::Tcp, Some(n)))
+            .collect();
+        attach(&network, &endpoint("led", &ports));
+        let answer = ask(Some(&lab.client()), Protocol::Tcp, (HOST, 10_599));
+        assert_eq!(answer.unwrap(), "led hi");
+        network.detach(&id("led")).unwrap();
+        assert_eq!(lab.leftovers(), [""; 0]);
+    });
+}
+
+/// The agent that [`whatever_a_killed_agent_leaves_is_swept`] kills; nothing of itself.
+#[test]
+fn victim() {
+    let engine = match std::env::var(VICTIM).as_deref() {
+        Ok("forwarder") => Engine::Forwarder,
+        Ok(_) => Engine::NfTables,
+        Err(_) => return,
+    };
+    let network = Lab::here().open(engine);
+    loop {
+        network.attach(&endpoint("led", &published())).unwrap();
+        network.attach(&endpoint("button", &[])).unwrap();
+        network.detach(&id("led")).unwrap();
+        network.detach(&id("button")).unwrap();
+    }
+}
+
+const VICTIM: &str = "KOBUNE_TEST_VICTIM";
+
+#[test]
+fn whatever_a_killed_agent_leaves_is_swept() {
+    isolated("whatever_a_killed_agent_leaves_is_swept", |lab| {
+        for (name, engine) in [
+            ("nf-tables", Engine::NfTables),
+            ("forwarder", Engine::Forwarder),
+        ] {
+            let mut traces = 0;
+            for attempt in 0..25_u64 {
+                let mut agent = std::process::Command::new(std::env::current_exe().unwrap())
+                    .args(["--exact", "victim"])
+                    .env(VICTIM, name)
+                    .stdout(std::process::Stdio::null())
+                    .spawn()
+                    .unwrap();
+                thread::sleep(Duration::from_millis(20 + attempt * 13 % 150));
+                agent.kill().unwrap();
+                agent.wait().unwrap();
+                let network = lab.open(engine);
+                traces += usize::from(!lab.leftovers().is_empty());
+                network.sweep(&[]).unwrap();
+                // A forwarder that had only begun ends by itself.
+                let deadline = Instant::now() + PATIENCE;
+                while !lab.leftovers().is_empty() && Instant::now() < deadline {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                assert_eq!(lab.leftovers(), [""; 0], "{name} after attempt {attempt}");
+            }
+            assert!(traces > 5, "the agent was at work: {traces}");
+        }
+    });
 }

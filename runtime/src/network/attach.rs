@@ -194,6 +194,7 @@ impl Network {
                 )
             }
         };
+        link::activate(netlink, bridge).map_err(failed)?;
         if self.engine == EngineInUse::NfTables {
             link::route_localnet(name).map_err(failed)?;
         }

@@ -11,6 +11,7 @@ mod udp;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -24,7 +25,8 @@ use crate::Protocol;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ForwardJob {
-    /// File to hold locked while running; created if missing.
+    /// File to hold locked while running. It must exist: whoever removes it wants no
+    /// forwarder.
     pub lock: PathBuf,
     /// The module's address.
     pub target: Ipv4Addr,
@@ -69,7 +71,7 @@ pub enum ForwardError {
     /// The job could not be read.
     #[error("cannot read the job")]
     Job(#[source] io::Error),
-    /// The lock is held by another forwarder, or the file cannot be made.
+    /// The lock is held by another forwarder, or its file is gone.
     #[error("cannot lock {}", path.display())]
     Lock {
         /// The lock file.
@@ -142,12 +144,12 @@ fn start(input: impl Read) -> Result<(Forwarder, File), ForwardError> {
 /// Takes the lock. The file must stay open, and no other descriptor of it may be closed:
 /// that would give the lock up.
 fn lock(path: &Path) -> io::Result<File> {
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)?;
+    let file = File::options().write(true).open(path)?;
     fcntl(&file, FcntlArg::F_SETLK(&whole_file_lock()))?;
+    // Removed since it was opened, by somebody who saw nobody hold it.
+    if file.metadata()?.nlink() == 0 {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     Ok(file)
 }
 

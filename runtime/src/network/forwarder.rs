@@ -30,15 +30,18 @@ const POLL: Duration = Duration::from_millis(5);
 /// Longest report that is read.
 const MAX_REPORT: u64 = 64 << 10;
 
-/// Starts `program forward` for `job` and waits until its ports are bound.
+/// Starts `program forward` for `job` and waits until its ports are bound. Makes the lock
+/// file: without it a forwarder ends, so that [`stop`] also stops one that has only begun.
 ///
 /// # Errors
 /// Of the outer result: it could not be started, or told nothing in time; it is ended
 /// then. Of the inner: what it reported.
 pub(crate) fn start(program: &Path, job: &ForwardJob) -> io::Result<(Child, ForwardReport)> {
+    File::create(&job.lock)?;
     let mut child = Command::new(program)
         .arg("forward")
         .current_dir("/")
+        .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -61,31 +64,42 @@ pub(crate) fn end(child: &mut Child) -> io::Result<()> {
 
 /// Whether a forwarder holds `lock`.
 pub(crate) fn is_running(lock: &Path) -> io::Result<bool> {
-    Ok(holder(lock)?.is_some())
+    match open(lock)? {
+        Some(file) => Ok(holder(&file)?.is_some()),
+        None => Ok(false),
+    }
 }
 
 /// Ends the forwarder that holds `lock`, whoever started it, and removes the lock file;
 /// no error if there is neither. `child` is its handle if this process started it.
 pub(crate) fn stop(lock: &Path, child: Option<Child>) -> io::Result<()> {
-    let deadline = Instant::now() + STOP;
-    let mut signal = Signal::SIGTERM;
-    while let Some(pid) = holder(lock)? {
-        if Instant::now() > deadline + STOP {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        match kill(pid, signal) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(error) => return Err(error.into()),
-        }
-        thread::sleep(POLL);
-        if Instant::now() > deadline {
-            signal = Signal::SIGKILL;
-        }
+    if let Some(file) = open(lock)? {
+        terminate(&file)?;
+        record::remove(lock)?;
+        // One that took the lock before the file was gone; later ones see that it is.
+        terminate(&file)?;
     }
     if let Some(mut child) = child {
         end(&mut child)?;
     }
-    record::remove(lock)
+    Ok(())
+}
+
+/// Ends whoever holds `lock`, by force if it does not obey.
+fn terminate(lock: &File) -> io::Result<()> {
+    let begun = Instant::now();
+    while let Some(pid) = holder(lock)? {
+        let signal = match begun.elapsed() {
+            elapsed if elapsed < STOP => Signal::SIGTERM,
+            elapsed if elapsed < 2 * STOP => Signal::SIGKILL,
+            _ => return Err(ErrorKind::TimedOut.into()),
+        };
+        match kill(pid, signal) {
+            Ok(()) | Err(Errno::ESRCH) => thread::sleep(POLL),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn give(child: &mut Child, job: &ForwardJob) -> io::Result<ChildStdout> {
@@ -117,14 +131,23 @@ fn read_report(output: ChildStdout) -> io::Result<ForwardReport> {
     Ok(serde_json::from_slice(&line)?)
 }
 
-fn holder(lock: &Path) -> io::Result<Option<Pid>> {
-    let file = match File::options().write(true).open(lock) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
+fn open(lock: &Path) -> io::Result<Option<File>> {
+    match File::options().write(true).open(lock) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn holder(lock: &File) -> io::Result<Option<Pid>> {
     let mut query = whole_file_lock();
-    fcntl(&file, FcntlArg::F_GETLK(&mut query))?;
-    let held = i32::from(query.l_type) != libc::F_UNLCK;
-    Ok(held.then(|| Pid::from_raw(query.l_pid)))
+    fcntl(lock, FcntlArg::F_GETLK(&mut query))?;
+    if i32::from(query.l_type) == libc::F_UNLCK {
+        return Ok(None);
+    }
+    // Zero and below stand for a holder that cannot be named, and to `kill` for groups.
+    if query.l_pid <= 0 {
+        return Err(ErrorKind::Unsupported.into());
+    }
+    Ok(Some(Pid::from_raw(query.l_pid)))
 }

@@ -60,7 +60,7 @@ pub(crate) fn find_bridge(netlink: &mut Netlink, name: &str) -> io::Result<Optio
     Ok(Some(Bridge { index, subnet }))
 }
 
-/// Makes the bridge `name` with the gateway address of `subnet`, up and routed.
+/// Makes the bridge `name` with the gateway address of `subnet`; it is still down.
 pub(crate) fn create_bridge(
     netlink: &mut Netlink,
     name: &str,
@@ -75,12 +75,16 @@ pub(crate) fn create_bridge(
     let created = find(netlink, name)?.ok_or(io::ErrorKind::NotFound)?;
     let index = created.header.index;
     add_address(netlink, index, subnet.gateway(), subnet.prefix())?;
-    set_up(netlink, index)?;
-    enable("net/ipv4/ip_forward")?;
     Ok(Bridge {
         index,
         subnet: Some(subnet),
     })
+}
+
+/// Turns the bridge and routing on, if they are not.
+pub(crate) fn activate(netlink: &mut Netlink, bridge: Bridge) -> io::Result<()> {
+    set_up(netlink, bridge.index)?;
+    enable("net/ipv4/ip_forward")
 }
 
 /// Lets the host's own 127.0.0.1 be rewritten to a module's address behind the bridge.
@@ -225,8 +229,9 @@ fn is_bridge(link: &LinkMessage) -> bool {
     })
 }
 
-/// A module reaches itself through its published port only if the bridge sends a packet
-/// back out of the port it came in by.
+/// Lets the bridge send a packet back out of the port it came in by: the way of a module
+/// to itself through its published port, where the kernel rewrites the address while it
+/// still bridges (`br_netfilter`, depending on its version).
 fn hairpin(netlink: &mut Netlink, index: u32) -> io::Result<()> {
     let mut link = LinkMessage::default();
     link.header.index = index;

@@ -1,10 +1,10 @@
 //! What a module's `/etc/hosts` and `/etc/resolv.conf` say.
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use crate::{ExtraHost, HostAddress};
@@ -22,6 +22,13 @@ ff02::2\tip6-allrouters
 /// Google's public resolvers: Docker's fallback where a host names only resolvers that a
 /// module cannot reach.
 const PUBLIC_RESOLVERS: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
+
+/// Mode of a file that every user of a module reads.
+const MODE: u32 = 0o644;
+
+/// Longest old content that is covered at once: a module may make its file of any length,
+/// and the agent shall not have to hold that.
+const MAX_PADDED: usize = 1 << 20;
 
 /// An address and the names that lead to it; the first is canonical.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +74,9 @@ fn push_line(text: &mut String, address: IpAddr, names: &[String]) {
     }
 }
 
-/// Gives the file at `path`, created if missing, the content `content` without replacing
-/// its inode: a bind mount of it pins the inode, so a rename would not be seen inside.
+/// Gives the file at `path`, created if missing, the content `content` and the mode 0644,
+/// without replacing its inode: a bind mount of it pins the inode, so a rename would not be
+/// seen inside. What the module itself wrote into it is lost.
 ///
 /// One write carries the whole content, padded with newlines to the old length, and then
 /// the padding is cut off: a reader meets no torn last line in between.
@@ -80,17 +88,18 @@ pub fn write_in_place(path: &Path, content: &str) -> io::Result<()> {
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0o644)
         .open(path)?;
-    let old = file.metadata()?.len();
+    let metadata = file.metadata()?;
+    if metadata.mode() & 0o777 != MODE {
+        file.set_permissions(Permissions::from_mode(MODE))?;
+    }
     let mut bytes = content.as_bytes().to_vec();
-    let length = bytes.len();
-    bytes.resize(
-        length.max(usize::try_from(old).unwrap_or(usize::MAX)),
-        b'\n',
-    );
+    let old = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    if (bytes.len()..MAX_PADDED).contains(&old) {
+        bytes.resize(old, b'\n');
+    }
     file.write_all_at(&bytes, 0)?;
-    file.set_len(length as u64)
+    file.set_len(content.len() as u64)
 }
 
 /// The `/etc/resolv.conf` of a module: the first of `sources` that names a resolver a
@@ -138,8 +147,6 @@ fn resolver(line: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
 
     #[test]
@@ -183,7 +190,16 @@ mod tests {
             write_in_place(&path, content).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
         }
-        assert_eq!(std::fs::metadata(&path).unwrap().ino(), inode);
+        OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(1 << 40)
+            .unwrap();
+        write_in_place(&path, "huge no more\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "huge no more\n");
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!((metadata.ino(), metadata.mode() & 0o777), (inode, 0o644));
     }
 
     #[test]

@@ -75,6 +75,13 @@ impl Lab {
         ] {
             run(command);
         }
+        let lab = Self::here();
+        serve(&lab.client(), "outside");
+        lab
+    }
+
+    /// The lab that another process has built around this one.
+    pub(crate) fn here() -> Self {
         Self {
             run_dir: PathBuf::from("/run/kobune/network"),
         }

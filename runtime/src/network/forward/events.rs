@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{Backlog, listen};
@@ -20,11 +20,11 @@ use crate::Protocol;
 use crate::network::ports::bind;
 
 /// Most connections and UDP clients at a time, where descriptors suffice.
-const MAX_PEERS: u64 = 1024;
+const MAX_PEERS: rlim_t = 1024;
 /// Descriptors of a connection: two sockets and two pipes.
-const FDS_PER_PEER: u64 = 6;
+const FDS_PER_PEER: rlim_t = 6;
 /// Descriptors for everything else.
-const FDS_RESERVED: u64 = 256;
+const FDS_RESERVED: rlim_t = 256;
 /// How often idle UDP clients are looked for, and a paused listener tried again.
 const TICK: Duration = Duration::from_secs(5);
 /// Datagrams or connections taken from one socket before others get their turn.
@@ -41,8 +41,8 @@ pub(super) struct Forwarder {
     flows: HashMap<(usize, Flow), usize>,
     /// Connections that had more to move when their turn ended.
     turns: BTreeSet<usize>,
-    peers: u64,
-    max_peers: u64,
+    peers: rlim_t,
+    max_peers: rlim_t,
     /// Listeners are not watched: there is no room for another connection.
     paused: bool,
     buffer: Vec<u8>,
@@ -98,37 +98,44 @@ impl Forwarder {
 
     /// Forwards until SIGTERM.
     pub(super) fn run(&mut self) -> io::Result<()> {
-        let mut events = [EpollEvent::empty(); BURST];
         let mut next_tick = Instant::now() + TICK;
-        loop {
-            let wait = if self.turns.is_empty() {
-                TICK
-            } else {
-                Duration::ZERO
-            };
-            let timeout = EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::ZERO);
-            let count = match self.epoll.wait(&mut events, timeout) {
-                Ok(count) => count,
-                Err(Errno::EINTR) => 0,
-                Err(error) => return Err(error.into()),
-            };
+        while self.turn(TICK)? {
             let now = Instant::now();
-            for event in &events[..count] {
-                if event.data() == SIGNAL {
-                    self.terminated.read_signal()?;
-                    return Ok(());
-                }
-                self.handle(usize::try_from(event.data()).unwrap_or(usize::MAX), now);
-            }
-            for index in std::mem::take(&mut self.turns) {
-                self.pump(index);
-            }
             if now >= next_tick {
                 next_tick = now + TICK;
                 self.forget_idle(now);
                 self.set_paused(false);
             }
         }
+        Ok(())
+    }
+
+    /// Handles what has happened, or happens within `wait`; false after SIGTERM.
+    fn turn(&mut self, wait: Duration) -> io::Result<bool> {
+        let wait = if self.turns.is_empty() {
+            wait
+        } else {
+            Duration::ZERO
+        };
+        let timeout = EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::ZERO);
+        let mut events = [EpollEvent::empty(); BURST];
+        let count = match self.epoll.wait(&mut events, timeout) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        let now = Instant::now();
+        for event in &events[..count] {
+            if event.data() == SIGNAL {
+                self.terminated.read_signal()?;
+                return Ok(false);
+            }
+            self.handle(usize::try_from(event.data()).unwrap_or(usize::MAX), now);
+        }
+        for index in std::mem::take(&mut self.turns) {
+            self.pump(index);
+        }
+        Ok(true)
     }
 
     fn handle(&mut self, index: usize, now: Instant) {
@@ -308,7 +315,7 @@ impl Forwarder {
 
 /// Raises the limit of open files as far as needed and allowed, and tells how many peers
 /// fit.
-fn max_peers() -> io::Result<u64> {
+fn max_peers() -> io::Result<rlim_t> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let wanted = (FDS_RESERVED + MAX_PEERS * FDS_PER_PEER)
         .min(hard)
@@ -316,3 +323,6 @@ fn max_peers() -> io::Result<u64> {
     setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)?;
     Ok((wanted.saturating_sub(FDS_RESERVED) / FDS_PER_PEER).clamp(1, MAX_PEERS))
 }
+
+#[cfg(test)]
+mod tests;
