@@ -6,6 +6,7 @@
 //! which ends by becoming `kobune-monitor` (see `ARCHITECTURE.md`, "Process boundary").
 
 mod id;
+pub mod log;
 mod options;
 mod task;
 mod timestamp;
