@@ -1,0 +1,3 @@
+//! Kobune, the edge container agent: the daemon and its command line.
+
+pub mod config;
