@@ -7,8 +7,9 @@ use toml::Spanned;
 
 use super::{Config, LogLevel, NetworkConfig, PortEngine, RegistryConfig, Subnet};
 
-/// Longest path of a unix socket in bytes, without the final zero (`sun_path`).
-const SOCKET_PATH_MAX: usize = 107;
+/// Longest path of the socket in bytes: `sun_path` has 107 without the final zero, and the
+/// server binds under a name that is 4 longer.
+const SOCKET_PATH_MAX: usize = 103;
 /// Longest name of a network interface in bytes, without the final zero (`IFNAMSIZ`).
 const INTERFACE_NAME_MAX: usize = 15;
 

@@ -58,7 +58,7 @@ plain_http = ["registry.lan:5000", "[::1]:5000"]
 
 #[test]
 fn complaints_name_file_line_and_key() {
-    let long = format!("socket = \"/{}\"", "s".repeat(107));
+    let long = format!("socket = \"/{}\"", "s".repeat(103));
     for (text, place, reason) in [
         (
             "\nstate-dir = \"/x\"",
@@ -98,7 +98,7 @@ fn complaints_name_file_line_and_key() {
         (
             &long,
             "1, key \"socket\"",
-            "socket path has 108 bytes, more than 107",
+            "socket path has 104 bytes, more than 103",
         ),
         (
             "socket_group = \"\"",
