@@ -87,7 +87,10 @@ mod tests {
         let first = StateLock::acquire(temp.path()).unwrap();
         let error = StateLock::acquire(temp.path()).unwrap_err();
         let pid = std::process::id();
-        assert!(error.to_string().ends_with(&format!("(pid {pid})")), "{error}");
+        assert!(
+            error.to_string().ends_with(&format!("(pid {pid})")),
+            "{error}"
+        );
         drop(first);
         StateLock::acquire(temp.path()).unwrap();
     }

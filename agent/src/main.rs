@@ -2,6 +2,6 @@
 
 use std::process::ExitCode;
 
-fn main() -> ExitCode { ExitCode::SUCCESS }
-fn x() {
+fn main() -> ExitCode {
+    kobune::cli::main(std::env::args_os().skip(1))
 }

@@ -60,7 +60,10 @@ fn duration(text: &str) -> Option<Duration> {
             .find(|c: char| !c.is_ascii_alphabetic())
             .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
-        let seconds = number.parse::<u64>().ok()?.checked_mul(unit_seconds(unit)?)?;
+        let seconds = number
+            .parse::<u64>()
+            .ok()?
+            .checked_mul(unit_seconds(unit)?)?;
         sum = sum.checked_add(Duration::from_secs(seconds))?;
         rest = tail.trim_start();
     }
@@ -108,9 +111,21 @@ mod tests {
     fn what_is_no_moment_is_refused() {
         let now = Timestamp::from_unix(1_000_000, 0);
         for bad in [
-            "", "now", "m", "10x", "10m5", "-5m", "1.5h", "1.", ".5", "1970-01-01",
-            "1970-01-01T00:00:00+25:00", "1970-01-01T00:00:00é0:00", "99999999999999999999",
-            "99999999999999999999s", "9999999999999999999w",
+            "",
+            "now",
+            "m",
+            "10x",
+            "10m5",
+            "-5m",
+            "1.5h",
+            "1.",
+            ".5",
+            "1970-01-01",
+            "1970-01-01T00:00:00+25:00",
+            "1970-01-01T00:00:00é0:00",
+            "99999999999999999999",
+            "99999999999999999999s",
+            "9999999999999999999w",
         ] {
             assert!(parse(bad, now).is_err(), "{bad:?}");
         }

@@ -198,10 +198,9 @@ impl Client {
             socket: self.socket.clone(),
             source,
         })?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream))
-                .await
-                .map_err(ClientError::Connection)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(ClientError::Connection)?;
         // Its errors reach us through the answer.
         tokio::spawn(connection);
         let name = format!("{method} {path}");

@@ -170,7 +170,9 @@ impl FakeCore {
             }],
         };
         let value: Value = serde_json::from_str(manifest).map_err(|e| refuse(e.to_string()))?;
-        let modules = value.as_object().ok_or_else(|| refuse("no object".to_owned()))?;
+        let modules = value
+            .as_object()
+            .ok_or_else(|| refuse("no object".to_owned()))?;
         self.modules.clear();
         self.manifest = Some(value.clone());
         for (name, module) in modules {

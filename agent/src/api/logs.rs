@@ -66,7 +66,10 @@ pub(super) async fn stream(
     if request.follow {
         let follow = blocking(move || Follow::open(&dir, &request.query)).await;
         let follow = follow.map_err(|error| {
-            let message = format!("cannot read the log of module {module:?}: {}", chain(&error));
+            let message = format!(
+                "cannot read the log of module {module:?}: {}",
+                chain(&error)
+            );
             CommandError::new(ErrorCode::Failed, message)
         })?;
         tokio::spawn(send_followed(context.clone(), id, follow, request, chunks));
@@ -77,7 +80,11 @@ pub(super) async fn stream(
 }
 
 fn has_module(context: &Context, name: &str) -> bool {
-    context.handle.modules().iter().any(|view| view.name == name)
+    context
+        .handle
+        .modules()
+        .iter()
+        .any(|view| view.name == name)
 }
 
 fn send_all(dir: &PathBuf, request: &LogRequest, chunks: &Chunks) {
@@ -97,7 +104,10 @@ async fn send_followed(
     let mut encoder = Encoder::new(request.format);
     loop {
         // Before the poll, so that what came until then is sent.
-        let over = request.query.until.is_some_and(|until| Timestamp::now() > until)
+        let over = request
+            .query
+            .until
+            .is_some_and(|until| Timestamp::now() > until)
             || !has_module(&context, module.as_str());
         let sender = chunks.clone();
         let polled;
@@ -246,7 +256,8 @@ mod tests {
     #[test]
     fn parameters_read() {
         let now = Timestamp::from_unix(1000, 0);
-        let request = LogRequest::parse("tail=5&since=10m&until=900&follow=true&format=ndjson", now);
+        let request =
+            LogRequest::parse("tail=5&since=10m&until=900&follow=true&format=ndjson", now);
         let expected = LogRequest {
             query: LogQuery {
                 tail: Some(5),
@@ -257,8 +268,19 @@ mod tests {
             format: Format::Ndjson,
         };
         assert_eq!(request, Ok(expected));
-        assert_eq!(LogRequest::parse("tail=all", now), Ok(LogRequest::default()));
-        for bad in ["tail=-1", "tail=x", "since=x", "follow=1", "format=xml", "lines=3", "tail=%"] {
+        assert_eq!(
+            LogRequest::parse("tail=all", now),
+            Ok(LogRequest::default())
+        );
+        for bad in [
+            "tail=-1",
+            "tail=x",
+            "since=x",
+            "follow=1",
+            "format=xml",
+            "lines=3",
+            "tail=%",
+        ] {
             let error = LogRequest::parse(bad, now).unwrap_err();
             assert_eq!(error.code, ErrorCode::Invalid, "{bad}");
         }
@@ -275,6 +297,9 @@ mod tests {
         };
         assert_eq!(encoder.record(line(b"a\xe2\x82", true)).message, "a");
         assert_eq!(encoder.record(line(b"\xac!", false)).message, "\u{20ac}!");
-        assert_eq!(encoder.record(line(b"\xff\xe2", false)).message, "\u{fffd}\u{fffd}");
+        assert_eq!(
+            encoder.record(line(b"\xff\xe2", false)).message,
+            "\u{fffd}\u{fffd}"
+        );
     }
 }

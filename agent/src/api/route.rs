@@ -141,9 +141,14 @@ fn run_request(text: &str) -> Result<RunRequest, CommandError> {
 /// The request's whole body, within the bounds of size and time.
 async fn text(request: Request<Incoming>) -> Result<String, CommandError> {
     let body = Limited::new(request.into_body(), BODY_LIMIT).collect();
-    let collected = tokio::time::timeout(BODY_TIMEOUT, body).await.map_err(|_| {
-        CommandError::new(ErrorCode::Timeout, "the request's body did not arrive in time")
-    })?;
+    let collected = tokio::time::timeout(BODY_TIMEOUT, body)
+        .await
+        .map_err(|_| {
+            CommandError::new(
+                ErrorCode::Timeout,
+                "the request's body did not arrive in time",
+            )
+        })?;
     let bytes = collected.map_err(|error| {
         if error.is::<LengthLimitError>() {
             let message = format!("the request's body has more than {BODY_LIMIT} bytes");

@@ -79,7 +79,10 @@ fn every_command_reaches_the_core_and_its_answer_the_client() {
         let names = |modules: Vec<ModuleView>| -> Vec<String> {
             modules.into_iter().map(|view| view.name).collect()
         };
-        assert_eq!(names(client.modules().await.unwrap()), ["button", "extra", "led"]);
+        assert_eq!(
+            names(client.modules().await.unwrap()),
+            ["button", "extra", "led"]
+        );
 
         client.restart("led").await.unwrap();
         client.stop("led").await.unwrap();
@@ -103,7 +106,10 @@ fn refusals_arrive_with_their_kind_and_problems() {
             client.stop("none").await,
             client.remove("none").await,
             client.inspect("../etc").await.map(drop),
-            client.logs("none", &LogParameters::default()).await.map(drop),
+            client
+                .logs("none", &LogParameters::default())
+                .await
+                .map(drop),
             client.logs("..", &LogParameters::default()).await.map(drop),
         ] {
             assert_eq!(refusal(result).code, ErrorCode::NotFound);
@@ -121,7 +127,11 @@ fn refusals_arrive_with_their_kind_and_problems() {
         };
         let error = refusal(client.logs("a", &parameters).await.map(drop));
         assert_eq!(error.code, ErrorCode::Invalid);
-        assert!(error.message.contains("\"yesterday & today\""), "{}", error.message);
+        assert!(
+            error.message.contains("\"yesterday & today\""),
+            "{}",
+            error.message
+        );
         daemon
     });
 }
@@ -130,12 +140,16 @@ fn refusals_arrive_with_their_kind_and_problems() {
 fn wrong_requests_are_answered_with_the_right_status() {
     with_daemon(|daemon, _| async move {
         let big = BODY_LIMIT + 1;
-        let mut chunked = b"PUT /deployment HTTP/1.1\r\nhost: k\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        let mut chunked =
+            b"PUT /deployment HTTP/1.1\r\nhost: k\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
         chunked.extend(format!("{big:x}\r\n").bytes());
         chunked.resize(chunked.len() + big, b' ');
         let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: k\r\n\r\n").into_bytes();
         let send = |method: &str, path: &str, body: &[u8]| {
-            let head = format!("{method} {path} HTTP/1.1\r\nhost: k\r\ncontent-length: {}\r\n\r\n", body.len());
+            let head = format!(
+                "{method} {path} HTTP/1.1\r\nhost: k\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
             [head.as_bytes(), body].concat()
         };
         for (bytes, status, code) in [
@@ -147,18 +161,39 @@ fn wrong_requests_are_answered_with_the_right_status() {
             (send("POST", "/deployment", b"{}"), 405, "methodNotAllowed"),
             (send("PUT", "/deployment", b"\xff"), 400, "invalid"),
             (send("POST", "/modules", b"{}"), 400, "invalid"),
-            (send("POST", "/modules", b"{\"name\":\"a\",\"module\":{},\"x\":1}"), 400, "invalid"),
-            (send("PUT", "/deployment", &vec![b' '; big]), 413, "tooLarge"),
+            (
+                send(
+                    "POST",
+                    "/modules",
+                    b"{\"name\":\"a\",\"module\":{},\"x\":1}",
+                ),
+                400,
+                "invalid",
+            ),
+            (
+                send("PUT", "/deployment", &vec![b' '; big]),
+                413,
+                "tooLarge",
+            ),
             (chunked, 413, "tooLarge"),
         ] {
             let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
             let answer = raw(&daemon, bytes).await;
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{shown}: {answer}");
-            assert!(answer.contains(&format!("{{\"error\":{{\"code\":\"{code}\"")), "{shown}: {answer}");
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{shown}: {answer}"
+            );
+            assert!(
+                answer.contains(&format!("{{\"error\":{{\"code\":\"{code}\"")),
+                "{shown}: {answer}"
+            );
         }
         // What is no HTTP at all is answered by closing.
         let answer = raw(&daemon, b"hello\r\n\r\n".to_vec()).await;
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
+            "{answer}"
+        );
         daemon
     });
 }
@@ -166,7 +201,11 @@ fn wrong_requests_are_answered_with_the_right_status() {
 fn write_log(daemon: &FakeDaemon, module: &str, second: u64, kind: &str, text: &str) {
     let path = daemon.log_dir(module).join("log");
     let line = format!("{} {kind} {text}\n", Timestamp::from_unix(second, 0));
-    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .unwrap();
     file.write_all(line.as_bytes()).unwrap();
 }
 
@@ -238,13 +277,23 @@ fn events_begin_with_the_modules_and_go_on_with_changes() {
         assert!(matches!(first, Event::Module { module } if module.name == "led"));
         client.stop("led").await.unwrap();
         let event = events.next().await.unwrap().unwrap();
-        assert!(matches!(event, Event::Module { module } if module.status == ModuleStatus::Stopped));
+        assert!(
+            matches!(event, Event::Module { module } if module.status == ModuleStatus::Stopped)
+        );
         client.remove("led").await.unwrap();
         let event = events.next().await.unwrap().unwrap();
-        assert_eq!(event, Event::ModuleRemoved { name: "led".to_owned() });
+        assert_eq!(
+            event,
+            Event::ModuleRemoved {
+                name: "led".to_owned()
+            }
+        );
         client.apply(b"{}".to_vec()).await.unwrap();
         let event = events.next().await.unwrap().unwrap();
-        assert!(matches!(event, Event::Deployment { revision: 2, .. }), "{event:?}");
+        assert!(
+            matches!(event, Event::Deployment { revision: 2, .. }),
+            "{event:?}"
+        );
         daemon
     });
 }
@@ -283,11 +332,17 @@ fn a_socket_is_taken_over_only_from_the_dead() {
         };
         let mode = daemon.socket().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
-        assert!(matches!(Server::bind(options("s")), Err(BindError::InUse { .. })));
+        assert!(matches!(
+            Server::bind(options("s")),
+            Err(BindError::InUse { .. })
+        ));
         client.version().await.unwrap();
 
         std::fs::write(daemon.dir().join("file"), "kept").unwrap();
-        assert!(matches!(Server::bind(options("file")), Err(BindError::NotASocket { .. })));
+        assert!(matches!(
+            Server::bind(options("file")),
+            Err(BindError::NotASocket { .. })
+        ));
         assert_eq!(std::fs::read(daemon.dir().join("file")).unwrap(), b"kept");
 
         drop(std::os::unix::net::UnixListener::bind(daemon.dir().join("stale")).unwrap());
@@ -295,7 +350,10 @@ fn a_socket_is_taken_over_only_from_the_dead() {
         Server::bind(options("new/dir/s")).unwrap();
         let mut other = options("x");
         other.group = Some("no such group".to_owned());
-        assert!(matches!(Server::bind(other), Err(BindError::NoGroup { .. })));
+        assert!(matches!(
+            Server::bind(other),
+            Err(BindError::NoGroup { .. })
+        ));
         daemon
     });
 }
