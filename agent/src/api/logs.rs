@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use hyper::Response;
@@ -87,7 +87,7 @@ fn has_module(context: &Context, name: &str) -> bool {
         .any(|view| view.name == name)
 }
 
-fn send_all(dir: &PathBuf, request: &LogRequest, chunks: &Chunks) {
+fn send_all(dir: &Path, request: &LogRequest, chunks: &Chunks) {
     let mut encoder = Encoder::new(request.format);
     let read = log::read(dir, &request.query, &mut |line| encoder.push(line, chunks));
     let _ = encoder.flush(chunks);
@@ -162,28 +162,28 @@ impl LogRequest {
             .ok_or_else(|| invalid(format!("invalid query {parameters:?}")))?;
         let mut request = Self::default();
         for (name, value) in pairs {
-            let moment = || moment::parse(&value, now).map_err(|error| error.to_string());
-            let refused = || format!("unknown value {value:?}");
-            let outcome = match name.as_str() {
-                "tail" if value == "all" => Ok(request.query.tail = None),
-                "tail" => value
-                    .parse()
-                    .map(|tail| request.query.tail = Some(tail))
-                    .map_err(|_| refused()),
-                "since" => moment().map(|since| request.query.since = Some(since)),
-                "until" => moment().map(|until| request.query.until = Some(until)),
-                "follow" => value
-                    .parse()
-                    .map(|follow| request.follow = follow)
-                    .map_err(|_| refused()),
-                "format" if value == "text" => Ok(request.format = Format::Text),
-                "format" if value == "ndjson" => Ok(request.format = Format::Ndjson),
-                "format" => Err(refused()),
-                _ => Err("unknown parameter".to_owned()),
-            };
-            outcome.map_err(|reason| invalid(format!("query parameter {name:?}: {reason}")))?;
+            request
+                .set(&name, &value, now)
+                .map_err(|reason| invalid(format!("query parameter {name:?}: {reason}")))?;
         }
         Ok(request)
+    }
+
+    fn set(&mut self, name: &str, value: &str, now: Timestamp) -> Result<(), String> {
+        let refused = || format!("unknown value {value:?}");
+        let moment = || moment::parse(value, now).map_err(|error| error.to_string());
+        match (name, value) {
+            ("tail", "all") => self.query.tail = None,
+            ("tail", _) => self.query.tail = Some(value.parse().map_err(|_| refused())?),
+            ("since", _) => self.query.since = Some(moment()?),
+            ("until", _) => self.query.until = Some(moment()?),
+            ("follow", _) => self.follow = value.parse().map_err(|_| refused())?,
+            ("format", "text") => self.format = Format::Text,
+            ("format", "ndjson") => self.format = Format::Ndjson,
+            ("format", _) => return Err(refused()),
+            _ => return Err("unknown parameter".to_owned()),
+        }
+        Ok(())
     }
 }
 

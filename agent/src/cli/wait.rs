@@ -15,11 +15,12 @@ pub(super) fn warn(accepted: &Accepted, console: &mut Console<'_>) -> Result<(),
 }
 
 /// Reads `events` until the deployment `revision`, or a later one, is carried out or
-/// failed; the events of before the request was sent are among them.
+/// failed; the events of before the request was sent are among them. With `module`, what
+/// concerns other modules is no failure.
 pub(super) async fn carried_out(
     mut events: JsonLines<Event>,
     client: &Client,
-    revision: u64,
+    (revision, module): (u64, Option<&str>),
     console: &mut Console<'_>,
 ) -> Result<DeploymentView, CliError> {
     let mut progress = Progress::new(console.terminal && console.output == Output::Text);
@@ -45,24 +46,31 @@ pub(super) async fn carried_out(
                 .and_then(|()| console.err.flush())
                 .map_err(CliError::Output)?;
         }
-        if let Some(end) = ended(revision, state) {
-            return end;
+        if let Some((state, problems)) = state
+            && state != DeploymentState::Applying
+        {
+            return ended(revision, state, problems, module);
         }
     }
 }
 
 fn ended(
     revision: u64,
-    state: Option<(DeploymentState, Vec<Problem>)>,
-) -> Option<Result<DeploymentView, CliError>> {
-    match state? {
-        (DeploymentState::Applying, _) => None,
-        (DeploymentState::Failed, problems) => Some(Err(CliError::NotCarriedOut(problems))),
-        (state @ DeploymentState::Applied, problems) => Some(Ok(DeploymentView {
-            revision,
-            state,
-            problems,
-            manifest: None,
-        })),
+    state: DeploymentState,
+    mut problems: Vec<Problem>,
+    module: Option<&str>,
+) -> Result<DeploymentView, CliError> {
+    if module.is_some() {
+        problems.retain(|problem| problem.module.as_deref() == module);
     }
+    let own = module.is_none() || !problems.is_empty();
+    if state == DeploymentState::Failed && own {
+        return Err(CliError::NotCarriedOut(problems));
+    }
+    Ok(DeploymentView {
+        revision,
+        state: DeploymentState::Applied,
+        problems,
+        manifest: None,
+    })
 }

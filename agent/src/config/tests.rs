@@ -56,93 +56,96 @@ plain_http = ["registry.lan:5000", "[::1]:5000"]
     assert_eq!(config, Ok(expected));
 }
 
+/// Text, line and key, begin of the reason.
+const COMPLAINTS: &[(&str, &str, &str)] = &[
+    (
+        "\nstate-dir = \"/x\"",
+        "2, key \"state-dir\"",
+        "unknown field `state-dir`",
+    ),
+    (
+        "[netwrok]\nbridge = \"b\"",
+        "1, key \"netwrok\"",
+        "unknown field `netwrok`",
+    ),
+    (
+        "\n[network]\nports = 1",
+        "3, key \"network.ports\"",
+        "unknown field `ports`",
+    ),
+    (
+        "stop_modules_on_exit = \"yes\"",
+        "1, key \"stop_modules_on_exit\"",
+        "invalid type: string \"yes\", expected a boolean",
+    ),
+    (
+        "log_level = \"loud\"",
+        "1, key \"log_level\"",
+        "unknown variant `loud`",
+    ),
+    (
+        "# a\nstate_dir = \"var\"",
+        "2, key \"state_dir\"",
+        "path \"var\" is not absolute",
+    ),
+    (
+        "run_dir = \"/run/../etc\"",
+        "1, key \"run_dir\"",
+        "path \"/run/../etc\" contains \"..\"",
+    ),
+    (
+        "socket_group = \"\"",
+        "1, key \"socket_group\"",
+        "value is empty",
+    ),
+    (
+        "[network]\n\nbridge = \"a-name-of-16-bytes\"",
+        "3, key \"network.bridge\"",
+        "\"a-name-of-16-bytes\" is no name",
+    ),
+    (
+        "network.subnet = \"10.0.0.1/24\"",
+        "1, key \"network.subnet\"",
+        "\"10.0.0.1/24\" is no IPv4 subnet",
+    ),
+    (
+        "network.subnet = \"10.0.0.0/33\"",
+        "1, key \"network.subnet\"",
+        "\"10.0.0.0/33\" is no IPv4 subnet",
+    ),
+    (
+        "[network]\nengine = \"iptables\"",
+        "2, key \"network.engine\"",
+        "unknown variant `iptables`",
+    ),
+    (
+        "[registry]\nplain_http = [\n  \"good\",\n  \"http://bad\",\n]",
+        "4, key \"registry.plain_http\"",
+        "\"http://bad\" is not of the form",
+    ),
+    (
+        "[registry]\nplain_http = [\n  7,\n]",
+        "3, key \"registry.plain_http\"",
+        "invalid type: integer `7`",
+    ),
+    (
+        "socket = \"/a\"\nsocket = \"/b\"",
+        "2, key \"socket\"",
+        "duplicate key",
+    ),
+    ("socket = ", "1, key \"socket\"", ""),
+    ("log_level = \"info\"\njust words", "2", ""),
+];
+
 #[test]
 fn complaints_name_file_line_and_key() {
     let long = format!("socket = \"/{}\"", "s".repeat(103));
-    for (text, place, reason) in [
-        (
-            "\nstate-dir = \"/x\"",
-            "2, key \"state-dir\"",
-            "unknown field `state-dir`",
-        ),
-        (
-            "[netwrok]\nbridge = \"b\"",
-            "1, key \"netwrok\"",
-            "unknown field `netwrok`",
-        ),
-        (
-            "\n[network]\nports = 1",
-            "3, key \"network.ports\"",
-            "unknown field `ports`",
-        ),
-        (
-            "stop_modules_on_exit = \"yes\"",
-            "1, key \"stop_modules_on_exit\"",
-            "invalid type: string \"yes\", expected a boolean",
-        ),
-        (
-            "log_level = \"loud\"",
-            "1, key \"log_level\"",
-            "unknown variant `loud`",
-        ),
-        (
-            "# a\nstate_dir = \"var\"",
-            "2, key \"state_dir\"",
-            "path \"var\" is not absolute",
-        ),
-        (
-            "run_dir = \"/run/../etc\"",
-            "1, key \"run_dir\"",
-            "path \"/run/../etc\" contains \"..\"",
-        ),
-        (
-            &long,
-            "1, key \"socket\"",
-            "socket path has 104 bytes, more than 103",
-        ),
-        (
-            "socket_group = \"\"",
-            "1, key \"socket_group\"",
-            "value is empty",
-        ),
-        (
-            "[network]\n\nbridge = \"a-name-of-16-bytes\"",
-            "3, key \"network.bridge\"",
-            "\"a-name-of-16-bytes\" is no name",
-        ),
-        (
-            "network.subnet = \"10.0.0.1/24\"",
-            "1, key \"network.subnet\"",
-            "\"10.0.0.1/24\" is no IPv4 subnet",
-        ),
-        (
-            "network.subnet = \"10.0.0.0/33\"",
-            "1, key \"network.subnet\"",
-            "\"10.0.0.0/33\" is no IPv4 subnet",
-        ),
-        (
-            "[network]\nengine = \"iptables\"",
-            "2, key \"network.engine\"",
-            "unknown variant `iptables`",
-        ),
-        (
-            "[registry]\nplain_http = [\n  \"good\",\n  \"http://bad\",\n]",
-            "4, key \"registry.plain_http\"",
-            "\"http://bad\" is not of the form",
-        ),
-        (
-            "[registry]\nplain_http = [\n  7,\n]",
-            "3, key \"registry.plain_http\"",
-            "invalid type: integer `7`",
-        ),
-        (
-            "socket = \"/a\"\nsocket = \"/b\"",
-            "2, key \"socket\"",
-            "duplicate key",
-        ),
-        ("socket = ", "1, key \"socket\"", ""),
-        ("log_level = \"info\"\njust words", "2", ""),
-    ] {
+    let too_long = (
+        &*long,
+        "1, key \"socket\"",
+        "socket path has 104 bytes, more than 103",
+    );
+    for &(text, place, reason) in COMPLAINTS.iter().chain([&too_long]) {
         let error = parse(text).unwrap_err();
         let expected = format!("/etc/c.toml, line {place}: {reason}");
         assert!(

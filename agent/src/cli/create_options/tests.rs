@@ -57,12 +57,31 @@ fn a_module_is_as_in_a_deployment() {
     assert_eq!(translate(&["a/busybox@sha256:00"]).unwrap().name, "busybox");
 }
 
+fn host(key: &str, value: impl Into<Value>) -> Value {
+    json!({ "HostConfig": { key: value.into() } })
+}
+
+fn ports(value: Value) -> Value {
+    host("PortBindings", value)
+}
+
+fn device(host: &str, inside: &str, access: &str) -> Value {
+    json!([{ "PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": access }])
+}
+
+/// Each line of options, parted by single spaces, gives the container options beside it.
+fn assert_translates<const N: usize>(table: [(&str, Value); N]) {
+    for (line, expected) in table {
+        let mut words: Vec<&str> = line.split(' ').collect();
+        words.push("image");
+        let request = translate(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert_eq!(create_options(&request), expected, "{line}");
+    }
+}
+
 #[test]
-fn options_translate_as_docker_does() {
-    let host = |key: &str, value: Value| json!({ "HostConfig": { key: value } });
-    let ports = |value| host("PortBindings", value);
-    let device = |host: &str, inside: &str, access: &str| json!([{ "PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": access }]);
-    for (line, expected) in [
+fn ports_and_names_translate_as_docker_does() {
+    assert_translates([
         ("-p 80", ports(json!({ "80/tcp": [{ "HostPort": "" }] }))),
         (
             "-dp 8080:80",
@@ -88,11 +107,18 @@ fn options_translate_as_docker_does() {
                 json!({ "80/tcp": [{ "HostPort": "8000" }], "81/tcp": [{ "HostPort": "8001" }] }),
             ),
         ),
+        ("--network host", host("NetworkMode", json!("host"))),
+        ("--net none", host("NetworkMode", json!("none"))),
         (
-            "-v data:/data -v /a:/b:ro -v ./x:/x",
-            host("Binds", json!(["data:/data", "/a:/b:ro", "/home/me/x:/x"])),
+            "--add-host a:10.0.0.1 --add-host b=::1",
+            host("ExtraHosts", json!(["a:10.0.0.1", "b:::1"])),
         ),
-        ("-v /data", json!({ "Volumes": { "/data": {} } })),
+    ]);
+}
+
+#[test]
+fn process_translate_as_docker_does() {
+    assert_translates([
         (
             "-e A=1 -e B= -e HOME -e NONE",
             json!({ "Env": ["A=1", "B=", "HOME=/root"] }),
@@ -102,47 +128,26 @@ fn options_translate_as_docker_does() {
             json!({ "Env": ["A=1", "B=two words", "HOME=/root", "A=3"] }),
         ),
         (
-            "--device /dev/i2c-1",
-            host("Devices", device("/dev/i2c-1", "/dev/i2c-1", "rwm")),
-        ),
-        (
-            "--device /dev/a:r",
-            host("Devices", device("/dev/a", "/dev/a", "r")),
-        ),
-        (
-            "--device /dev/a:/dev/b",
-            host("Devices", device("/dev/a", "/dev/b", "rwm")),
-        ),
-        (
-            "--device /dev/a:/dev/b:mr",
-            host("Devices", device("/dev/a", "/dev/b", "mr")),
-        ),
-        (
-            "--device-cgroup-rule c_1:3_mr",
-            host("DeviceCgroupRules", json!(["c_1:3_mr"])),
-        ),
-        (
-            "--privileged --read-only",
-            json!({ "HostConfig": { "Privileged": true, "ReadonlyRootfs": true } }),
-        ),
-        ("--privileged=false", host("Privileged", json!(false))),
-        ("--network host", host("NetworkMode", json!("host"))),
-        ("--net none", host("NetworkMode", json!("none"))),
-        (
             "-h box -u 1:2 -w /w --stop-timeout 30 --stop-signal SIGINT",
             json!({ "Hostname": "box", "User": "1:2", "WorkingDir": "/w", "StopTimeout": 30, "StopSignal": "SIGINT" }),
         ),
         ("--entrypoint /bin/sh", json!({ "Entrypoint": ["/bin/sh"] })),
         ("--entrypoint=", json!({ "Entrypoint": [""] })),
         (
-            "-m 64m --cpus .5 --pids-limit 100 --shm-size 1KiB",
-            json!({ "HostConfig": { "Memory": 67_108_864, "NanoCpus": 500_000_000, "PidsLimit": 100, "ShmSize": 1024 } }),
+            "--label a=b -l c",
+            json!({ "Labels": { "a": "b", "c": "" } }),
         ),
-        ("--cpus 1.25", host("NanoCpus", json!(1_250_000_000))),
+    ]);
+}
+
+#[test]
+fn files_translate_as_docker_does() {
+    assert_translates([
         (
-            "--cap-add NET_ADMIN --cap-add SYS_TIME --cap-drop ALL",
-            json!({ "HostConfig": { "CapAdd": ["NET_ADMIN", "SYS_TIME"], "CapDrop": ["ALL"] } }),
+            "-v data:/data -v /a:/b:ro -v ./x:/x",
+            host("Binds", json!(["data:/data", "/a:/b:ro", "/home/me/x:/x"])),
         ),
+        ("-v /data", json!({ "Volumes": { "/data": {} } })),
         (
             "--tmpfs /run --tmpfs /tmp:size=64m,mode=1777",
             host("Tmpfs", json!({ "/run": "", "/tmp": "size=64m,mode=1777" })),
@@ -168,14 +173,56 @@ fn options_translate_as_docker_does() {
                 json!([{ "Type": "volume", "Source": "data", "Target": "/d" }]),
             ),
         ),
+    ]);
+}
+
+#[test]
+fn devices_and_privileges_translate_as_docker_does() {
+    assert_translates([
         (
-            "--add-host a:10.0.0.1 --add-host b=::1",
-            host("ExtraHosts", json!(["a:10.0.0.1", "b:::1"])),
+            "--device /dev/i2c-1",
+            host("Devices", device("/dev/i2c-1", "/dev/i2c-1", "rwm")),
         ),
         (
-            "--label a=b -l c",
-            json!({ "Labels": { "a": "b", "c": "" } }),
+            "--device /dev/a:r",
+            host("Devices", device("/dev/a", "/dev/a", "r")),
         ),
+        (
+            "--device /dev/a:/dev/b",
+            host("Devices", device("/dev/a", "/dev/b", "rwm")),
+        ),
+        (
+            "--device /dev/a:/dev/b:mr",
+            host("Devices", device("/dev/a", "/dev/b", "mr")),
+        ),
+        (
+            "--device-cgroup-rule c_1:3_mr",
+            host("DeviceCgroupRules", json!(["c_1:3_mr"])),
+        ),
+        (
+            "--privileged --read-only",
+            json!({ "HostConfig": { "Privileged": true, "ReadonlyRootfs": true } }),
+        ),
+        ("--privileged=false", host("Privileged", json!(false))),
+        (
+            "--cap-add NET_ADMIN --cap-add SYS_TIME --cap-drop ALL",
+            json!({ "HostConfig": { "CapAdd": ["NET_ADMIN", "SYS_TIME"], "CapDrop": ["ALL"] } }),
+        ),
+        (
+            "--group-add i2c --security-opt no-new-privileges --dns 1.1.1.1 --init",
+            json!({ "HostConfig": { "GroupAdd": ["i2c"], "SecurityOpt": ["no-new-privileges"], "Dns": ["1.1.1.1"], "Init": true } }),
+        ),
+    ]);
+}
+
+#[test]
+fn limits_translate_as_docker_does() {
+    assert_translates([
+        (
+            "-m 64m --cpus .5 --pids-limit 100 --shm-size 1KiB",
+            json!({ "HostConfig": { "Memory": 67_108_864, "NanoCpus": 500_000_000, "PidsLimit": 100, "ShmSize": 1024 } }),
+        ),
+        ("--cpus 1.25", host("NanoCpus", json!(1_250_000_000))),
         (
             "--log-opt max-size=1m --log-opt max-file=2",
             host(
@@ -190,16 +237,7 @@ fn options_translate_as_docker_does() {
                 json!([{ "Name": "nofile", "Soft": 64, "Hard": 128 }, { "Name": "core", "Soft": -1, "Hard": -1 }]),
             ),
         ),
-        (
-            "--group-add i2c --security-opt no-new-privileges --dns 1.1.1.1 --init",
-            json!({ "HostConfig": { "GroupAdd": ["i2c"], "SecurityOpt": ["no-new-privileges"], "Dns": ["1.1.1.1"], "Init": true } }),
-        ),
-    ] {
-        let mut words: Vec<&str> = line.split(' ').collect();
-        words.push("image");
-        let request = translate(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
-        assert_eq!(create_options(&request), expected, "{line}");
-    }
+    ]);
 }
 
 #[test]
