@@ -1,9 +1,21 @@
-//! The agent: turns a deployment into running modules and reports what became of it.
+//! Kobune, the edge container agent: turns a deployment into running modules and reports
+//! what became of it.
 //!
-//! The way of the data is `deployment` -> `plan` -> steps -> `status`. What decides is
-//! pure (no I/O, no clock: `now` is a parameter); what acts lives at the edge.
+//! The way of the data is `deployment` -> `plan` -> steps (`core`) -> `status`. What
+//! decides is pure (no I/O, no clock: `now` is a parameter); what acts lives at the edge.
+//! `api` and `cli` reach the core through `command` alone.
 
+pub mod api;
+pub mod cli;
+pub mod command;
+pub mod config;
+mod core;
+pub mod daemon;
 pub mod deployment;
+pub mod error_chain;
+pub mod lock;
+mod moment;
 pub mod plan;
 pub mod restart;
 pub mod status;
+mod store;

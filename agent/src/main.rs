@@ -1,2 +1,7 @@
 //! Kobune, the edge container agent.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kobune::cli::main(std::env::args_os().skip(1))
+}

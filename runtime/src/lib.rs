@@ -11,6 +11,7 @@ mod container;
 pub mod device_cgroup;
 mod facts;
 mod id;
+pub mod log;
 mod network;
 mod options;
 mod record;

@@ -1,0 +1,187 @@
+//! From a request to its answer.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::watch;
+
+use super::body::{self, Body};
+use super::wire::{ErrorCode, RunRequest, VersionView};
+use super::{BODY_LIMIT, events, logs, query};
+use crate::command::{Command, CommandError, Handle};
+
+/// How long a request's body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What every request may use.
+#[derive(Debug, Clone)]
+pub(super) struct Context {
+    pub(super) handle: Handle,
+    /// Where the modules' logs are.
+    pub(super) state_dir: PathBuf,
+    /// Turns true when the server ends; streams end then.
+    pub(super) closing: watch::Receiver<bool>,
+}
+
+impl Context {
+    /// Waits until the server ends.
+    pub(super) async fn closed(&mut self) {
+        // An error means that the server is gone altogether.
+        let _ = self.closing.wait_for(|closing| *closing).await;
+    }
+}
+
+/// What a path names.
+#[derive(Debug, PartialEq, Eq)]
+enum Resource {
+    Version,
+    Images,
+    Events,
+    Deployment,
+    Modules,
+    Module(String),
+    Restart(String),
+    Stop(String),
+    Logs(String),
+}
+
+/// Answers `request`; every failure becomes an answer too.
+pub(super) async fn answer(context: Context, request: Request<Incoming>) -> body::Answer {
+    let response = dispatch(&context, request).await;
+    Ok(response.unwrap_or_else(body::failure))
+}
+
+async fn dispatch(
+    context: &Context,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, CommandError> {
+    let path = request.uri().path();
+    let resource = Resource::find(path)
+        .ok_or_else(|| CommandError::new(ErrorCode::NotFound, format!("no such path: {path}")))?;
+    let handle = &context.handle;
+    let ok = StatusCode::OK;
+    match (request.method().clone(), resource) {
+        (Method::GET, Resource::Version) => Ok(body::json(ok, &version())),
+        (Method::GET, Resource::Modules) => Ok(body::json(ok, &*handle.modules())),
+        (Method::GET, Resource::Images) => {
+            let images = handle.ask(|reply| Command::Images { reply }).await?;
+            Ok(body::json(ok, &images))
+        }
+        (Method::GET, Resource::Deployment) => {
+            let deployment = handle.ask(|reply| Command::Deployment { reply }).await?;
+            Ok(body::json(ok, &deployment))
+        }
+        (Method::GET, Resource::Module(module)) => {
+            let inspect = |reply| Command::Inspect { module, reply };
+            Ok(body::json(ok, &handle.ask(inspect).await?))
+        }
+        (Method::GET, Resource::Events) => Ok(events::stream(context)),
+        (Method::GET, Resource::Logs(module)) => {
+            logs::stream(context, &module, request.uri().query().unwrap_or_default()).await
+        }
+        (method, resource) => change(handle, &method, resource, request).await,
+    }
+}
+
+/// The requests that change something.
+async fn change(
+    handle: &Handle,
+    method: &Method,
+    resource: Resource,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, CommandError> {
+    match (method, resource) {
+        (&Method::PUT, Resource::Deployment) => {
+            let manifest = text(request).await?;
+            let apply = |reply| Command::Apply { manifest, reply };
+            let accepted = handle.ask(apply).await?;
+            Ok(body::json(StatusCode::ACCEPTED, &accepted))
+        }
+        (&Method::POST, Resource::Modules) => {
+            let request = run_request(&text(request).await?)?;
+            let run = |reply| Command::Run { request, reply };
+            let accepted = handle.ask(run).await?;
+            Ok(body::json(StatusCode::ACCEPTED, &accepted))
+        }
+        (&Method::DELETE, Resource::Module(module)) => {
+            done(handle.ask(|reply| Command::Remove { module, reply }).await)
+        }
+        (&Method::POST, Resource::Restart(module)) => {
+            done(handle.ask(|reply| Command::Restart { module, reply }).await)
+        }
+        (&Method::POST, Resource::Stop(module)) => {
+            done(handle.ask(|reply| Command::Stop { module, reply }).await)
+        }
+        (method, _) => Err(CommandError::new(
+            ErrorCode::MethodNotAllowed,
+            format!("{method} is not possible on {}", request.uri().path()),
+        )),
+    }
+}
+
+fn done(result: Result<(), CommandError>) -> Result<Response<Body>, CommandError> {
+    result.map(|()| body::empty(StatusCode::NO_CONTENT))
+}
+
+fn version() -> VersionView {
+    VersionView {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        architecture: std::env::consts::ARCH.to_owned(),
+    }
+}
+
+fn run_request(text: &str) -> Result<RunRequest, CommandError> {
+    serde_json::from_str(text)
+        .map_err(|error| CommandError::new(ErrorCode::Invalid, format!("invalid request: {error}")))
+}
+
+/// The request's whole body, within the bounds of size and time.
+async fn text(request: Request<Incoming>) -> Result<String, CommandError> {
+    let body = Limited::new(request.into_body(), BODY_LIMIT).collect();
+    let collected = tokio::time::timeout(BODY_TIMEOUT, body)
+        .await
+        .map_err(|_| {
+            CommandError::new(
+                ErrorCode::Timeout,
+                "the request's body did not arrive in time",
+            )
+        })?;
+    let bytes = collected.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            let message = format!("the request's body has more than {BODY_LIMIT} bytes");
+            CommandError::new(ErrorCode::TooLarge, message)
+        } else {
+            let message = format!("cannot read the request's body: {error}");
+            CommandError::new(ErrorCode::Invalid, message)
+        }
+    })?;
+    String::from_utf8(bytes.to_bytes().into())
+        .map_err(|_| CommandError::new(ErrorCode::Invalid, "the request's body is not UTF-8"))
+}
+
+impl Resource {
+    fn find(path: &str) -> Option<Self> {
+        let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+        Some(match segments.as_slice() {
+            ["version"] => Self::Version,
+            ["images"] => Self::Images,
+            ["events"] => Self::Events,
+            ["deployment"] => Self::Deployment,
+            ["modules"] => Self::Modules,
+            ["modules", name, rest @ ..] if !name.is_empty() => {
+                let name = query::decode(name)?;
+                match rest {
+                    [] => Self::Module(name),
+                    ["restart"] => Self::Restart(name),
+                    ["stop"] => Self::Stop(name),
+                    ["logs"] => Self::Logs(name),
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,200 @@
+//! The command line: words in, requests to the daemon, text out.
+//!
+//! Everything but this file and [`execute`] is pure. Results go to standard output,
+//! progress and complaints to standard error.
+
+mod args;
+mod create_options;
+mod execute;
+mod help;
+mod output;
+mod progress;
+mod run_args;
+mod wait;
+mod words;
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use kobune_runtime::Timestamp;
+
+use crate::api::client::{Client, ClientError};
+use crate::api::wire::Problem;
+use crate::config::{self, Config, ConfigError};
+use crate::daemon::{self, DaemonError};
+use args::{Arguments, Global, Output, Verb};
+
+/// Variable that names the daemon's socket.
+const SOCKET_VARIABLE: &str = "KOBUNE_SOCKET";
+/// Variable that names the configuration file.
+const CONFIG_VARIABLE: &str = "KOBUNE_CONFIG";
+
+/// Words that make no sense; the message ends the line `kobune: `.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+impl From<lexopt::Error> for UsageError {
+    fn from(error: lexopt::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot read {what}")]
+    Input {
+        what: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{0} has more than 4 MiB")]
+    TooLarge(String),
+    #[error("cannot write the output")]
+    Output(#[source] io::Error),
+    #[error("the deployment was accepted and is not carried out")]
+    NotCarriedOut(Vec<Problem>),
+    #[error("the daemon ended before the deployment was carried out")]
+    DaemonEnded,
+    #[error("cannot start the event loop")]
+    Runtime(#[source] io::Error),
+}
+
+/// Where a command's output goes and in which form.
+struct Console<'a> {
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+    output: Output,
+    /// Progress may be drawn with control sequences.
+    terminal: bool,
+}
+
+/// Carries out the command line `words` (without the program's name) and tells how it
+/// went: 0 done, 1 failed, 2 wrong usage, 3 daemon not reachable. A reader of our output
+/// that went away is no failure.
+pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr());
+    let terminal = err.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+    let result = run(words, &mut out, &mut err, terminal);
+    let flushed = out.flush().map_err(CliError::Output);
+    match result.and(flushed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            // If even this cannot be written, the code has to do.
+            let _ = err.write_all(error.report().as_bytes());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(
+    words: impl IntoIterator<Item = OsString>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+    terminal: bool,
+) -> Result<(), CliError> {
+    let Arguments { global, verb } = Arguments::parse(words, Timestamp::now())?;
+    match verb {
+        Verb::Help(topic) => out
+            .write_all(topic.text().as_bytes())
+            .map_err(CliError::Output),
+        Verb::Daemon => Ok(daemon::run(&configuration(&global)?)?),
+        verb => {
+            let mut console = Console {
+                out,
+                err,
+                output: global.output,
+                terminal,
+            };
+            let client = Client::new(&socket(&global)?);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(CliError::Runtime)?;
+            runtime.block_on(execute::execute(verb, &client, &mut console))
+        }
+    }
+}
+
+fn configuration(global: &Global) -> Result<Config, ConfigError> {
+    let named = global.config.clone();
+    let path = named.or_else(|| std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from));
+    config::load(path.as_deref())
+}
+
+fn socket(global: &Global) -> Result<PathBuf, ConfigError> {
+    let named = global.socket.clone();
+    match named.or_else(|| std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from)) {
+        Some(socket) => Ok(socket),
+        None => Ok(configuration(global)?.socket),
+    }
+}
+
+impl CliError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Client(ClientError::Connect { .. }) => 3,
+            _ => 1,
+        }
+    }
+
+    /// One line with the chain of causes, then one per problem.
+    fn report(&self) -> String {
+        let mut text = format!("kobune: {self}");
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            let _ = write!(text, ": {cause}");
+            source = cause.source();
+        }
+        text.push('\n');
+        let problems: &[Problem] = match self {
+            Self::NotCarriedOut(problems) => problems,
+            Self::Client(ClientError::Refused(refused)) => &refused.problems,
+            _ => &[],
+        };
+        for problem in problems {
+            let _ = writeln!(text, "  {problem}");
+        }
+        text
+    }
+}
+
+impl Console<'_> {
+    fn print(&mut self, text: &str) -> Result<(), CliError> {
+        self.out
+            .write_all(text.as_bytes())
+            .map_err(CliError::Output)
+    }
+
+    /// Prints `value` in JSON, or the text that `text` makes of it.
+    fn show<T: serde::Serialize>(
+        &mut self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), CliError> {
+        let shown = match self.output {
+            Output::Text => text(value),
+            Output::Json => output::json(value),
+        };
+        self.print(&shown)
+    }
+}
+
+#[cfg(test)]
+mod tests;

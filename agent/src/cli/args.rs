@@ -1,0 +1,251 @@
+//! From the command line's words to what is asked for.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use kobune_runtime::Timestamp;
+
+use super::UsageError;
+use super::help::{self, Topic};
+use super::run_args::RunArguments;
+use super::words::{Word, Words, text};
+use crate::api::client::LogParameters;
+use crate::moment;
+
+/// A whole command line.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Arguments {
+    pub(super) global: Global,
+    pub(super) verb: Verb,
+}
+
+/// Options that every verb takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Global {
+    pub(super) socket: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
+    pub(super) output: Output,
+}
+
+/// Form of what is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Output {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Daemon,
+    Apply(ApplyArguments),
+    Run(Box<RunArguments>),
+    Remove(Vec<String>),
+    Restart(Vec<String>),
+    Stop(Vec<String>),
+    Inspect(Vec<String>),
+    List,
+    Images,
+    Logs(LogsArguments),
+    Version,
+    Help(Topic),
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct ApplyArguments {
+    /// `-` is standard input.
+    pub(super) file: PathBuf,
+    /// Return when the deployment is accepted.
+    pub(super) detach: bool,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct LogsArguments {
+    pub(super) module: String,
+    pub(super) parameters: LogParameters,
+    pub(super) timestamps: bool,
+}
+
+impl Default for Verb {
+    fn default() -> Self {
+        Self::Help(Topic::Overview)
+    }
+}
+
+impl Arguments {
+    /// Parses the words after the program's name; `now` serves to check times ago.
+    pub(super) fn parse(
+        words: impl IntoIterator<Item = OsString>,
+        now: Timestamp,
+    ) -> Result<Self, UsageError> {
+        let mut words = Words::new(words);
+        let mut global = Global::default();
+        let verb = loop {
+            match words.next()? {
+                None => return Err(UsageError("no command; see 'kobune help'".to_owned())),
+                Some(Word::Value(verb)) => break text(verb)?,
+                Some(Word::Option(name)) if matches!(&*name, "-h" | "--help") => {
+                    break "help".to_owned();
+                }
+                Some(Word::Option(name)) if matches!(&*name, "-V" | "--version") => {
+                    break "version".to_owned();
+                }
+                Some(word) => global.take(word, &mut words)?,
+            }
+        };
+        let verb = parse_verb(&verb, &mut words, &mut global, now)?;
+        Ok(Self { global, verb })
+    }
+}
+
+fn parse_verb(
+    verb: &str,
+    words: &mut Words,
+    global: &mut Global,
+    now: Timestamp,
+) -> Result<Verb, UsageError> {
+    let no_names = |verb| move |names: Vec<String>| none(names, verb);
+    match verb {
+        "daemon" => simple(words, global, Topic::Overview, no_names(Verb::Daemon)),
+        "list" => simple(words, global, Topic::Overview, no_names(Verb::List)),
+        "images" => simple(words, global, Topic::Overview, no_names(Verb::Images)),
+        "version" => simple(words, global, Topic::Overview, no_names(Verb::Version)),
+        "rm" => simple(words, global, Topic::Overview, |names| {
+            some(names, Verb::Remove)
+        }),
+        "restart" => simple(words, global, Topic::Overview, |names| {
+            some(names, Verb::Restart)
+        }),
+        "stop" => simple(words, global, Topic::Overview, |names| {
+            some(names, Verb::Stop)
+        }),
+        "inspect" => simple(words, global, Topic::Overview, |names| {
+            some(names, Verb::Inspect)
+        }),
+        "apply" => apply(words, global),
+        "run" => RunArguments::parse(words, global),
+        "logs" => logs(words, global, now),
+        "help" => {
+            let topic = words.rest()?;
+            Ok(Verb::Help(help::topic(topic.first().map(String::as_str))))
+        }
+        other => Err(UsageError(format!(
+            "unknown command {other:?}; see 'kobune help'"
+        ))),
+    }
+}
+
+impl Global {
+    /// Takes an option that every verb has, or complains of the word.
+    pub(super) fn take(&mut self, word: Word, words: &mut Words) -> Result<(), UsageError> {
+        match &word {
+            Word::Option(name) if name == "--socket" => self.socket = Some(words.value()?.into()),
+            Word::Option(name) if name == "--config" => self.config = Some(words.value()?.into()),
+            Word::Option(name) if matches!(&**name, "-o" | "--output") => {
+                self.output = match words.text()?.as_str() {
+                    "text" => Output::Text,
+                    "json" => Output::Json,
+                    other => {
+                        let message = format!("invalid output {other:?}: expected text or json");
+                        return Err(UsageError(message));
+                    }
+                };
+            }
+            _ => return Err(word.unexpected()),
+        }
+        Ok(())
+    }
+}
+
+/// A verb with names only.
+fn simple(
+    words: &mut Words,
+    global: &mut Global,
+    topic: Topic,
+    build: impl FnOnce(Vec<String>) -> Result<Verb, UsageError>,
+) -> Result<Verb, UsageError> {
+    let mut names = Vec::new();
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Option(name) if matches!(&*name, "-h" | "--help") => {
+                return Ok(Verb::Help(topic));
+            }
+            Word::Value(name) => names.push(text(name)?),
+            option @ Word::Option(_) => global.take(option, words)?,
+        }
+    }
+    build(names)
+}
+
+fn none(names: Vec<String>, verb: Verb) -> Result<Verb, UsageError> {
+    match names.into_iter().next() {
+        None => Ok(verb),
+        Some(name) => Err(UsageError(format!("unexpected argument {name:?}"))),
+    }
+}
+
+fn some(names: Vec<String>, verb: fn(Vec<String>) -> Verb) -> Result<Verb, UsageError> {
+    if names.is_empty() {
+        return Err(UsageError("no module named".to_owned()));
+    }
+    Ok(verb(names))
+}
+
+fn apply(words: &mut Words, global: &mut Global) -> Result<Verb, UsageError> {
+    let mut file = None;
+    let mut detach = false;
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(value) if file.is_none() => file = Some(PathBuf::from(value)),
+            Word::Option(name) => match name.as_str() {
+                "-h" | "--help" => return Ok(Verb::Help(Topic::Apply)),
+                "-d" | "--detach" => detach = words.switch()?,
+                "--wait" => detach = !words.switch()?,
+                "-f" | "--file" if file.is_none() => file = Some(words.value()?.into()),
+                _ => global.take(Word::Option(name), words)?,
+            },
+            other => return Err(other.unexpected()),
+        }
+    }
+    let file = file.ok_or_else(|| UsageError("no deployment file named".to_owned()))?;
+    Ok(Verb::Apply(ApplyArguments { file, detach }))
+}
+
+fn logs(words: &mut Words, global: &mut Global, now: Timestamp) -> Result<Verb, UsageError> {
+    let mut arguments = LogsArguments::default();
+    let parameters = &mut arguments.parameters;
+    let mut module = None;
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(value) if module.is_none() => module = Some(text(value)?),
+            Word::Option(name) => match name.as_str() {
+                "-h" | "--help" => return Ok(Verb::Help(Topic::Logs)),
+                "-f" | "--follow" => parameters.follow = words.switch()?,
+                "-t" | "--timestamps" => arguments.timestamps = words.switch()?,
+                "-n" | "--tail" => parameters.tail = tail(&words.text()?)?,
+                "--since" => parameters.since = Some(checked(words.text()?, now)?),
+                "--until" => parameters.until = Some(checked(words.text()?, now)?),
+                _ => global.take(Word::Option(name), words)?,
+            },
+            other => return Err(other.unexpected()),
+        }
+    }
+    arguments.module = module.ok_or_else(|| UsageError("no module named".to_owned()))?;
+    Ok(Verb::Logs(arguments))
+}
+
+fn tail(value: &str) -> Result<Option<usize>, UsageError> {
+    if value == "all" {
+        return Ok(None);
+    }
+    let invalid = |_| UsageError(format!("invalid tail {value:?}: expected a number or all"));
+    value.parse().map(Some).map_err(invalid)
+}
+
+fn checked(value: String, now: Timestamp) -> Result<String, UsageError> {
+    match moment::parse(&value, now) {
+        Ok(_) => Ok(value),
+        Err(error) => Err(UsageError(error.to_string())),
+    }
+}

@@ -1,0 +1,216 @@
+//! Each verb's requests.
+
+use std::io::Read;
+use std::path::Path;
+
+use kobune_runtime::Timestamp;
+
+use super::args::{ApplyArguments, LogsArguments, Output, Verb};
+use super::create_options::{self, Surroundings};
+use super::run_args::RunArguments;
+use super::{CliError, Console, UsageError, output, wait};
+use crate::api::BODY_LIMIT;
+use crate::api::client::{Client, ClientError};
+use crate::api::wire::{LogRecord, RegistryCredentials};
+
+/// Longest password on standard input in bytes; tokens of registries have a few thousand.
+const PASSWORD_LIMIT: u64 = 64 << 10;
+
+/// Carries out a verb that talks to the daemon.
+pub(super) async fn execute(
+    verb: Verb,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<(), CliError> {
+    match verb {
+        Verb::List => {
+            let modules = client.modules().await?;
+            let now = Timestamp::now();
+            console.show(&modules, |modules| output::list(modules, now))
+        }
+        Verb::Images => {
+            let images = client.images().await?;
+            console.show(&images, |images| output::images(images))
+        }
+        Verb::Version => version(client, console).await,
+        Verb::Inspect(names) => {
+            let mut inspections = Vec::new();
+            for name in names {
+                inspections.push(client.inspect(&name).await?);
+            }
+            console.print(&match inspections.as_slice() {
+                [one] => output::json(one),
+                all => output::json(&all),
+            })
+        }
+        Verb::Restart(names) => {
+            for name in names {
+                client.restart(&name).await?;
+            }
+            Ok(())
+        }
+        Verb::Stop(names) => {
+            for name in names {
+                client.stop(&name).await?;
+            }
+            Ok(())
+        }
+        Verb::Remove(names) => {
+            for name in names {
+                client.remove(&name).await?;
+            }
+            Ok(())
+        }
+        Verb::Logs(arguments) => logs(&arguments, client, console).await,
+        Verb::Apply(arguments) => apply(&arguments, client, console).await,
+        Verb::Run(arguments) => run(&arguments, client, console).await,
+        Verb::Daemon | Verb::Help(_) => unreachable!("invariant: they need no daemon"),
+    }
+}
+
+async fn version(client: &Client, console: &mut Console<'_>) -> Result<(), CliError> {
+    let daemon = match client.version().await {
+        Ok(version) => Some(version),
+        Err(ClientError::Connect { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let versions = serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "daemon": daemon,
+    });
+    console.show(&versions, |_| {
+        let daemon = daemon.as_ref().map_or("not reachable", |d| &d.version);
+        let own = env!("CARGO_PKG_VERSION");
+        format!("kobune {own}\ndaemon {daemon}\n")
+    })
+}
+
+async fn logs(
+    arguments: &LogsArguments,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<(), CliError> {
+    let mut records = client
+        .logs(&arguments.module, &arguments.parameters)
+        .await?;
+    // Whether the last record of stdout and stderr left its message unfinished.
+    let mut open = [false; 2];
+    while let Some(record) = records.next().await? {
+        if console.output == Output::Json {
+            console.print(&output::json_line(&record))?;
+        } else {
+            print_record(&record, arguments.timestamps, &mut open, console)?;
+        }
+        console.out.flush().map_err(CliError::Output)?;
+    }
+    Ok(())
+}
+
+fn print_record(
+    record: &LogRecord,
+    timestamps: bool,
+    open: &mut [bool; 2],
+    console: &mut Console<'_>,
+) -> Result<(), CliError> {
+    let to_err = record.stream == "stderr";
+    let open = &mut open[usize::from(to_err)];
+    let time = match timestamps && !*open {
+        true => format!("{} ", record.timestamp),
+        false => String::new(),
+    };
+    *open = record.partial;
+    let end = if record.partial { "" } else { "\n" };
+    let stream: &mut dyn std::io::Write = if to_err { console.err } else { console.out };
+    write!(stream, "{time}{}{end}", record.message).map_err(CliError::Output)
+}
+
+async fn apply(
+    arguments: &ApplyArguments,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<(), CliError> {
+    let manifest = read_manifest(&arguments.file)?;
+    // Before the request, so that nothing is missed.
+    let events = client.events().await?;
+    let accepted = client.apply(manifest).await?;
+    wait::warn(&accepted, console)?;
+    if arguments.detach {
+        return console.show(&accepted, |_| String::new());
+    }
+    let done = wait::carried_out(events, client, (accepted.revision, None), console).await?;
+    let modules = accepted.modules.len();
+    console.show(&done, |_| {
+        format!("deployment applied, modules: {modules}\n")
+    })
+}
+
+async fn run(
+    arguments: &RunArguments,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<(), CliError> {
+    let directory = std::env::current_dir().map_err(|source| CliError::Input {
+        what: "the working directory".to_owned(),
+        source,
+    })?;
+    let around = Surroundings {
+        directory: &directory,
+        variable: &|name| std::env::var(name).ok(),
+        read: &|path| std::fs::read_to_string(path),
+    };
+    let mut request = create_options::request(arguments, &around)?;
+    if let Some(username) = &arguments.username {
+        request.registry_credentials = Some(RegistryCredentials {
+            address: None,
+            username: username.clone(),
+            password: read_password()?,
+        });
+    }
+    let events = client.events().await?;
+    let accepted = client.run(&request).await?;
+    wait::warn(&accepted, console)?;
+    let done = wait::carried_out(
+        events,
+        client,
+        (accepted.revision, Some(&request.name)),
+        console,
+    )
+    .await?;
+    console.show(&done, |_| format!("{}\n", request.name))
+}
+
+fn read_manifest(file: &Path) -> Result<Vec<u8>, CliError> {
+    let what = match file.to_str() {
+        Some("-") => "standard input".to_owned(),
+        _ => file.display().to_string(),
+    };
+    let mut manifest = Vec::new();
+    let limit = BODY_LIMIT as u64 + 1;
+    let read = match file.to_str() {
+        Some("-") => std::io::stdin().take(limit).read_to_end(&mut manifest),
+        _ => std::fs::File::open(file).and_then(|f| f.take(limit).read_to_end(&mut manifest)),
+    };
+    match read {
+        Ok(length) if length > BODY_LIMIT => Err(CliError::TooLarge(what)),
+        Ok(_) => Ok(manifest),
+        Err(source) => Err(CliError::Input { what, source }),
+    }
+}
+
+/// The first line of standard input.
+fn read_password() -> Result<String, CliError> {
+    let mut text = String::new();
+    let read = std::io::stdin()
+        .take(PASSWORD_LIMIT)
+        .read_to_string(&mut text);
+    read.map_err(|source| CliError::Input {
+        what: "the password on standard input".to_owned(),
+        source,
+    })?;
+    let password = text.lines().next().unwrap_or_default();
+    if password.is_empty() {
+        let message = "the password on standard input is empty";
+        return Err(UsageError(message.to_owned()).into());
+    }
+    Ok(password.to_owned())
+}

@@ -1,0 +1,128 @@
+//! Help texts.
+
+/// Which text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Topic {
+    Overview,
+    Apply,
+    Run,
+    Logs,
+}
+
+/// The text for a command; the overview for any other word.
+pub(super) fn topic(word: Option<&str>) -> Topic {
+    match word {
+        Some("apply") => Topic::Apply,
+        Some("run") => Topic::Run,
+        Some("logs") => Topic::Logs,
+        _ => Topic::Overview,
+    }
+}
+
+impl Topic {
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Overview => OVERVIEW,
+            Self::Apply => APPLY,
+            Self::Run => RUN,
+            Self::Logs => LOGS,
+        }
+    }
+}
+
+const OVERVIEW: &str = "\
+Kobune runs the modules that a deployment asks for.
+
+Usage: kobune [OPTIONS] COMMAND
+
+Commands:
+  daemon                 run the agent
+  apply FILE|-           replace the deployment and wait until it is carried out
+  run IMAGE [COMMAND]    run one module from an image, with docker's options
+  rm NAME...             stop and remove modules that 'run' started
+  list                   show the modules
+  logs NAME              show what a module wrote
+  restart NAME...        restart modules
+  stop NAME...           stop modules until they are restarted
+  inspect NAME...        show all about modules, as JSON
+  images                 show the images on disk
+  version                show the versions of this program and of the daemon
+  help [COMMAND]         show this text, or that of apply, run or logs
+
+Options of every command:
+  -o, --output text|json  form of the output
+      --socket PATH       the daemon's socket [$KOBUNE_SOCKET, or as configured]
+      --config PATH       configuration file [$KOBUNE_CONFIG, /etc/kobune/config.toml]
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 daemon not reachable.
+";
+
+const APPLY: &str = "\
+Replaces the deployment by FILE ('-': standard input) and waits until it is carried out.
+
+Usage: kobune apply [OPTIONS] FILE|-
+
+  -d, --detach   return when the deployment is accepted
+";
+
+const LOGS: &str = "\
+Shows what a module wrote: its standard output on standard output, its standard error
+on standard error.
+
+Usage: kobune logs [OPTIONS] NAME
+
+  -f, --follow       go on with what it writes
+  -n, --tail N|all   only the last N messages
+      --since TIME   only from TIME on
+      --until TIME   only up to TIME
+  -t, --timestamps   begin each line with its time
+
+TIME is 2026-01-02T03:04:05Z, seconds since 1970, or a time ago: 10m, \"1 day\".
+";
+
+const RUN: &str = "\
+Runs one module from an image, beside the deployment, and waits until it is started.
+
+Usage: kobune run [OPTIONS] IMAGE [COMMAND [ARGUMENT...]]
+
+      --name NAME              name of the module [last part of the image's name]
+      --restart POLICY         no, on-failure, always or unless-stopped [no]
+      --pull POLICY            always, missing or never
+  -e, --env KEY[=VALUE]        environment variable; its value here where absent
+      --env-file FILE          file of KEY=VALUE lines
+      --entrypoint PROGRAM     replaces the image's entry point
+  -u, --user USER[:GROUP]      user inside
+  -w, --workdir DIR            working directory inside
+  -h, --hostname NAME          host name inside
+  -l, --label KEY=VALUE        label
+Devices and privileges:
+      --device HOST[:INSIDE[:rwm]]
+      --device-cgroup-rule RULE
+      --privileged             all devices and capabilities, no confinement
+      --cap-add, --cap-drop CAPABILITY
+      --group-add GROUP        further group of the user
+      --security-opt OPTION
+      --read-only              read-only root filesystem
+Files:
+  -v, --volume SOURCE:INSIDE[:OPTIONS]
+      --mount type=bind|volume|tmpfs,source=..,target=..[,readonly]
+      --tmpfs DIR[:OPTIONS]
+Network:
+  -p, --publish [[IP:]HOST:]PORT[/udp]
+      --network bridge|host|none
+      --add-host NAME:IP
+      --dns ADDRESS
+Limits:
+  -m, --memory SIZE            such as 64m
+      --cpus NUMBER            such as 0.5
+      --pids-limit NUMBER
+      --shm-size SIZE
+      --ulimit NAME=SOFT[:HARD]
+      --stop-timeout SECONDS
+      --stop-signal SIGNAL
+      --log-opt max-size=10m, --log-opt max-file=3
+Registry:
+      --username NAME          with --password-stdin
+      --password-stdin         read the password from standard input
+  -d, --detach                 accepted; modules always run in the background
+";

@@ -1,0 +1,179 @@
+//! The file as it is written, and the step from there to a valid configuration.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Config, LogLevel, NetworkConfig, PortEngine, RegistryConfig, Subnet};
+
+/// Longest path of the socket in bytes: `sun_path` has 107 without the final zero, and the
+/// server binds under a name that is 4 longer.
+const SOCKET_PATH_MAX: usize = 103;
+/// Longest name of a network interface in bytes, without the final zero (`IFNAMSIZ`).
+const INTERFACE_NAME_MAX: usize = 15;
+
+type Field<T> = Option<Spanned<T>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    state_dir: Field<PathBuf>,
+    run_dir: Field<PathBuf>,
+    socket: Field<PathBuf>,
+    socket_group: Field<String>,
+    stop_modules_on_exit: Option<bool>,
+    deployment: Field<PathBuf>,
+    programs_dir: Field<PathBuf>,
+    cgroup_parent: Field<PathBuf>,
+    log_level: Option<LogLevel>,
+    #[serde(default)]
+    network: RawNetwork,
+    #[serde(default)]
+    registry: RawRegistry,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNetwork {
+    bridge: Field<String>,
+    subnet: Field<String>,
+    engine: Option<PortEngine>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRegistry {
+    #[serde(default)]
+    plain_http: Vec<Spanned<String>>,
+}
+
+/// A value that parses but will not do.
+pub(super) struct Mistake {
+    /// Byte of the file at which the value stands.
+    pub(super) offset: usize,
+    pub(super) reason: String,
+}
+
+impl RawConfig {
+    pub(super) fn validate(self) -> Result<Config, Mistake> {
+        let default = Config::default();
+        let run_dir = checked(self.run_dir, path)?.unwrap_or(default.run_dir);
+        let socket = checked(self.socket, socket_path)?;
+        Ok(Config {
+            state_dir: checked(self.state_dir, path)?.unwrap_or(default.state_dir),
+            socket: socket.unwrap_or_else(|| run_dir.join("kobune.sock")),
+            run_dir,
+            socket_group: checked(self.socket_group, not_empty)?,
+            stop_modules_on_exit: self
+                .stop_modules_on_exit
+                .unwrap_or(default.stop_modules_on_exit),
+            deployment: checked(self.deployment, path)?,
+            programs_dir: checked(self.programs_dir, path)?,
+            cgroup_parent: checked(self.cgroup_parent, path)?.unwrap_or(default.cgroup_parent),
+            log_level: self.log_level.unwrap_or_default(),
+            network: self.network.validate()?,
+            registry: RegistryConfig {
+                plain_http: self
+                    .registry
+                    .plain_http
+                    .into_iter()
+                    .map(|host| check(host, registry_host))
+                    .collect::<Result<_, _>>()?,
+            },
+        })
+    }
+}
+
+impl RawNetwork {
+    fn validate(self) -> Result<NetworkConfig, Mistake> {
+        Ok(NetworkConfig {
+            bridge: checked(self.bridge, interface_name)?
+                .unwrap_or(NetworkConfig::default().bridge),
+            subnet: checked(self.subnet, subnet)?,
+            engine: self.engine.unwrap_or_default(),
+        })
+    }
+}
+
+fn checked<T, U>(
+    field: Field<T>,
+    rule: impl Fn(T) -> Result<U, String>,
+) -> Result<Option<U>, Mistake> {
+    field.map(|value| check(value, rule)).transpose()
+}
+
+fn check<T, U>(value: Spanned<T>, rule: impl Fn(T) -> Result<U, String>) -> Result<U, Mistake> {
+    let offset = value.span().start;
+    rule(value.into_inner()).map_err(|reason| Mistake { offset, reason })
+}
+
+fn path(path: PathBuf) -> Result<PathBuf, String> {
+    if !path.is_absolute() {
+        return Err(format!("path {path:?} is not absolute"));
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(format!("path {path:?} contains \"..\""));
+    }
+    Ok(path)
+}
+
+fn socket_path(socket: PathBuf) -> Result<PathBuf, String> {
+    let len = socket.as_os_str().len();
+    if len > SOCKET_PATH_MAX {
+        return Err(format!(
+            "socket path has {len} bytes, more than {SOCKET_PATH_MAX}"
+        ));
+    }
+    path(socket)
+}
+
+fn not_empty(text: String) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("value is empty".to_owned());
+    }
+    Ok(text)
+}
+
+fn interface_name(name: String) -> Result<String, String> {
+    let valid = (1..=INTERFACE_NAME_MAX).contains(&name.len())
+        && !matches!(name.as_str(), "." | "..")
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control());
+    if !valid {
+        return Err(format!(
+            "{name:?} is no name of a network interface: 1 to {INTERFACE_NAME_MAX} bytes without '/', ':' and spaces"
+        ));
+    }
+    Ok(name)
+}
+
+#[allow(clippy::needless_pass_by_value)] // The other rules give the text back.
+fn subnet(text: String) -> Result<Subnet, String> {
+    let parse = || {
+        let (address, prefix) = text.split_once('/')?;
+        let subnet = Subnet {
+            address: address.parse().ok()?,
+            prefix: prefix.parse().ok()?,
+        };
+        let valid = (8..=29).contains(&subnet.prefix);
+        let host_bits = || u32::from(subnet.address) & (u32::MAX >> subnet.prefix);
+        (valid && host_bits() == 0).then_some(subnet)
+    };
+    parse().ok_or_else(|| {
+        format!("{text:?} is no IPv4 subnet such as \"172.18.0.0/16\" with a prefix from 8 to 29")
+    })
+}
+
+fn registry_host(host: String) -> Result<String, String> {
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) => (name, port.parse::<u16>().is_ok()),
+        None => (host.as_str(), true),
+    };
+    let valid = !name.is_empty() && !host.contains(|c: char| c == '/' || c.is_whitespace());
+    if !valid || !port || Path::new(name).is_absolute() {
+        return Err(format!(
+            "{host:?} is not of the form \"host\" or \"host:port\""
+        ));
+    }
+    Ok(host)
+}

@@ -1,0 +1,185 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("/etc/c.toml"), text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    assert_eq!(parse(""), Ok(Config::default()));
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = parse(
+        r#"
+state_dir = "/data/kobune"
+run_dir = "/run/k"
+socket_group = "kobune"
+stop_modules_on_exit = true
+deployment = "/data/deployment.json"
+programs_dir = "/opt/kobune"
+cgroup_parent = "/edge"
+log_level = "debug"
+
+[network]
+bridge = "kobune0"
+subnet = "10.9.0.0/24"
+engine = "forwarder"
+
+[registry]
+plain_http = ["registry.lan:5000", "[::1]:5000"]
+"#,
+    );
+    let expected = Config {
+        state_dir: "/data/kobune".into(),
+        run_dir: "/run/k".into(),
+        socket: "/run/k/kobune.sock".into(),
+        socket_group: Some("kobune".to_owned()),
+        stop_modules_on_exit: true,
+        deployment: Some("/data/deployment.json".into()),
+        programs_dir: Some("/opt/kobune".into()),
+        cgroup_parent: "/edge".into(),
+        log_level: LogLevel::Debug,
+        network: NetworkConfig {
+            bridge: "kobune0".to_owned(),
+            subnet: Some(Subnet {
+                address: Ipv4Addr::new(10, 9, 0, 0),
+                prefix: 24,
+            }),
+            engine: PortEngine::Forwarder,
+        },
+        registry: RegistryConfig {
+            plain_http: vec!["registry.lan:5000".to_owned(), "[::1]:5000".to_owned()],
+        },
+    };
+    assert_eq!(config, Ok(expected));
+}
+
+/// Text, line and key, begin of the reason.
+const COMPLAINTS: &[(&str, &str, &str)] = &[
+    (
+        "\nstate-dir = \"/x\"",
+        "2, key \"state-dir\"",
+        "unknown field `state-dir`",
+    ),
+    (
+        "[netwrok]\nbridge = \"b\"",
+        "1, key \"netwrok\"",
+        "unknown field `netwrok`",
+    ),
+    (
+        "\n[network]\nports = 1",
+        "3, key \"network.ports\"",
+        "unknown field `ports`",
+    ),
+    (
+        "stop_modules_on_exit = \"yes\"",
+        "1, key \"stop_modules_on_exit\"",
+        "invalid type: string \"yes\", expected a boolean",
+    ),
+    (
+        "log_level = \"loud\"",
+        "1, key \"log_level\"",
+        "unknown variant `loud`",
+    ),
+    (
+        "# a\nstate_dir = \"var\"",
+        "2, key \"state_dir\"",
+        "path \"var\" is not absolute",
+    ),
+    (
+        "run_dir = \"/run/../etc\"",
+        "1, key \"run_dir\"",
+        "path \"/run/../etc\" contains \"..\"",
+    ),
+    (
+        "socket_group = \"\"",
+        "1, key \"socket_group\"",
+        "value is empty",
+    ),
+    (
+        "[network]\n\nbridge = \"a-name-of-16-bytes\"",
+        "3, key \"network.bridge\"",
+        "\"a-name-of-16-bytes\" is no name",
+    ),
+    (
+        "network.subnet = \"10.0.0.1/24\"",
+        "1, key \"network.subnet\"",
+        "\"10.0.0.1/24\" is no IPv4 subnet",
+    ),
+    (
+        "network.subnet = \"10.0.0.0/33\"",
+        "1, key \"network.subnet\"",
+        "\"10.0.0.0/33\" is no IPv4 subnet",
+    ),
+    (
+        "[network]\nengine = \"iptables\"",
+        "2, key \"network.engine\"",
+        "unknown variant `iptables`",
+    ),
+    (
+        "[registry]\nplain_http = [\n  \"good\",\n  \"http://bad\",\n]",
+        "4, key \"registry.plain_http\"",
+        "\"http://bad\" is not of the form",
+    ),
+    (
+        "[registry]\nplain_http = [\n  7,\n]",
+        "3, key \"registry.plain_http\"",
+        "invalid type: integer `7`",
+    ),
+    (
+        "socket = \"/a\"\nsocket = \"/b\"",
+        "2, key \"socket\"",
+        "duplicate key",
+    ),
+    ("socket = ", "1, key \"socket\"", ""),
+    ("log_level = \"info\"\njust words", "2", ""),
+];
+
+#[test]
+fn complaints_name_file_line_and_key() {
+    let long = format!("socket = \"/{}\"", "s".repeat(103));
+    let too_long = (
+        &*long,
+        "1, key \"socket\"",
+        "socket path has 104 bytes, more than 103",
+    );
+    for &(text, place, reason) in COMPLAINTS.iter().chain([&too_long]) {
+        let error = parse(text).unwrap_err();
+        let expected = format!("/etc/c.toml, line {place}: {reason}");
+        assert!(
+            error.starts_with(&expected),
+            "{text:?}\n{error}\n{expected}"
+        );
+        assert!(!error.contains('\n'), "{error:?}");
+    }
+}
+
+#[test]
+fn only_the_default_file_may_be_missing() {
+    let temp = tempfile::tempdir().unwrap();
+    let missing = temp.path().join("none.toml");
+    let error = load(Some(&missing)).unwrap_err();
+    assert!(matches!(error, ConfigError::Read { path, .. } if path == missing));
+
+    let error = load(Some(temp.path())).unwrap_err();
+    assert!(matches!(error, ConfigError::Read { .. }), "a directory");
+
+    let binary = temp.path().join("binary.toml");
+    std::fs::write(&binary, [0xff, 0xfe]).unwrap();
+    assert!(matches!(load(Some(&binary)), Err(ConfigError::Read { .. })));
+}
+
+#[test]
+fn programs_are_found_beside_the_executable() {
+    let temp = tempfile::tempdir().unwrap();
+    let exe = temp.path().join("kobune");
+    let mut config = Config::default();
+    assert_eq!(config.find_program("kobune-test", &exe), None);
+    let program = temp.path().join("kobune-test");
+    std::fs::write(&program, "").unwrap();
+    assert_eq!(config.find_program("kobune-test", &exe), Some(program));
+    config.programs_dir = Some("/none".into());
+    assert_eq!(config.find_program("kobune-test", &exe), None);
+}
