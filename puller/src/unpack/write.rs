@@ -158,7 +158,8 @@ impl Writer {
         archive: &mut Archive<R>,
     ) -> Result<(), UnpackError> {
         let mut position = 0;
-        for segment in &entry.segments {
+        // A sparse map may end with an empty segment, which writes nothing.
+        for segment in entry.segments.iter().filter(|segment| segment.length > 0) {
             let mut left = segment.length;
             if position != segment.offset {
                 file.seek(SeekFrom::Start(segment.offset))

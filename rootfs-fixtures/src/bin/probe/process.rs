@@ -1,0 +1,138 @@
+//! What a process may do and what it has.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufWriter, Write as _};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod as make_node};
+
+use super::say;
+
+pub(crate) fn open(path: &str, mode: &str) -> io::Result<()> {
+    let opened = OpenOptions::new()
+        .read(mode.contains('r'))
+        .write(mode.contains('w'))
+        .open(path);
+    answer(opened.map(drop))
+}
+
+pub(crate) fn mknod(path: &str, major: u64, minor: u64) -> io::Result<()> {
+    let made = make_node(
+        path,
+        SFlag::S_IFCHR,
+        Mode::from_bits_truncate(0o600),
+        makedev(major, minor),
+    );
+    answer(made.map_err(io::Error::from))
+}
+
+/// `ok`, or the errno's name.
+fn answer(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Ok(()) => say("ok"),
+        Err(error) => match error.raw_os_error() {
+            Some(errno) => say(format!("{:?}", Errno::from_raw(errno))),
+            None => Err(error),
+        },
+    }
+}
+
+pub(crate) fn environment() -> io::Result<()> {
+    for (name, value) in std::env::vars_os() {
+        say(format!(
+            "{}={}",
+            name.to_string_lossy(),
+            value.to_string_lossy()
+        ))?;
+    }
+    Ok(())
+}
+
+/// The lines of `/proc/self/status` that start with one of `names`.
+pub(crate) fn status(names: &[&str]) -> io::Result<()> {
+    for line in fs::read_to_string("/proc/self/status")?.lines() {
+        if names.iter().any(|name| line.starts_with(name)) {
+            say(line)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn mounts() -> io::Result<()> {
+    write!(
+        io::stdout(),
+        "{}",
+        fs::read_to_string("/proc/self/mountinfo")?
+    )
+}
+
+pub(crate) fn sleep(seconds: u64) {
+    std::thread::sleep(Duration::from_secs(seconds));
+}
+
+/// Blocks SIGTERM, which is as good as ignoring it, and waits for a harder signal.
+pub(crate) fn ignore_term() -> io::Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.thread_block()?;
+    say("ignoring SIGTERM")?;
+    loop {
+        std::thread::park();
+    }
+}
+
+pub(crate) fn spam(lines: u64) -> io::Result<()> {
+    let mut output = BufWriter::new(io::stdout().lock());
+    for line in 1..=lines {
+        writeln!(output, "line {line}")?;
+    }
+    output.flush()
+}
+
+pub(crate) fn allocate(mib: usize, seconds: u64) -> io::Result<()> {
+    let mut memory = Vec::new();
+    memory
+        .try_reserve_exact(mib << 20)
+        .map_err(io::Error::other)?;
+    // Written and not only zeroed, for untouched pages cost nothing.
+    memory.resize(mib << 20, 0x5A_u8);
+    let sum: u64 = memory
+        .iter()
+        .step_by(4096)
+        .map(|byte| u64::from(*byte))
+        .sum();
+    say(format!("allocated {mib} MiB ({sum})"))?;
+    sleep(seconds);
+    Ok(())
+}
+
+pub(crate) fn fork(count: usize) -> io::Result<()> {
+    let mut children = Vec::new();
+    let mut refusal = None;
+    for _ in 0..count {
+        let spawned = Command::new("/proc/self/exe")
+            .args(["sleep", "60"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        match spawned {
+            Ok(child) => children.push(child),
+            Err(error) => {
+                refusal = error.raw_os_error().map(Errno::from_raw);
+                break;
+            }
+        }
+    }
+    say(match refusal {
+        Some(errno) => format!("{} of {count} ({errno:?})", children.len()),
+        None => format!("{count} of {count}"),
+    })?;
+    for child in &mut children {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(())
+}
