@@ -1,1 +1,48 @@
 //! Pulls OCI images from a registry into verified, shared layer directories.
+//!
+//! From socket to disk in one pass: what arrives is hashed, decompressed, hashed again and unpacked
+//! while the rest is on its way; a layer gets its name when all of it was verified and flushed. An
+//! image is a list of such directories, for an overlay mount. This crate knows nothing of
+//! containers, and mounts nothing.
+//!
+//! - [`Store`]: images and layers on disk; looking up, removing, sweeping. Blocking.
+//! - [`Puller`]: fetches a [`PullRequest`] into a store. Async, on tokio.
+//! - [`parse_reference`], [`Platform`], [`Credentials`]: what a request is made of.
+//!
+//! The way of the data: `registry` (HTTP and authentication) -> `manifest` and `platform` (pure) ->
+//! `layer` (the pass) -> `unpack` (archive to directory) -> `store`. A layer must be unpacked by
+//! root, since it has owners, devices and whiteouts.
+
+#![allow(
+    clippy::result_large_err,
+    reason = "errors name their subjects in full; there is one for each pull, not for each byte"
+)]
+
+mod auth;
+mod credentials;
+mod digest;
+mod error;
+mod layer;
+mod manifest;
+mod platform;
+mod progress;
+mod pull;
+mod reference;
+mod registry;
+mod store;
+mod sys;
+mod unpack;
+
+pub use oci_spec::distribution::Reference;
+pub use oci_spec::image::{Digest, ImageConfiguration};
+
+pub use credentials::{Credentials, Secret};
+pub use digest::VerifyError;
+pub use error::PullError;
+pub use manifest::ManifestError;
+pub use platform::{InvalidPlatform, Platform};
+pub use progress::{LayerProgress, LayerState, ProgressSink};
+pub use pull::{PullRequest, Puller, PullerConfig};
+pub use reference::{InvalidReference, parse_reference};
+pub use store::{Images, PulledImage, Store, StoreError, Swept};
+pub use unpack::UnpackError;

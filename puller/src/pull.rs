@@ -1,0 +1,326 @@
+//! A pull from end to end: reference, manifest, configuration, missing layers, record.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use oci_spec::distribution::Reference;
+use oci_spec::image::{Digest, ImageManifest};
+use tokio::sync::{Semaphore, watch};
+
+use crate::auth::token::TokenCache;
+use crate::credentials::Credentials;
+use crate::digest;
+use crate::error::PullError;
+use crate::layer;
+use crate::manifest::{self, Document, Layer, ManifestError};
+use crate::platform::{self, Platform};
+use crate::progress::{LayerProgress, LayerState, ProgressSink};
+use crate::registry::{Client, PlainHttp, Schemes, Session, Subject};
+use crate::store::{PulledImage, Record, Store, StoreError};
+
+/// Layers transferred at once, over all pulls; docker's usual number.
+const CONCURRENT_LAYERS: usize = 3;
+/// Indexes in indexes that are followed.
+const MAX_INDEXES: usize = 2;
+
+/// How a [`Puller`] behaves.
+#[derive(Debug, Clone)]
+pub struct PullerConfig {
+    /// Where images go.
+    pub store: Store,
+    /// Registries, as `host` or `host:port`, that may be spoken to without TLS; addresses of this
+    /// machine always may. TLS is tried first all the same.
+    pub plain_http: Vec<String>,
+    /// Pause before a failed request is repeated the first time, doubled for each further time up to
+    /// 30 seconds.
+    pub retry_delay: Duration,
+}
+
+/// Pulls images into one store. Clones share their tokens and limits.
+#[derive(Debug, Clone)]
+pub struct Puller {
+    shared: Arc<Shared>,
+}
+
+/// What to pull.
+#[derive(Debug, Clone)]
+pub struct PullRequest {
+    /// The image.
+    pub reference: Reference,
+    /// For the image's registry; none means anonymous.
+    pub credentials: Option<Credentials>,
+    /// Which image of an index; a manifest that is in no index is taken as it is.
+    pub platform: Platform,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    plain_http: PlainHttp,
+    retry_delay: Duration,
+    tokens: TokenCache,
+    schemes: Schemes,
+    transfers: Semaphore,
+    /// Layers some pull is fetching: another that needs them waits instead of fetching them too.
+    underway: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+/// One pull, its manifest known.
+struct Job<'a> {
+    shared: &'a Shared,
+    session: &'a Session<'a>,
+    progress: &'a dyn ProgressSink,
+}
+
+impl PullerConfig {
+    /// The usual configuration: TLS everywhere but on this machine, repetition after one second.
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            plain_http: Vec::new(),
+            retry_delay: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Puller {
+    /// A puller; refuses entries of `plain_http` that are no hosts. Opens no connection.
+    pub fn new(config: PullerConfig) -> Result<Self, PullError> {
+        Ok(Self {
+            shared: Arc::new(Shared {
+                store: config.store,
+                plain_http: PlainHttp::new(config.plain_http)?,
+                retry_delay: config.retry_delay,
+                tokens: TokenCache::default(),
+                schemes: Schemes::default(),
+                transfers: Semaphore::new(CONCURRENT_LAYERS),
+                underway: Mutex::default(),
+            }),
+        })
+    }
+
+    /// The store that images go to.
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// Pulls an image: asks the registry what the reference names now, fetches the layers that the
+    /// store does not have, and records the image. Repeating it is cheap and safe, also after power
+    /// loss, also at the same time.
+    ///
+    /// On an error, layers that were complete stay and the record of the reference is unchanged. The
+    /// same holds when the future is dropped; a layer in work is then cleared away shortly after.
+    /// Runs on tokio with its I/O and time drivers; unpacking happens on its blocking threads.
+    pub async fn pull(
+        &self,
+        request: &PullRequest,
+        progress: &dyn ProgressSink,
+    ) -> Result<PulledImage, PullError> {
+        let shared = &*self.shared;
+        let plain_http = shared.plain_http.clone();
+        let client = blocking(move || Client::new(plain_http)).await?;
+        let asked = (&request.reference, request.credentials.as_ref());
+        let session = Session::new(
+            client,
+            &shared.schemes,
+            &shared.tokens,
+            asked,
+            shared.retry_delay,
+        )
+        .await;
+        let job = Job {
+            shared,
+            session: &session,
+            progress,
+        };
+        job.run(&request.platform).await
+    }
+}
+
+impl Job<'_> {
+    async fn run(&self, platform: &Platform) -> Result<PulledImage, PullError> {
+        let (manifest_digest, manifest) = self.resolve(platform).await?;
+        let id = manifest.config().digest().clone();
+        let config = self.config(&manifest).await?;
+        let subject = Subject::Config(id.clone());
+        let parsed =
+            manifest::config(&config).map_err(|source| self.session.unusable(&subject, source))?;
+        let subject = Subject::Manifest(manifest_digest.to_string());
+        let layers = manifest::layers(&manifest, &parsed)
+            .map_err(|source| self.session.unusable(&subject, source))?;
+        let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        // From here on a sweep leaves them alone.
+        let _pins = self.shared.store.pin(diff_ids.iter().chain([&id]).cloned());
+        self.fetch(&layers).await?;
+        let reference = self.session.reference;
+        let mut record = Record::new(reference, SystemTime::now(), manifest_digest, id);
+        record.diff_ids = diff_ids;
+        record.size = layers.iter().map(|layer| layer.size).sum();
+        self.keep(record, config).await
+    }
+
+    /// The manifest for `platform`, verified, and its digest.
+    async fn resolve(&self, platform: &Platform) -> Result<(Digest, ImageManifest), PullError> {
+        let session = self.session;
+        let reference = session.reference;
+        let mut pinned = match reference.digest() {
+            Some(text) => {
+                let subject = Subject::Manifest(text.to_owned());
+                let digest = manifest::digest(text);
+                Some(digest.map_err(|source| session.unusable(&subject, source))?)
+            }
+            None => None,
+        };
+        for _ in 0..=MAX_INDEXES {
+            let name = match &pinned {
+                Some(digest) => digest.to_string(),
+                None => reference.tag().unwrap_or("latest").to_owned(),
+            };
+            let subject = Subject::Manifest(name.clone());
+            let served = session.manifest(&name).await?;
+            let claimed = served
+                .digest
+                .as_deref()
+                .and_then(|text| manifest::digest(text).ok());
+            let digest = match pinned.or(claimed) {
+                Some(expected) => {
+                    digest::verify(&served.body, &expected)
+                        .map_err(|source| session.unverified(&subject, source))?;
+                    expected
+                }
+                None => digest::sha256(&served.body),
+            };
+            let unusable = |source| session.unusable(&subject, source);
+            let document =
+                manifest::read(&served.body, served.content_type.as_deref()).map_err(unusable)?;
+            let index = match document {
+                Document::Manifest(manifest) => return Ok((digest, *manifest)),
+                Document::Index(index) => index,
+            };
+            let Some(chosen) = platform::choose(index.manifests(), platform) else {
+                return Err(PullError::NoPlatform {
+                    reference: reference.clone(),
+                    wanted: platform.to_string(),
+                    offered: platform::offered(index.manifests()),
+                });
+            };
+            manifest::check_document(chosen).map_err(unusable)?;
+            pinned = Some(chosen.digest().clone());
+        }
+        let subject = Subject::Manifest(reference.whole());
+        Err(session.unusable(&subject, ManifestError::Ambiguous("indexes list indexes")))
+    }
+
+    /// The configuration, verified.
+    async fn config(&self, manifest: &ImageManifest) -> Result<Vec<u8>, PullError> {
+        let descriptor = manifest.config();
+        let subject = Subject::Config(descriptor.digest().clone());
+        manifest::check_config(descriptor)
+            .map_err(|source| self.session.unusable(&subject, source))?;
+        let body = self
+            .session
+            .config(descriptor.digest(), descriptor.size())
+            .await?;
+        digest::verify(&body, descriptor.digest())
+            .map_err(|source| self.session.unverified(&subject, source))?;
+        Ok(body)
+    }
+
+    /// Fetches the layers that are missing, a few at a time. The first error stops the others, and
+    /// is returned when they have cleared up.
+    async fn fetch(&self, layers: &[Layer]) -> Result<(), PullError> {
+        let mut seen = HashSet::new();
+        let distinct = layers.iter().filter(|layer| seen.insert(&layer.diff_id));
+        let queue = Mutex::new(distinct.collect::<VecDeque<_>>());
+        for layer in lock(&queue).iter() {
+            self.tell(layer, LayerState::Waiting);
+        }
+        let (stop, stopped) = watch::channel(false);
+        let worker = || async {
+            while !*stopped.borrow() {
+                let Some(layer) = lock(&queue).pop_front() else {
+                    break;
+                };
+                if let Err(error) = self.layer(layer, stopped.clone()).await {
+                    stop.send_replace(true);
+                    return Err(error);
+                }
+            }
+            Ok(())
+        };
+        // As many as there are transfers.
+        let (first, second, third) = tokio::join!(worker(), worker(), worker());
+        first.and(second).and(third)
+    }
+
+    async fn layer(&self, layer: &Layer, stop: watch::Receiver<bool>) -> Result<(), PullError> {
+        let turn = self.shared.turn(&layer.diff_id);
+        let _turn = turn.lock().await;
+        if self.shared.store.layer(&layer.diff_id).is_some() {
+            self.tell(layer, LayerState::Present);
+            return Ok(());
+        }
+        let permit = self.shared.transfers.acquire().await;
+        let _permit = permit.expect("invariant: the semaphore is never closed");
+        let fetched =
+            layer::fetch(self.session, &self.shared.store, layer, self.progress, stop).await?;
+        if fetched.is_some() {
+            self.tell(layer, LayerState::Complete);
+        }
+        Ok(())
+    }
+
+    /// Writes configuration and record, and reads the image back.
+    async fn keep(&self, record: Record, config: Vec<u8>) -> Result<PulledImage, PullError> {
+        let store = self.shared.store.clone();
+        let reference = self.session.reference.clone();
+        let kept = blocking(move || -> Result<_, StoreError> {
+            store.put_config(&record.id, &config)?;
+            store.put_record(&reference, &record)?;
+            store.lookup(&reference)
+        });
+        let failed = |source| PullError::Store {
+            reference: self.session.reference.clone(),
+            source,
+        };
+        let image = kept.await.map_err(failed)?;
+        image.ok_or_else(|| failed(StoreError::vanished(&self.shared.store)))
+    }
+
+    fn tell(&self, layer: &Layer, state: LayerState) {
+        let present = matches!(state, LayerState::Complete | LayerState::Present);
+        self.progress.update(&LayerProgress {
+            layer: layer.digest.clone(),
+            done: if present { layer.size } else { 0 },
+            total: layer.size,
+            state,
+        });
+    }
+}
+
+impl Shared {
+    /// The lock of one layer, shared by all pulls that need it now.
+    fn turn(&self, diff_id: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut underway = lock(&self.underway);
+        underway.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = underway.get(diff_id).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(tokio::sync::Mutex::new(()));
+        underway.insert(diff_id.clone(), Arc::downgrade(&turn));
+        turn
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// A panic elsewhere leaves these collections whole: every change under their locks is one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,10 @@
+//! The distribution API (opencontainers/distribution-spec), the two endpoints a pull needs: one
+//! repository at a time, with the authentication the registry asks for. Writes nothing to disk.
+
+mod body;
+mod client;
+mod session;
+
+pub(crate) use body::Body;
+pub(crate) use client::{Client, PlainHttp, Schemes};
+pub(crate) use session::{Session, Subject};

@@ -1,0 +1,73 @@
+//! Layers: made in staging, then given their name at once.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use oci_spec::image::Digest;
+
+use super::{Store, StoreError, failed, remove_tree, sync_directory};
+use crate::unpack;
+
+/// Mode of a layer's root whose archive does not say; the root directory's usual one.
+const ROOT_MODE: u32 = 0o755;
+
+/// A directory for a layer that is being unpacked; removed when dropped before its commit.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    store: Store,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Where the layer `diff_id` is, if it is there.
+    pub(crate) fn layer(&self, diff_id: &Digest) -> Option<PathBuf> {
+        let path = self.layer_path(diff_id);
+        path.is_dir().then_some(path)
+    }
+
+    /// Where the layer `diff_id` is or will be. The digest was checked to be hex when it was read.
+    pub(super) fn layer_path(&self, diff_id: &Digest) -> PathBuf {
+        self.path("layers").join(diff_id.digest())
+    }
+
+    /// An empty directory to unpack a layer into. Blocking.
+    pub(crate) fn stage(&self) -> Result<Staging, StoreError> {
+        let path = self.staging_path();
+        let made = DirBuilder::new().mode(ROOT_MODE).create(&path);
+        // Again, since the process's umask may have taken bits away.
+        made.and_then(|()| fs::set_permissions(&path, Permissions::from_mode(ROOT_MODE)))
+            .map_err(failed("create", &path))?;
+        Ok(Staging {
+            store: self.clone(),
+            path,
+        })
+    }
+}
+
+impl Staging {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes this the layer `diff_id`, durably. Power loss before the end leaves no layer of that
+    /// name or a whole one. If it exists already, the existing one stays. Blocking.
+    pub(crate) fn commit(self, diff_id: &Digest) -> Result<PathBuf, StoreError> {
+        let target = self.store.layer_path(diff_id);
+        if target.is_dir() {
+            return Ok(target);
+        }
+        unpack::sync(&self.path).map_err(failed("flush", &self.path))?;
+        fs::rename(&self.path, &target).map_err(failed("name layer", &target))?;
+        sync_directory(&self.store.path("layers"))?;
+        Ok(target)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // After a commit there is nothing here; what cannot be removed now goes when the store is
+        // opened the next time.
+        let _ = remove_tree(&self.path);
+    }
+}

@@ -1,0 +1,258 @@
+//! Image records: which reference is which image, made of which layers.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use oci_spec::distribution::Reference;
+use oci_spec::image::{Digest, ImageConfiguration};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError, failed, sync_directory};
+use crate::digest;
+
+/// Version of the records this code writes, and the only one it reads.
+const SCHEMA: u32 = 1;
+
+/// An image that is whole on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PulledImage {
+    /// What it was pulled as.
+    pub reference: Reference,
+    /// Digest of the manifest for this platform.
+    pub manifest_digest: Digest,
+    /// Digest of the configuration: what docker calls the image id.
+    pub id: Digest,
+    /// The configuration, as far as OCI defines it.
+    pub config: ImageConfiguration,
+    /// The configuration byte for byte, for what docker adds to it (`Healthcheck`, `Shell`, ...).
+    pub config_path: PathBuf,
+    /// Layer directories, lowest first, none twice: of a layer that an image repeats only the
+    /// highest counts, since it hides all of the lower ones. Empty for an image without files.
+    pub layers: Vec<PathBuf>,
+    /// Compressed bytes of all layers, as the manifest lists them.
+    pub size: u64,
+    /// When it was pulled, by the machine's clock, to the second.
+    pub pulled_at: SystemTime,
+}
+
+/// All images of a store.
+#[derive(Debug, Default)]
+pub struct Images {
+    /// Those that are whole, by reference.
+    pub images: Vec<PulledImage>,
+    /// One error for each record that cannot be read.
+    pub broken: Vec<StoreError>,
+}
+
+/// An image record as it is on disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) schema: u32,
+    /// As text: what a reader of the file looks for.
+    pub(crate) reference: String,
+    pub(crate) manifest_digest: Digest,
+    pub(crate) id: Digest,
+    /// Lowest first, repetitions included.
+    pub(crate) diff_ids: Vec<Digest>,
+    pub(crate) size: u64,
+    /// Seconds since 1970.
+    pub(crate) pulled_at: u64,
+}
+
+/// Only the schema, which says how to read the rest.
+#[derive(Deserialize)]
+struct Versioned {
+    schema: u32,
+}
+
+impl Record {
+    pub(crate) fn new(
+        reference: &Reference,
+        pulled_at: SystemTime,
+        manifest_digest: Digest,
+        id: Digest,
+    ) -> Self {
+        let pulled_at = pulled_at.duration_since(UNIX_EPOCH);
+        Self {
+            schema: SCHEMA,
+            reference: reference.whole(),
+            manifest_digest,
+            id,
+            diff_ids: Vec::new(),
+            size: 0,
+            pulled_at: pulled_at.unwrap_or_default().as_secs(),
+        }
+    }
+}
+
+impl Store {
+    /// The image pulled as `reference`, if it is whole: a record without one of its layers is no
+    /// image. Asks no network. An unreadable record is an error that names its file. Blocking.
+    pub fn lookup(&self, reference: &Reference) -> Result<Option<PulledImage>, StoreError> {
+        match read(&self.record_path(reference))? {
+            Some(record) => self.image(record),
+            None => Ok(None),
+        }
+    }
+
+    /// All images that are whole, sorted by reference; unreadable records are listed apart.
+    /// Blocking.
+    pub fn images(&self) -> Result<Images, StoreError> {
+        let mut found = Images::default();
+        for record in self.records()? {
+            match record.and_then(|record| self.image(record)) {
+                Ok(image) => found.images.extend(image),
+                Err(error) => found.broken.push(error),
+            }
+        }
+        found.images.sort_by_key(|image| image.reference.whole());
+        Ok(found)
+    }
+
+    /// Forgets the image pulled as `reference`; true if there was a record. Its layers stay until
+    /// they are swept. Blocking.
+    pub fn remove(&self, reference: &Reference) -> Result<bool, StoreError> {
+        let path = self.record_path(reference);
+        match fs::remove_file(&path) {
+            Ok(()) => sync_directory(&self.path("images")).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("remove", &path)(error)),
+        }
+    }
+
+    /// Keeps a configuration, whose digest was verified. Blocking.
+    pub(crate) fn put_config(&self, id: &Digest, body: &[u8]) -> Result<(), StoreError> {
+        self.write_atomic(&self.config_path(id), body)
+    }
+
+    /// Keeps a record, replacing the one of the same reference. Blocking.
+    pub(crate) fn put_record(
+        &self,
+        reference: &Reference,
+        record: &Record,
+    ) -> Result<(), StoreError> {
+        let path = self.record_path(reference);
+        let json = serde_json::to_vec_pretty(record)
+            .map_err(io::Error::other)
+            .map_err(failed("write", &path))?;
+        self.write_atomic(&path, &json)
+    }
+
+    /// All records, or why one cannot be read.
+    pub(super) fn records(&self) -> Result<Vec<Result<Record, StoreError>>, StoreError> {
+        let directory = self.path("images");
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&directory).map_err(failed("list", &directory))? {
+            let path = entry.map_err(failed("list", &directory))?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+            {
+                records.extend(read(&path).transpose());
+            }
+        }
+        Ok(records)
+    }
+
+    pub(super) fn config_path(&self, id: &Digest) -> PathBuf {
+        self.path("images/configs").join(id.digest())
+    }
+
+    /// The image a record describes, or nothing if a part of it is gone.
+    pub(crate) fn image(&self, record: Record) -> Result<Option<PulledImage>, StoreError> {
+        let config_path = self.config_path(&record.id);
+        let body = match fs::read(&config_path) {
+            Ok(body) => body,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("read", &config_path)(error)),
+        };
+        digest::verify(&body, &record.id).map_err(|source| broken(&config_path, source))?;
+        let config =
+            serde_json::from_slice(&body).map_err(|source| broken(&config_path, source))?;
+        let reference = record.reference.as_str();
+        let reference = crate::reference::parse_reference(reference)
+            .map_err(|source| broken(&config_path, source))?;
+        let Some(layers) = self.layer_paths(&record.diff_ids) else {
+            return Ok(None);
+        };
+        Ok(Some(PulledImage {
+            reference,
+            manifest_digest: record.manifest_digest,
+            id: record.id,
+            config,
+            config_path,
+            layers,
+            size: record.size,
+            pulled_at: UNIX_EPOCH + Duration::from_secs(record.pulled_at),
+        }))
+    }
+
+    /// The directories of `diff_ids`, each once at its highest place; nothing if one is gone.
+    fn layer_paths(&self, diff_ids: &[Digest]) -> Option<Vec<PathBuf>> {
+        let mut seen = HashSet::new();
+        let highest = diff_ids
+            .iter()
+            .rev()
+            .filter(|diff_id| seen.insert(*diff_id));
+        let mut layers = highest
+            .map(|diff_id| self.layer(diff_id))
+            .collect::<Option<Vec<_>>>()?;
+        layers.reverse();
+        Some(layers)
+    }
+
+    /// References hold characters that file names cannot.
+    fn record_path(&self, reference: &Reference) -> PathBuf {
+        let name = digest::sha256(reference.whole().as_bytes());
+        self.path("images").join(format!("{}.json", name.digest()))
+    }
+
+    fn write_atomic(&self, path: &Path, body: &[u8]) -> Result<(), StoreError> {
+        let temporary = self.staging_path();
+        let write = || {
+            let mut file = File::create_new(&temporary)?;
+            file.write_all(body)?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)
+        };
+        if let Err(error) = write() {
+            // What cannot be removed now goes when the store is opened the next time.
+            let _ = fs::remove_file(&temporary);
+            return Err(failed("write", path)(error));
+        }
+        sync_directory(path.parent().unwrap_or(path))
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Record>, StoreError> {
+    let body = match fs::read(path) {
+        Ok(body) => body,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", path)(error)),
+    };
+    let Versioned { schema } =
+        serde_json::from_slice(&body).map_err(|source| broken(path, source))?;
+    if schema != SCHEMA {
+        return Err(StoreError::Schema {
+            path: path.to_owned(),
+            schema,
+        });
+    }
+    let record: Record = serde_json::from_slice(&body).map_err(|source| broken(path, source))?;
+    // Digests become paths: only those whose letters were checked may.
+    let is_good = |digest: &Digest| digest::is_supported(digest);
+    if !is_good(&record.id) || !record.diff_ids.iter().all(is_good) {
+        return Err(broken(path, "a digest is not of a supported kind"));
+    }
+    Ok(Some(record))
+}
+
+fn broken(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::Record {
+        path: path.to_owned(),
+        source: source.into(),
+    }
+}

@@ -1,0 +1,73 @@
+//! A layer's tar stream becomes a directory that overlayfs can use as a lower layer.
+//!
+//! Every archive is taken as hostile: nothing it says makes this module touch a file outside the
+//! root it was given, or hold more than a few megabytes in memory. Knows nothing of registries,
+//! digests or the store.
+
+mod archive;
+mod error;
+mod path;
+mod pax;
+mod tree;
+mod write;
+
+use std::io::Read;
+use std::path::Path;
+
+pub use error::UnpackError;
+pub(crate) use tree::{Resolver, sync};
+
+use archive::{Archive, Entry, Kind};
+use path::{Leaf, components, leaf};
+use tree::{Missing, Tree};
+use write::Writer;
+
+/// Unpacks `stream` into the empty directory `root`, as whoever runs this process.
+///
+/// Whiteouts become character devices 0:0, opaque markers the attribute `trusted.overlay.opaque`;
+/// both need root. Reads to the end of the archive, not to the end of the stream. Does not flush.
+/// After an error `root` holds what was unpacked so far.
+pub(crate) fn unpack(
+    stream: impl Read,
+    root: &Path,
+    resolver: Resolver,
+) -> Result<(), UnpackError> {
+    let tree =
+        Tree::open(root, resolver).map_err(UnpackError::io("open the root of layer", b""))?;
+    let mut archive = Archive::new(stream);
+    let mut writer = Writer::new(tree);
+    while let Some(entry) = archive.next()? {
+        place(&mut writer, &entry, &mut archive)?;
+    }
+    writer.finish()
+}
+
+fn place<R: Read>(
+    writer: &mut Writer,
+    entry: &Entry,
+    archive: &mut Archive<R>,
+) -> Result<(), UnpackError> {
+    let components = components(&entry.path)?;
+    let Some((name, parents)) = components.split_last() else {
+        return match entry.kind {
+            Kind::Directory => writer.root(entry),
+            _ => Err(UnpackError::name(
+                &entry.path,
+                "it is the root, but no directory",
+            )),
+        };
+    };
+    let leaf = leaf(name, &entry.path)?;
+    if leaf == Leaf::Ignored {
+        return Ok(());
+    }
+    let parent = writer.parent(parents, &entry.path, Missing::Create)?;
+    match leaf {
+        Leaf::Entry(name) => writer.entry(&parent, name, entry, archive),
+        Leaf::Whiteout(name) => writer.whiteout(&parent, name, entry),
+        Leaf::Opaque | Leaf::Ignored => writer.opaque(&parent, entry),
+    }
+}
+
+#[cfg(test)]
+mod tests;

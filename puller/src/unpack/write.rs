@@ -1,0 +1,341 @@
+//! One entry becomes one file, directory, link or node, with its owner, mode, times and attributes.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, futimens, makedev, mkdirat,
+    mknodat, utimensat,
+};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
+
+use super::archive::{Archive, Entry, Kind, Time};
+use super::error::{UnpackError, lossy};
+use super::path::components;
+use super::tree::{self, Missing, Tree, proc_path, set_opaque};
+use crate::sys;
+
+/// Bytes moved between the decoder and a file at once.
+const BUFFER: usize = 128 * 1024;
+
+/// Attributes with which an archive would speak to overlayfs instead of to programs.
+const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+/// Attributes that belong to the machine that packed the image; umoci leaves them out as well.
+const FOREIGN: [&[u8]; 2] = [b"security.selinux", b"system.nfs4_acl"];
+
+/// Writes entries below one root.
+#[derive(Debug)]
+pub(super) struct Writer {
+    tree: Tree,
+    buffer: Box<[u8]>,
+    /// Directories get their times at the end, when nothing is put into them any more.
+    directories: Vec<(Vec<u8>, Time)>,
+}
+
+impl Writer {
+    pub(super) fn new(tree: Tree) -> Self {
+        Self {
+            tree,
+            buffer: vec![0; BUFFER].into_boxed_slice(),
+            directories: Vec::new(),
+        }
+    }
+
+    pub(super) fn parent(
+        &mut self,
+        parents: &[&[u8]],
+        path: &[u8],
+        missing: Missing,
+    ) -> Result<Rc<OwnedFd>, UnpackError> {
+        let found = self.tree.directory(parents, missing);
+        found.map_err(UnpackError::io("open the directory of", path))
+    }
+
+    /// Gives the root itself the metadata of the archive's entry for it.
+    pub(super) fn root(&mut self, entry: &Entry) -> Result<(), UnpackError> {
+        let root = self.tree.root();
+        self.metadata(&root, b".", entry)
+    }
+
+    /// Creates the entry. What already has its name is replaced, with all below it; only a
+    /// directory stays when the entry is a directory too.
+    pub(super) fn entry<R: Read>(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+        archive: &mut Archive<R>,
+    ) -> Result<(), UnpackError> {
+        match entry.kind {
+            Kind::File => return self.file(parent, name, entry, archive),
+            Kind::HardLink => return self.hard_link(parent, name, entry),
+            Kind::Directory => self.make_directory(parent, name, entry)?,
+            Kind::Symlink => self.symlink(parent, name, entry)?,
+            Kind::CharacterDevice | Kind::BlockDevice | Kind::Fifo => {
+                self.node(parent, name, entry)?;
+            }
+        }
+        self.metadata(parent, name, entry)
+    }
+
+    /// Hides `name` of lower layers. An entry of that name in this layer stays, since a whiteout
+    /// speaks of lower layers only; a directory then hides the lower one's content.
+    pub(super) fn whiteout(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+    ) -> Result<(), UnpackError> {
+        let make = || match mknodat(parent, name, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0)) {
+            Err(Errno::EEXIST) => match tree::stat(parent, name)? {
+                Some(stat) if tree::file_type(&stat) == SFlag::S_IFDIR => set_opaque(parent, name),
+                _ => Ok(()),
+            },
+            other => other,
+        };
+        make().map_err(UnpackError::io("create whiteout", &entry.path))
+    }
+
+    /// Hides what lower layers have in `parent`.
+    pub(super) fn opaque(&mut self, parent: &OwnedFd, entry: &Entry) -> Result<(), UnpackError> {
+        set_opaque(parent, b".").map_err(UnpackError::io("mark the directory of", &entry.path))
+    }
+
+    /// Sets what can only be set when all entries are there.
+    pub(super) fn finish(mut self) -> Result<(), UnpackError> {
+        for (path, time) in std::mem::take(&mut self.directories) {
+            let set = |this: &mut Self| {
+                let names = components(&path).map_err(|_| Errno::EINVAL)?;
+                let (name, parents): (&[u8], _) = match names.split_last() {
+                    Some((name, parents)) => (name, parents),
+                    None => (b".", names.as_slice()),
+                };
+                let parent = this.tree.directory(parents, Missing::Fail)?;
+                set_times(&parent, name, time)
+            };
+            match set(&mut self) {
+                // A later entry replaced it, or a directory above it.
+                Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(error) => return Err(UnpackError::io("set the times of", &path)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn file<R: Read>(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+        archive: &mut Archive<R>,
+    ) -> Result<(), UnpackError> {
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let open = || openat(parent, name, flags, Mode::from_bits_truncate(0o600));
+        let fd = self.replacing(parent, name, entry, open)?;
+        let mut file = File::from(fd);
+        self.content(&mut file, entry, archive)?;
+        let failed = UnpackError::io("set owner, mode and times of", &entry.path);
+        let (uid, gid) = owner(entry);
+        // The owner before mode and attributes: chown takes setuid bits and capabilities away.
+        fchown(&file, uid, gid)
+            .and_then(|()| fchmod(&file, mode(entry)))
+            .and_then(|()| futimens(&file, &timespec(entry.mtime), &timespec(entry.mtime)))
+            .map_err(failed)?;
+        attributes(parent, name, entry)
+    }
+
+    fn content<R: Read>(
+        &mut self,
+        file: &mut File,
+        entry: &Entry,
+        archive: &mut Archive<R>,
+    ) -> Result<(), UnpackError> {
+        let mut position = 0;
+        // A sparse map may end with an empty segment, which writes nothing.
+        for segment in entry.segments.iter().filter(|segment| segment.length > 0) {
+            let mut left = segment.length;
+            if position != segment.offset {
+                file.seek(SeekFrom::Start(segment.offset))
+                    .map_err(UnpackError::io("write", &entry.path))?;
+            }
+            while left > 0 {
+                let want = usize::try_from(left).map_or(BUFFER, |left| left.min(BUFFER));
+                let count = match archive.read(&mut self.buffer[..want]) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                    other => other,
+                };
+                let count = count.map_err(|source| UnpackError::Read {
+                    entries: archive.entries(),
+                    source,
+                })?;
+                file.write_all(&self.buffer[..count])
+                    .map_err(UnpackError::io("write", &entry.path))?;
+                left -= count as u64;
+            }
+            position = segment.offset + segment.length;
+        }
+        if position == entry.size {
+            return Ok(());
+        }
+        // A hole at the end.
+        file.set_len(entry.size)
+            .map_err(UnpackError::io("write", &entry.path))
+    }
+
+    /// A second name for a file of this layer, which keeps the metadata it has.
+    fn hard_link(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+    ) -> Result<(), UnpackError> {
+        let target = components(&entry.link)?;
+        let Some((source, parents)) = target.split_last() else {
+            return Err(UnpackError::name(
+                &entry.link,
+                "a hard link to the root is impossible",
+            ));
+        };
+        let directory = self.parent(parents, &entry.link, Missing::Fail)?;
+        let link = || linkat(&directory, *source, parent, name, AtFlags::empty());
+        self.replacing(parent, name, entry, link)
+    }
+
+    fn make_directory(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+    ) -> Result<(), UnpackError> {
+        let failed = |error: Errno| UnpackError::io("create", &entry.path)(error);
+        let make = || mkdirat(parent, name, Mode::from_bits_truncate(0o700));
+        let existing = match make() {
+            Err(Errno::EEXIST) => tree::stat(parent, name).map_err(failed)?,
+            other => return other.map_err(failed),
+        };
+        if existing.is_some_and(|stat| tree::file_type(&stat) == SFlag::S_IFDIR) {
+            return Ok(());
+        }
+        self.tree.remove(parent, name).map_err(failed)?;
+        make().map_err(failed)?;
+        if existing.is_some_and(|stat| tree::is_whiteout(&stat)) {
+            // What the whiteout hid in lower layers must not shine through the new directory.
+            set_opaque(parent, name).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn symlink(&mut self, parent: &OwnedFd, name: &[u8], entry: &Entry) -> Result<(), UnpackError> {
+        if entry.link.is_empty() || entry.link.contains(&0) {
+            return Err(UnpackError::name(
+                &entry.link,
+                "it is no target for a symlink",
+            ));
+        }
+        // The target is only text here; resolving it later is confined to the root.
+        let make = || symlinkat(entry.link.as_slice(), parent, name);
+        self.replacing(parent, name, entry, make)
+    }
+
+    fn node(&mut self, parent: &OwnedFd, name: &[u8], entry: &Entry) -> Result<(), UnpackError> {
+        let kind = match entry.kind {
+            Kind::CharacterDevice => SFlag::S_IFCHR,
+            Kind::BlockDevice => SFlag::S_IFBLK,
+            _ => SFlag::S_IFIFO,
+        };
+        let device = makedev(entry.device.0.into(), entry.device.1.into());
+        let make = || mknodat(parent, name, kind, Mode::from_bits_truncate(0o600), device);
+        self.replacing(parent, name, entry, make)
+    }
+
+    /// Runs `create`, once more after removing what has the name already.
+    fn replacing<T>(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+        create: impl Fn() -> Result<T, Errno>,
+    ) -> Result<T, UnpackError> {
+        let failed = |error: Errno| UnpackError::io("create", &entry.path)(error);
+        match create() {
+            Err(Errno::EEXIST) => {}
+            other => return other.map_err(failed),
+        }
+        self.tree.remove(parent, name).map_err(failed)?;
+        create().map_err(failed)
+    }
+
+    /// Owner, mode, attributes and times of everything that is no regular file.
+    fn metadata(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+    ) -> Result<(), UnpackError> {
+        let (uid, gid) = owner(entry);
+        fchownat(parent, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
+            .and_then(|()| match entry.kind {
+                // A symlink has no mode of its own.
+                Kind::Symlink => Ok(()),
+                // Follows no link: the name is what was created a moment ago.
+                _ => fchmodat(parent, name, mode(entry), FchmodatFlags::FollowSymlink),
+            })
+            .map_err(UnpackError::io("set owner and mode of", &entry.path))?;
+        attributes(parent, name, entry)?;
+        if entry.kind == Kind::Directory {
+            self.directories.push((entry.path.clone(), entry.mtime));
+            return Ok(());
+        }
+        set_times(parent, name, entry.mtime)
+            .map_err(UnpackError::io("set the times of", &entry.path))
+    }
+}
+
+fn attributes(parent: &OwnedFd, name: &[u8], entry: &Entry) -> Result<(), UnpackError> {
+    for (attribute, value) in &entry.attributes {
+        let hostile = OVERLAY.iter().any(|prefix| attribute.starts_with(prefix));
+        // The kernel has user attributes on files and directories only (xattr(7)).
+        let misplaced =
+            attribute.starts_with(b"user.") && !matches!(entry.kind, Kind::File | Kind::Directory);
+        if hostile || misplaced || FOREIGN.contains(&attribute.as_slice()) {
+            continue;
+        }
+        let set = CString::new(attribute.as_slice())
+            .map_err(io::Error::other)
+            .and_then(|attribute| sys::lsetxattr(&proc_path(parent, name), &attribute, value));
+        set.map_err(|source| UnpackError::Attribute {
+            attribute: lossy(attribute),
+            name: lossy(&entry.path),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+fn set_times(parent: &OwnedFd, name: &[u8], time: Time) -> Result<(), Errno> {
+    let time = timespec(time);
+    utimensat(parent, name, &time, &time, UtimensatFlags::NoFollowSymlink)
+}
+
+fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
+    (
+        Some(Uid::from_raw(entry.uid)),
+        Some(Gid::from_raw(entry.gid)),
+    )
+}
+
+fn mode(entry: &Entry) -> Mode {
+    Mode::from_bits_truncate(entry.mode)
+}
+
+fn timespec(time: Time) -> TimeSpec {
+    TimeSpec::new(time.seconds, time.nanoseconds)
+}
