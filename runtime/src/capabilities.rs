@@ -2,9 +2,9 @@
 //! away.
 //!
 //! A seccomp filter without `no_new_privs` can only be loaded with `CAP_SYS_ADMIN`. So
-//! libcontainer is asked to leave that one and `CAP_SETPCAP` in place, the filter is
-//! loaded, and [`narrow`] removes what the module shall not have, right before it is
-//! executed.
+//! libcontainer is given [`ThreadCapabilities::for_loading`], which keeps that one; the
+//! filter is loaded, and [`narrow`] removes what the module shall not have, right before it
+//! is executed.
 
 #[cfg(test)]
 mod tests;
@@ -173,6 +173,32 @@ impl From<&LinuxCapabilities> for ThreadCapabilities {
             inheritable: set(spec.inheritable()),
             ambient: set(spec.ambient()),
         }
+    }
+}
+
+impl ThreadCapabilities {
+    /// What a container's init needs to load a filter and then to call [`narrow`] with
+    /// `self`: the same, and `CAP_SYS_ADMIN`. The bounding set is the final one already, so
+    /// no program executed by mistake could keep it.
+    #[must_use]
+    pub fn for_loading(self) -> Self {
+        Self {
+            effective: self.effective.with(Capability::SysAdmin),
+            permitted: self.permitted.with(Capability::SysAdmin),
+            ..self
+        }
+    }
+
+    /// The sets as the OCI types have them, all present.
+    #[must_use]
+    pub fn to_oci(self) -> LinuxCapabilities {
+        let mut spec = LinuxCapabilities::default();
+        spec.set_bounding(Some(self.bounding.to_oci()))
+            .set_effective(Some(self.effective.to_oci()))
+            .set_permitted(Some(self.permitted.to_oci()))
+            .set_inheritable(Some(self.inheritable.to_oci()))
+            .set_ambient(Some(self.ambient.to_oci()));
+        spec
     }
 }
 

@@ -99,3 +99,23 @@ fn the_bounding_set_is_read_from_the_status_file() {
     assert_eq!(status_field("", "CapBnd"), None);
     host_bounding_set().unwrap();
 }
+
+#[test]
+fn only_the_administrators_capability_is_added_for_loading() {
+    let set = |names: &[Capability]| names.iter().copied().collect::<CapabilitySet>();
+    let wanted = ThreadCapabilities {
+        bounding: set(&[Capability::Kill, Capability::Mknod]),
+        effective: set(&[Capability::Kill]),
+        permitted: set(&[Capability::Kill]),
+        inheritable: set(&[Capability::Mknod]),
+        ambient: CapabilitySet::default(),
+    };
+    let spec = wanted.for_loading().to_oci();
+    let kept = set(&[Capability::Kill, Capability::SysAdmin]);
+    let expected = ThreadCapabilities {
+        effective: kept,
+        permitted: kept,
+        ..wanted
+    };
+    assert_eq!(ThreadCapabilities::from(&spec), expected);
+}

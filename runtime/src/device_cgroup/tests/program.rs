@@ -87,6 +87,8 @@ fn any_request() -> impl Strategy<Value = Request> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn programs_decide_as_the_version_1_controller(
         rules in prop::collection::vec(any_rule(), 0..8),

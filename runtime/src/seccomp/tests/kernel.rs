@@ -95,9 +95,6 @@ fn administrator() {
 }
 
 fn narrowed() {
-    default_program(Arch::native().unwrap(), &[])
-        .load()
-        .unwrap();
     let few: CapabilitySet = [Capability::Kill, Capability::NetRaw].into_iter().collect();
     let one: CapabilitySet = [Capability::Kill].into_iter().collect();
     let wanted = ThreadCapabilities {
@@ -107,6 +104,12 @@ fn narrowed() {
         inheritable: one,
         ambient: one,
     };
+    // As libcontainer leaves it.
+    narrow(&wanted.for_loading()).unwrap();
+    assert_eq!(thread_status("CapEff"), "0000000000200020");
+    default_program(Arch::native().unwrap(), &[])
+        .load()
+        .unwrap();
     for _ in 0..2 {
         narrow(&wanted).unwrap();
         for (field, mask) in [

@@ -165,7 +165,7 @@ fn any_rule() -> impl Strategy<Value = LinuxSyscall> {
         ScmpActTrap,
     ];
     (
-        prop::collection::vec(prop::sample::select(names), 1..40),
+        prop::collection::vec(prop::sample::select(names), 1..16),
         prop::sample::select(actions),
         prop::option::of(0..200_u32),
         prop::collection::vec(any_arg(), 0..4),
