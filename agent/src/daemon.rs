@@ -1,118 +1,156 @@
-//! The daemon: lock, socket, core, signals.
+//! `kobune daemon`: puts the parts together and runs them until a signal ends it.
+//!
+//! Three tasks on one thread: the core, the API server, and, where the configuration names
+//! a deployment file, its watcher. Blocking work runs on threads of tokio's pool.
 
-use std::fs;
-use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use kobune_puller::{Puller, PullerConfig, Store};
+use kobune_runtime::cgroup::CgroupPath;
+use kobune_runtime::{Engine, EngineInUse, Ipv4Subnet, LinuxRuntime, NetworkConfig, RuntimeConfig};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use crate::api::wire::ErrorCode;
-use crate::api::{BindError, Server, ServerOptions};
-use crate::command::{self, Command, CommandError, CoreChannels};
-use crate::config::{Config, LogLevel};
-use crate::lock::{LockError, StateLock};
+use crate::api::{Server, ServerOptions};
+use crate::command::{self, Command, Handle};
+use crate::config::{Config, LogLevel, PortEngine};
+use crate::core::{Core, CoreParts};
+use crate::error_chain::chain;
+use crate::lock::StateLock;
 
-/// Why the daemon cannot start.
+/// How often the deployment file is looked at, as often as IoT Edge's agent reconciles.
+const FILE_POLL: Duration = Duration::from_secs(5);
+
+/// Why the daemon did not start, or what ended it.
 #[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// The state directory cannot be created.
-    #[error("cannot create state directory {}", dir.display())]
-    StateDir {
-        /// The directory.
-        dir: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another daemon is at work.
-    #[error("cannot take the state directory")]
-    Lock(#[source] LockError),
-    /// No socket for the command line.
-    #[error("cannot serve the command line")]
-    Socket(#[source] BindError),
-    /// No event loop.
-    #[error("cannot start the event loop")]
-    Runtime(#[source] io::Error),
+#[error("{action}")]
+pub struct DaemonError {
+    action: &'static str,
+    source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// Runs the daemon until SIGTERM or SIGINT. Nothing but the state directory and its lock
-/// file exists on disk if this fails.
+fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    action: &'static str,
+) -> impl FnOnce(E) -> DaemonError {
+    move |source| DaemonError {
+        action,
+        source: source.into(),
+    }
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. Blocks.
 ///
 /// # Errors
-/// [`DaemonError`] if it cannot start.
+/// Where the state directory is another daemon's or unusable, a program is missing, or the
+/// socket cannot be served. Modules that run are not touched by that.
 pub fn run(config: &Config) -> Result<(), DaemonError> {
     log_to_stderr(config.log_level);
-    fs::create_dir_all(&config.state_dir).map_err(|source| DaemonError::StateDir {
-        dir: config.state_dir.clone(),
-        source,
-    })?;
-    let _lock = StateLock::acquire(&config.state_dir).map_err(DaemonError::Lock)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(8)
+        .thread_keep_alive(Duration::from_secs(2))
         .build()
-        .map_err(DaemonError::Runtime)?;
+        .map_err(failed("cannot start"))?;
     runtime.block_on(serve(config))
 }
 
 async fn serve(config: &Config) -> Result<(), DaemonError> {
-    let mut shutdown = shutdown_signal().map_err(DaemonError::Runtime)?;
+    std::fs::create_dir_all(&config.state_dir)
+        .map_err(failed("cannot create the state directory"))?;
+    let _lock =
+        StateLock::acquire(&config.state_dir).map_err(failed("cannot use the state directory"))?;
+    let (handle, channels) = command::channels();
+    let runtime = open_runtime(config)?;
+    let store = Store::open(&config.state_dir).map_err(failed("cannot open the image store"))?;
+    let registry = PullerConfig {
+        plain_http: config.registry.plain_http.clone(),
+        ..PullerConfig::new(store.clone())
+    };
+    let puller = Puller::new(registry).map_err(failed("cannot set up the registry client"))?;
+    let core = Core::new(CoreParts {
+        runtime: Arc::new(runtime),
+        store,
+        puller,
+        state_dir: config.state_dir.join("state"),
+        stop_modules_on_exit: config.stop_modules_on_exit,
+        channels,
+    });
     let server = Server::bind(ServerOptions {
         socket: config.socket.clone(),
         group: config.socket_group.clone(),
         state_dir: config.state_dir.clone(),
     })
-    .map_err(DaemonError::Socket)?;
-    let (handle, channels) = command::channels();
-    let core = core(channels, shutdown.clone());
+    .map_err(failed("cannot serve the command line"))?;
+    let shutdown = shutdown_signal().map_err(failed("cannot handle signals"))?;
+    if let Some(path) = config.deployment.clone() {
+        tokio::spawn(watch_file(path, handle.clone()));
+    }
+    tracing::info!(socket = %config.socket.display(), "ready");
+    let mut down = shutdown.clone();
     let api = server.serve(handle, async move {
         // An error means that the sender is gone, which is the end too.
-        let _ = shutdown.wait_for(|down| *down).await;
+        let _ = down.wait_for(|down| *down).await;
     });
-    tokio::join!(core, api);
+    tokio::join!(core.run(shutdown), api);
+    tracing::info!("ended");
     Ok(())
 }
 
-/// Answers commands until the shutdown. It manages no modules: every command is refused.
-async fn core(mut channels: CoreChannels, mut shutdown: watch::Receiver<bool>) {
-    loop {
-        let command = tokio::select! {
-            _ = shutdown.wait_for(|down| *down) => return,
-            command = channels.commands.recv() => command,
-        };
-        let Some(command) = command else { return };
-        let refusal = || CommandError::new(ErrorCode::Unavailable, "no modules are managed");
-        // A client that left does not wait for its answer.
-        match command {
-            Command::Apply { reply, .. } | Command::Run { reply, .. } => {
-                let _ = reply.send(Err(refusal()));
-            }
-            Command::Restart { reply, .. }
-            | Command::Stop { reply, .. }
-            | Command::Remove { reply, .. } => {
-                let _ = reply.send(Err(refusal()));
-            }
-            Command::Inspect { reply, .. } => {
-                let _ = reply.send(Err(refusal()));
-            }
-            Command::Images { reply } => {
-                let _ = reply.send(Err(refusal()));
-            }
-            Command::Deployment { reply } => {
-                let _ = reply.send(Err(refusal()));
-            }
-        }
+fn open_runtime(config: &Config) -> Result<LinuxRuntime, DaemonError> {
+    let exe = std::env::current_exe().map_err(failed("cannot find the agent's own program"))?;
+    let program = |name: &'static str| {
+        let found = config.find_program(name, &exe);
+        found.ok_or_else(|| failed("cannot find a program of the agent")(name))
+    };
+    let shim = program("kobune-shim")?;
+    let subnet = config
+        .network
+        .subnet
+        .map(|subnet| Ipv4Subnet::new(subnet.address, subnet.prefix));
+    let network = NetworkConfig {
+        bridge: config.network.bridge.clone(),
+        subnet: subnet
+            .transpose()
+            .map_err(failed("cannot use network.subnet"))?,
+        engine: match config.network.engine {
+            PortEngine::Auto => Engine::Auto,
+            PortEngine::Nftables => Engine::NfTables,
+            PortEngine::Forwarder => Engine::Forwarder,
+        },
+        run_dir: config.run_dir.join("network"),
+        forwarder: shim.clone(),
+    };
+    let cgroup_parent = CgroupPath::try_from(config.cgroup_parent.to_string_lossy().as_ref())
+        .map_err(failed("cannot use cgroup_parent"))?;
+    let runtime = LinuxRuntime::open(RuntimeConfig {
+        state_dir: config.state_dir.clone(),
+        run_dir: config.run_dir.clone(),
+        cgroup_parent,
+        shim,
+        monitor: program("kobune-monitor")?,
+        network,
+    })
+    .map_err(failed("cannot set up the runtime"))?;
+    if let (EngineInUse::Forwarder, Some(reason)) = runtime.network().engine() {
+        tracing::warn!(
+            reason,
+            "ports are relayed in user space, and modules cannot reach beyond the device"
+        );
     }
+    Ok(runtime)
 }
 
 /// Turns true at the first SIGTERM or SIGINT.
-fn shutdown_signal() -> io::Result<watch::Receiver<bool>> {
+fn shutdown_signal() -> std::io::Result<watch::Receiver<bool>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (down, receiver) = watch::channel(false);
     tokio::spawn(async move {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: ending"),
         }
         let _ = down.send(true);
         // Keeps the value readable for as long as somebody listens.
@@ -132,7 +170,43 @@ fn log_to_stderr(level: LogLevel) {
     // Fails where a test has set a subscriber before, which then stays.
     let _ = tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(io::stderr)
+        .with_writer(std::io::stderr)
         .with_ansi(false)
         .try_init();
+}
+
+/// Applies the deployment file at the start and whenever it changes. A file that is
+/// missing or not valid changes nothing.
+async fn watch_file(path: PathBuf, handle: Handle) {
+    let mut last: Option<(SystemTime, u64)> = None;
+    loop {
+        match std::fs::metadata(&path).and_then(|meta| Ok((meta.modified()?, meta.len()))) {
+            Ok(version) if last != Some(version) => {
+                last = Some(version);
+                apply_file(&path, &handle).await;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                if last.take().is_some() {
+                    tracing::warn!(path = %path.display(), %error, "the deployment file is gone: nothing is changed");
+                }
+            }
+        }
+        tokio::time::sleep(FILE_POLL).await;
+    }
+}
+
+async fn apply_file(path: &std::path::Path, handle: &Handle) {
+    let manifest = match std::fs::read_to_string(path) {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "cannot read the deployment file");
+            return;
+        }
+    };
+    let build = |reply: oneshot::Sender<_>| Command::Apply { manifest, reply };
+    if let Err(error) = handle.ask(build).await {
+        let problems: Vec<String> = error.problems.iter().map(ToString::to_string).collect();
+        tracing::error!(path = %path.display(), error = chain(&error), ?problems, "the deployment file was refused");
+    }
 }

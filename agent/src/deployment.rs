@@ -12,7 +12,6 @@ mod manifest;
 mod module;
 mod problem;
 mod registry;
-mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -24,9 +23,9 @@ use oci_spec::distribution::Reference;
 use serde::{Deserialize, Serialize};
 
 pub use fingerprint::Fingerprint;
+pub use kobune_puller::Secret;
 pub use problem::{InvalidDeployment, Problem, ProblemKind};
 pub use registry::RegistryCredentials;
-pub use secret::Secret;
 
 /// How a deployment is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,3 +19,4 @@ pub mod plan;
 pub mod restart;
 pub mod status;
 mod store;
+mod sys;

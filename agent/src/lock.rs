@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-const LOCK_FILE: &str = "lock";
+const LOCK_FILE: &str = "agent.lock";
 
 /// Holds the state directory for this process until it is dropped or the process ends,
 /// however it ends. The lock file stays; its content is the holder's pid, for messages.

@@ -14,7 +14,7 @@ const SCHEMA: u32 = 1;
 /// A state file that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}", path.display())]
-pub struct StoreError {
+pub(crate) struct StoreError {
     action: &'static str,
     path: PathBuf,
     source: io::Error,
@@ -30,9 +30,18 @@ struct Versioned<T> {
 /// Replaces `path` by `content` as JSON, readable by the owner alone (it may hold
 /// registry passwords): temporary file, fsync, rename, fsync of the directory.
 pub(crate) fn write(path: &Path, content: &impl Serialize) -> Result<(), StoreError> {
-    let failed = |action| move |source| StoreError { action, path: path.to_owned(), source };
-    let bytes = serde_json::to_vec(&Versioned { schema: SCHEMA, content })
-        .map_err(|error| failed("encode")(error.into()))?;
+    let failed = |action| {
+        move |source| StoreError {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    };
+    let bytes = serde_json::to_vec(&Versioned {
+        schema: SCHEMA,
+        content,
+    })
+    .map_err(|error| failed("encode")(error.into()))?;
     replace(path, &bytes).map_err(failed("write"))
 }
 
@@ -40,8 +49,12 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(parent)?;
     let temporary = path.with_extension("tmp");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
@@ -50,7 +63,13 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// The content of `path`, `None` where there is none.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
-    let failed = |action| move |source| StoreError { action, path: path.to_owned(), source };
+    let failed = |action| {
+        move |source| StoreError {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    };
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

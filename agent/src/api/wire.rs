@@ -5,6 +5,8 @@ use std::fmt;
 use kobune_runtime::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use crate::status::ModuleStatus;
+
 /// A module as a list shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -54,26 +56,6 @@ pub struct ModuleView {
     /// Why it is not as desired, such as `pull failed: ...`.
     #[serde(default)]
     pub problem: Option<String>,
-}
-
-/// What a module does; the words of IoT Edge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ModuleStatus {
-    /// Not created yet, or not known.
-    Unknown,
-    /// Runs.
-    Running,
-    /// Runs, and its health check fails.
-    Unhealthy,
-    /// Waits to be started again.
-    Backoff,
-    /// Ended as asked, or with code 0, or was never started.
-    Stopped,
-    /// Ended by itself with another code.
-    Failed,
-    /// Cannot be started again as it is.
-    Dead,
 }
 
 /// What is asked of a module.
@@ -338,22 +320,6 @@ pub enum ErrorCode {
     Failed,
     /// Not now: 503.
     Unavailable,
-}
-
-impl ModuleStatus {
-    /// As it stands in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Running => "running",
-            Self::Unhealthy => "unhealthy",
-            Self::Backoff => "backoff",
-            Self::Stopped => "stopped",
-            Self::Failed => "failed",
-            Self::Dead => "dead",
-        }
-    }
 }
 
 impl fmt::Debug for RegistryCredentials {

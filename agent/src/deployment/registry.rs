@@ -1,7 +1,7 @@
 //! What registries ask for.
 
 use super::fields::{Fault, Findings, Node};
-use super::secret::Secret;
+use kobune_puller::Secret;
 
 /// Names of Docker Hub in credentials, beside the one that references have.
 const DOCKER_HUB: &str = "docker.io";

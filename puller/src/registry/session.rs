@@ -264,14 +264,12 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Asks the token server a challenge names (distribution, token authentication specification).
-    async fn token(&self, subject: &Subject, bearer: &Challenge) -> Result<Grant, PullError> {
-        let realm = bearer
-            .parameter("realm")
-            .and_then(|realm| Url::parse(realm).ok());
-        let Some(mut url) = realm.filter(|url| self.client.is_confidential(url)) else {
-            return Err(self.unauthorized("the registry names no token server that speaks TLS"));
-        };
+    /// Where and for what the challenge says to ask for a token.
+    fn token_url(&self, bearer: &Challenge) -> Option<Url> {
+        let mut url = Url::parse(bearer.parameter("realm")?).ok()?;
+        if !self.client.is_confidential(&url) {
+            return None;
+        }
         let own = format!("repository:{}:pull", self.reference.repository());
         let mut query = url.query_pairs_mut();
         if let Some(service) = bearer.parameter("service") {
@@ -282,6 +280,14 @@ impl<'a> Session<'a> {
             query.append_pair("account", &credentials.username);
         }
         drop(query);
+        Some(url)
+    }
+
+    /// Asks the token server a challenge names (distribution, token authentication specification).
+    async fn token(&self, subject: &Subject, bearer: &Challenge) -> Result<Grant, PullError> {
+        let Some(url) = self.token_url(bearer) else {
+            return Err(self.unauthorized("the registry names no token server that speaks TLS"));
+        };
         let mut request = self.client.http.get(url);
         if let Some(credentials) = self.credentials {
             request = request.header(AUTHORIZATION, basic(credentials).expose());

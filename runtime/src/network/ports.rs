@@ -1,5 +1,6 @@
 //! Which ports of the host a module gets.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -29,6 +30,15 @@ pub struct PublishedPort {
     pub host_ip: Option<IpAddr>,
     /// Port of the host, chosen where the binding left it open.
     pub host_port: u16,
+}
+
+impl fmt::Display for PublishedPort {
+    /// As `docker ps` shows it: `0.0.0.0:8080->80/tcp`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ip = self.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let address = SocketAddr::new(ip, self.host_port);
+        write!(f, "{address}->{}/{}", self.container_port, self.protocol)
+    }
 }
 
 /// Resolved ports; each is bound, and so held against other processes, until dropped.

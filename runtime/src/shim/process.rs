@@ -86,7 +86,7 @@ impl PidFd {
 
     /// Takes the ended process off the process table if it is a child of the caller; the
     /// children of an earlier agent are reaped by init.
-    pub(crate) fn reap(&self) {
+    pub fn reap(&self) {
         let _ = waitpid(
             nix::unistd::Pid::from_raw(self.pid),
             Some(WaitPidFlag::WNOHANG),

@@ -26,7 +26,7 @@ use kobune_runtime::shim::{
 use kobune_runtime::{Timestamp, device_cgroup, seccomp};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::oci_spec::runtime::{Capability, LinuxCapabilities, Spec};
+use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, OFlag, fcntl};
@@ -261,7 +261,7 @@ impl LastStep {
 
     /// The spec as libcontainer gets it: without the profile that it would ignore, and,
     /// where a filter is to be loaded by a process that may still gain privileges, with the
-    /// capability that this takes and the one that lets it be dropped again.
+    /// capability that this takes.
     fn widen(&self, mut spec: Spec) -> Spec {
         if let Some(linux) = spec.linux_mut() {
             linux.set_seccomp(None);
@@ -269,19 +269,8 @@ impl LastStep {
         if self.filter.is_none() || self.no_new_privileges {
             return spec;
         }
-        let own = self.capabilities.bounding;
-        let wide = own
-            .with(Capability::SysAdmin)
-            .with(Capability::Setpcap)
-            .to_oci();
-        let mut set = LinuxCapabilities::default();
-        set.set_bounding(Some(wide.clone()))
-            .set_effective(Some(wide.clone()))
-            .set_permitted(Some(wide))
-            .set_inheritable(None)
-            .set_ambient(None);
         if let Some(process) = spec.process_mut() {
-            process.set_capabilities(Some(set));
+            process.set_capabilities(Some(self.capabilities.for_loading().to_oci()));
         }
         spec
     }

@@ -1,0 +1,314 @@
+//! The daemon's core: one task that owns what shall be, what is and what happened, and
+//! starts the work that closes the gap.
+//!
+//! Everything that may change the plan (a command, an exit, a finished step, a timer)
+//! comes back here as an event; after each one the core plans anew and starts the steps
+//! that may run now. Steps of one module run one after another on a blocking thread,
+//! those of different modules side by side, and pulls beside both: a long download or a
+//! slow stop delays no other module's restart.
+//!
+//! Channels: commands in ([`CoreChannels::commands`], bounded), module table and progress
+//! out (`watch`, `broadcast`), work results in (the [`JoinSet`]).
+
+mod chains;
+mod commands;
+mod pulls;
+mod state;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kobune_puller::{Puller, Store};
+use kobune_runtime::{
+    ContainerId, ContainerState, LinuxRuntime, ModuleRuntime, TaskStatus, Timestamp,
+};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::api::wire::{DeploymentState, Event, Problem};
+use crate::command::CoreChannels;
+use crate::deployment::{Deployment, Fingerprint};
+use crate::error_chain::chain;
+use crate::plan::{self, CurrentModule, History, Plan};
+
+use chains::{ChainDone, Request};
+use pulls::{PullDone, Pulled};
+use state::Sources;
+
+/// Under this annotation a container carries the fingerprint of the spec it was made from.
+const FINGERPRINT: &str = "kobune.fingerprint";
+/// Longest sleep between two looks at the world, should every event be missed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Time that running steps get to finish when the daemon ends.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the core works with.
+pub(crate) struct CoreParts {
+    pub(crate) runtime: Arc<LinuxRuntime>,
+    pub(crate) store: Store,
+    pub(crate) puller: Puller,
+    /// Directory of the agent's own state files.
+    pub(crate) state_dir: PathBuf,
+    pub(crate) stop_modules_on_exit: bool,
+    pub(crate) channels: CoreChannels,
+}
+
+/// Something that was being done ended.
+enum Done {
+    Pull(Box<PullDone>),
+    Chain(Box<ChainDone>),
+    /// The module's process ended.
+    Exit(ContainerId),
+}
+
+pub(crate) struct Core {
+    parts: CoreParts,
+    sources: Sources,
+    desired: Deployment,
+    history: History,
+    /// As it is on disk.
+    saved_history: Option<History>,
+    /// Containers as they were last seen.
+    seen: BTreeMap<ContainerId, ContainerState>,
+    /// What the last start of each module could not honour.
+    start_warnings: BTreeMap<ContainerId, Vec<String>>,
+    /// Images pulled for modules that are still to be created.
+    pulled: BTreeMap<ContainerId, Pulled>,
+    pulling: BTreeSet<ContainerId>,
+    /// Modules with a chain of steps under way.
+    busy: BTreeSet<ContainerId>,
+    /// Running modules whose exit is waited for.
+    watched: BTreeSet<ContainerId>,
+    /// What operators asked for and is not under way yet.
+    requests: VecDeque<Request>,
+    work: JoinSet<Done>,
+    deployment_state: DeploymentState,
+}
+
+impl Core {
+    /// Reads the state files. A file that is unreadable is reported and counts as absent:
+    /// no deployment means that whatever runs goes on running.
+    pub(crate) fn new(parts: CoreParts) -> Self {
+        let (sources, history) = state::load(&parts.state_dir);
+        let desired = sources.merged();
+        Self {
+            parts,
+            sources,
+            desired,
+            saved_history: Some(history.clone()),
+            history,
+            seen: BTreeMap::new(),
+            start_warnings: BTreeMap::new(),
+            pulled: BTreeMap::new(),
+            pulling: BTreeSet::new(),
+            busy: BTreeSet::new(),
+            watched: BTreeSet::new(),
+            requests: VecDeque::new(),
+            work: JoinSet::new(),
+            deployment_state: DeploymentState::Applying,
+        }
+    }
+
+    /// Runs until `shutdown`. Modules are left running unless the configuration says
+    /// otherwise; steps under way are finished first.
+    pub(crate) async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        for error in self.parts.runtime.sweep() {
+            tracing::error!(
+                error = chain(&error),
+                "cannot clean up after an earlier run"
+            );
+        }
+        loop {
+            let wake = self.reconcile();
+            tokio::select! {
+                _ = shutdown.wait_for(|down| *down) => break,
+                Some(done) = self.work.join_next(), if !self.work.is_empty() => self.finish(done),
+                Some(command) = self.parts.channels.commands.recv() => self.command(command),
+                () = tokio::time::sleep(wake) => {}
+            }
+        }
+        self.shut_down().await;
+    }
+
+    async fn shut_down(mut self) {
+        // Refuses what comes from here on; replies that wait are dropped, which says so.
+        self.parts.channels.commands.close();
+        let deadline = tokio::time::Instant::now() + FINISH_TIMEOUT;
+        while !self.busy.is_empty() {
+            match tokio::time::timeout_at(deadline, self.work.join_next()).await {
+                Ok(Some(done)) => self.finish(done),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        if self.parts.stop_modules_on_exit {
+            self.stop_all().await;
+        }
+        self.work.abort_all();
+    }
+
+    fn finish(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        match done {
+            Ok(Done::Pull(done)) => self.pull_done(*done),
+            Ok(Done::Chain(done)) => self.chain_done(*done),
+            Ok(Done::Exit(module)) => {
+                self.watched.remove(&module);
+                self.settle(module);
+            }
+            Err(error) if error.is_cancelled() => {}
+            Err(error) => tracing::error!(%error, "a step of the agent failed: this is a defect"),
+        }
+    }
+
+    /// Looks, plans, starts what may start, tells everybody; returns how long nothing will
+    /// change by itself.
+    fn reconcile(&mut self) -> Duration {
+        self.look();
+        self.start_requests();
+        let now = Timestamp::now();
+        let plan = self.plan(now);
+        self.start_pulls(&plan);
+        self.start_chains(&plan);
+        self.watch_running();
+        self.publish(&plan, now);
+        let wake = plan
+            .wake_at
+            .and_then(|at| at.since(now))
+            .unwrap_or(LONGEST_SLEEP);
+        wake.clamp(Duration::from_millis(10), LONGEST_SLEEP)
+    }
+
+    /// Refreshes `seen`, but for modules that are being worked on.
+    fn look(&mut self) {
+        let containers = match self.parts.runtime.list() {
+            Ok(containers) => containers,
+            Err(error) => {
+                tracing::error!(error = chain(&error), "cannot list the containers");
+                return;
+            }
+        };
+        for (module, error) in &containers.broken {
+            tracing::warn!(%module, error = chain(error), "this container's record is unreadable");
+        }
+        let mut seen: BTreeMap<_, _> = containers
+            .containers
+            .into_iter()
+            .map(|container| (container.request.id.clone(), container))
+            .collect();
+        for module in &self.busy {
+            if let Some(before) = self.seen.remove(module) {
+                seen.insert(module.clone(), before);
+            }
+        }
+        self.seen = seen;
+    }
+
+    fn plan(&self, now: Timestamp) -> Plan {
+        if !self.sources.is_known() {
+            // A deployment that cannot be read is no reason to remove what runs.
+            return Plan::default();
+        }
+        plan::plan(&self.desired, &self.current(), &self.history, now)
+    }
+
+    fn current(&self) -> BTreeMap<ContainerId, CurrentModule> {
+        let current = |container: &ContainerState| CurrentModule {
+            fingerprint: container
+                .request
+                .annotations
+                .get(FINGERPRINT)
+                .map(|text| Fingerprint::from(text.as_str())),
+            status: container.status,
+        };
+        self.seen
+            .iter()
+            .map(|(id, container)| (id.clone(), current(container)))
+            .collect()
+    }
+
+    /// Waits for the exit of every running module that nobody waits for yet.
+    fn watch_running(&mut self) {
+        let running = self
+            .seen
+            .values()
+            .filter(|container| container.status.is_running());
+        let running: Vec<ContainerId> = running
+            .map(|container| container.request.id.clone())
+            .collect();
+        for module in running {
+            if self.busy.contains(&module) || self.watched.contains(&module) {
+                continue;
+            }
+            match self.parts.runtime.watch(&module) {
+                Ok(Some(process)) => {
+                    self.watched.insert(module.clone());
+                    self.work.spawn(async move {
+                        if let Ok(process) = crate::sys::register(process) {
+                            let _ = process.readable().await;
+                            process.get_ref().reap();
+                        }
+                        Done::Exit(module)
+                    });
+                }
+                Ok(None) => self.settle(module),
+                Err(error) => {
+                    tracing::error!(%module, error = chain(&error), "cannot wait for its exit");
+                }
+            }
+        }
+    }
+
+    fn is_running(&self, module: &ContainerId) -> bool {
+        self.seen
+            .get(module)
+            .is_some_and(|container| container.status.is_running())
+    }
+
+    fn status(&self, module: &ContainerId) -> TaskStatus {
+        self.seen
+            .get(module)
+            .map_or(TaskStatus::Created, |container| container.status)
+    }
+
+    /// Whether the deployment is carried out, is being carried out, or has failed.
+    fn update_deployment_state(&mut self, plan: &Plan) {
+        let pending = !plan.steps.is_empty() || !self.pulling.is_empty() || !self.busy.is_empty();
+        let problems = self.problems();
+        let state = match (pending, problems.is_empty()) {
+            (true, _) => DeploymentState::Applying,
+            (false, true) => DeploymentState::Applied,
+            (false, false) => DeploymentState::Failed,
+        };
+        if state != self.deployment_state {
+            self.deployment_state = state;
+            let revision = self.sources.revision();
+            self.emit(Event::Deployment {
+                revision,
+                state,
+                problems,
+            });
+        }
+    }
+
+    /// Why modules are not as desired.
+    fn problems(&self) -> Vec<Problem> {
+        let problem = |module: &ContainerId| {
+            let history = self.history.get(module);
+            let failed = [&history.create, &history.start, &history.stop];
+            let failed = failed.into_iter().find(|attempts| attempts.failures > 0)?;
+            Some(Problem {
+                module: Some(module.to_string()),
+                path: String::new(),
+                message: failed.message.clone(),
+            })
+        };
+        self.desired.modules.keys().filter_map(problem).collect()
+    }
+
+    /// Nobody listening is no error.
+    fn emit(&self, event: Event) {
+        let _ = self.parts.channels.events.send(event);
+    }
+}

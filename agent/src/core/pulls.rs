@@ -1,0 +1,210 @@
+//! Images for modules that are to be created.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use kobune_puller::{Credentials, LayerProgress, Platform, PullError, PullRequest, PulledImage};
+use kobune_runtime::{ContainerId, Timestamp};
+use tokio::sync::broadcast;
+
+use super::{Core, Done};
+use crate::api::wire::{Event, LayerState, PullProgress};
+use crate::deployment::{Fingerprint, ImagePullPolicy};
+use crate::error_chain::chain;
+use crate::plan::{Action, Plan};
+
+/// An image that is on the device for the module of this fingerprint.
+pub(super) struct Pulled {
+    fingerprint: Fingerprint,
+    image: PulledImage,
+}
+
+/// How a pull ended.
+pub(super) struct PullDone {
+    module: ContainerId,
+    fingerprint: Fingerprint,
+    image: String,
+    result: Result<PulledImage, PullError>,
+}
+
+impl Core {
+    /// Starts the plan's pulls that are not under way or done. Several modules of one
+    /// image share its layers: the puller fetches each once.
+    pub(super) fn start_pulls(&mut self, plan: &Plan) {
+        for step in &plan.steps {
+            let module = &step.module;
+            let wanted = matches!(step.action, Action::Pull | Action::Create);
+            if !wanted || self.pulling.contains(module) || self.image_ready(module) {
+                continue;
+            }
+            let Some(spec) = self.desired.modules.get(module) else {
+                continue;
+            };
+            if spec.image_pull_policy == ImagePullPolicy::Never {
+                self.take_local_image(&module.clone());
+            } else if step.action == Action::Pull {
+                self.start_pull(&module.clone());
+            }
+        }
+    }
+
+    fn start_pull(&mut self, module: &ContainerId) {
+        let Some(spec) = self.desired.modules.get(module) else {
+            return;
+        };
+        let credentials = self.sources.credentials_for(module, &spec.image);
+        let request = PullRequest {
+            reference: spec.image.clone(),
+            credentials: credentials.map(|c| Credentials {
+                username: c.username.clone(),
+                password: c.password.clone(),
+            }),
+            platform: Platform::host(),
+        };
+        let progress = Progress {
+            image: spec.image_text.clone(),
+            events: self.parts.channels.events.clone(),
+            percents: Mutex::default(),
+        };
+        let (fingerprint, image) = (spec.fingerprint(), spec.image_text.clone());
+        let (puller, module) = (self.parts.puller.clone(), module.clone());
+        tracing::info!(%module, %image, "pulling");
+        self.pulling.insert(module.clone());
+        self.work.spawn(async move {
+            let result = puller
+                .pull(&request, &|step: &LayerProgress| progress.report(step))
+                .await;
+            Done::Pull(Box::new(PullDone {
+                module,
+                fingerprint,
+                image,
+                result,
+            }))
+        });
+    }
+
+    pub(super) fn pull_done(&mut self, done: PullDone) {
+        let PullDone {
+            module,
+            fingerprint,
+            image,
+            result,
+        } = done;
+        self.pulling.remove(&module);
+        let result = result.or_else(|error| self.fall_back(&module, error));
+        match result {
+            Ok(pulled) => {
+                tracing::info!(%module, %image, digest = %pulled.manifest_digest, "pulled");
+                self.emit(Event::Pulled { image });
+                self.pulled.insert(
+                    module,
+                    Pulled {
+                        fingerprint,
+                        image: pulled,
+                    },
+                );
+            }
+            Err(error) => {
+                let problem = chain(&error);
+                tracing::error!(%module, %image, "pull failed: {problem}");
+                self.emit(Event::PullFailed {
+                    image,
+                    problem: problem.clone(),
+                });
+                self.fail_pull(&module, format!("pull failed: {problem}"));
+            }
+        }
+    }
+
+    /// Without a network the image that is there already will do.
+    fn fall_back(&self, module: &ContainerId, error: PullError) -> Result<PulledImage, PullError> {
+        let spec = self.desired.modules.get(module);
+        let local = spec
+            .filter(|_| error.is_transient())
+            .map(|spec| self.parts.store.lookup(&spec.image));
+        match local {
+            Some(Ok(Some(image))) => {
+                tracing::warn!(%module, error = chain(&error), "the registry cannot be reached: using the image on disk");
+                Ok(image)
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// For a module whose image may not be pulled.
+    fn take_local_image(&mut self, module: &ContainerId) {
+        let Some(spec) = self.desired.modules.get(module) else {
+            return;
+        };
+        let (fingerprint, name) = (spec.fingerprint(), spec.image_text.clone());
+        match self.parts.store.lookup(&spec.image) {
+            Ok(Some(image)) => {
+                self.pulled
+                    .insert(module.clone(), Pulled { fingerprint, image });
+            }
+            Ok(None) => {
+                let why =
+                    format!("the image {name} is not on the device, and imagePullPolicy is never");
+                self.fail_pull(module, why);
+            }
+            Err(error) => self.fail_pull(
+                module,
+                format!("cannot use the image {name}: {}", chain(&error)),
+            ),
+        }
+    }
+
+    fn fail_pull(&mut self, module: &ContainerId, message: String) {
+        self.history
+            .record_failure(module, Action::Pull, message, Timestamp::now());
+        self.save_history();
+    }
+
+    /// Whether the module's image, as it is wanted now, is on the device.
+    pub(super) fn image_ready(&self, module: &ContainerId) -> bool {
+        self.image_for(module).is_some()
+    }
+
+    pub(super) fn image_for(&self, module: &ContainerId) -> Option<PulledImage> {
+        let pulled = self.pulled.get(module)?;
+        let spec = self.desired.modules.get(module)?;
+        (pulled.fingerprint == spec.fingerprint()).then(|| pulled.image.clone())
+    }
+}
+
+/// Tells whoever listens how a pull goes, at most a hundred times for each layer.
+struct Progress {
+    image: String,
+    events: broadcast::Sender<Event>,
+    percents: Mutex<BTreeMap<String, (u64, LayerState)>>,
+}
+
+impl Progress {
+    fn report(&self, step: &LayerProgress) {
+        let layer = step.layer.to_string();
+        let state = layer_state(step.state);
+        let now = (step.done * 100 / step.total.max(1), state);
+        let mut percents = self.percents.lock().unwrap_or_else(PoisonError::into_inner);
+        if percents.insert(layer.clone(), now) == Some(now) {
+            return;
+        }
+        let (image, current, total) = (self.image.clone(), step.done, step.total);
+        let _ = self.events.send(Event::PullProgress(PullProgress {
+            image,
+            layer,
+            state,
+            current,
+            total,
+        }));
+    }
+}
+
+fn layer_state(state: kobune_puller::LayerState) -> LayerState {
+    use kobune_puller::LayerState as Pull;
+    match state {
+        Pull::Waiting => LayerState::Waiting,
+        Pull::Downloading | Pull::Finishing => LayerState::Pulling,
+        Pull::Complete => LayerState::Done,
+        Pull::Present => LayerState::Exists,
+    }
+}

@@ -1,0 +1,246 @@
+//! What the agent remembers: where its deployment comes from, and what happened.
+//!
+//! `deployment.json` holds the last accepted deployment, `run.json` the modules that
+//! `kobune run` added, `history.json` restarts and failures. Each is written whole.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use kobune_runtime::ContainerId;
+use oci_spec::distribution::Reference;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Core;
+use crate::api::wire::RunRequest;
+use crate::deployment::{self, Deployment, InvalidDeployment, RegistryCredentials, Strictness};
+use crate::error_chain::chain;
+use crate::plan::History;
+use crate::store::{self, StoreError};
+
+/// Where modules come from: the deployment, and what `kobune run` added beside it.
+pub(super) struct Sources {
+    dir: PathBuf,
+    /// `None` until one was accepted, or while the stored one is unreadable.
+    deployment: Option<(Stored, Deployment)>,
+    runs: BTreeMap<String, RunRequest>,
+    run_deployment: Deployment,
+    /// Whether both could be read; until then nothing may be removed.
+    known: bool,
+}
+
+/// `deployment.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Stored {
+    pub(super) revision: u64,
+    pub(super) manifest: String,
+}
+
+/// `run.json`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Runs {
+    modules: BTreeMap<String, RunRequest>,
+}
+
+/// `history.json`.
+#[derive(Default, Serialize, Deserialize)]
+struct Happened {
+    modules: History,
+}
+
+/// Reads everything; what is unreadable is reported and left as it is on disk.
+pub(super) fn load(dir: &Path) -> (Sources, History) {
+    let mut known = true;
+    let stored: Option<Stored> = read(dir, "deployment.json", &mut known);
+    let deployment = stored.and_then(|stored| {
+        match deployment::parse(&stored.manifest, Strictness::Local) {
+            Ok(parsed) => Some((stored, parsed)),
+            Err(error) => {
+                tracing::error!(%error, "the stored deployment is not valid any more: nothing is changed");
+                known = false;
+                None
+            }
+        }
+    });
+    let runs: Runs = read(dir, "run.json", &mut known).unwrap_or_default();
+    let run_deployment = parse_runs(&runs.modules).unwrap_or_else(|error| {
+        tracing::error!(%error, "the modules added by hand are not valid any more: nothing is changed");
+        known = false;
+        empty()
+    });
+    let mut history_known = true;
+    let happened: Happened = read(dir, "history.json", &mut history_known).unwrap_or_default();
+    let sources = Sources {
+        dir: dir.to_owned(),
+        deployment,
+        runs: runs.modules,
+        run_deployment,
+        known,
+    };
+    (sources, happened.modules)
+}
+
+fn read<T: serde::de::DeserializeOwned>(dir: &Path, name: &str, known: &mut bool) -> Option<T> {
+    store::read(&dir.join(name)).unwrap_or_else(|error| {
+        tracing::error!(error = chain(&error), "a state file is unreadable");
+        *known = false;
+        None
+    })
+}
+
+/// No modules at all.
+fn empty() -> Deployment {
+    deployment::parse(r#"{"schemaVersion":"1.1","modules":{}}"#, Strictness::Local)
+        .expect("invariant: this text is a valid deployment")
+}
+
+/// The modules added by hand as a deployment of their own.
+fn parse_runs(runs: &BTreeMap<String, RunRequest>) -> Result<Deployment, InvalidDeployment> {
+    let modules: BTreeMap<&String, &Value> =
+        runs.iter().map(|(name, run)| (name, &run.module)).collect();
+    let registries: BTreeMap<&String, Value> = runs
+        .iter()
+        .filter_map(|(name, run)| {
+            let credentials = run.registry_credentials.as_ref()?;
+            let image = run
+                .module
+                .pointer("/settings/image")
+                .and_then(Value::as_str)?;
+            let registry = image
+                .parse::<Reference>()
+                .ok()
+                .map(|image| image.registry().to_owned());
+            let address = credentials.address.clone().or(registry)?;
+            let (username, password) = (&credentials.username, &credentials.password);
+            Some((
+                name,
+                json!({"address": address, "username": username, "password": password}),
+            ))
+        })
+        .collect();
+    let text = json!({
+        "schemaVersion": "1.1",
+        "runtime": { "type": "docker", "settings": { "registryCredentials": registries } },
+        "modules": modules,
+    });
+    deployment::parse(&text.to_string(), Strictness::Local)
+}
+
+impl Sources {
+    /// Whether what shall be is known.
+    pub(super) fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// Counts accepted changes.
+    pub(super) fn revision(&self) -> u64 {
+        self.deployment
+            .as_ref()
+            .map_or(0, |(stored, _)| stored.revision)
+    }
+
+    /// The accepted manifest.
+    pub(super) fn manifest(&self) -> Option<&str> {
+        self.deployment
+            .as_ref()
+            .map(|(stored, _)| stored.manifest.as_str())
+    }
+
+    /// Whether `kobune run` added the module.
+    pub(super) fn has_run(&self, module: &str) -> bool {
+        self.runs.contains_key(module)
+    }
+
+    /// Whether the deployment has the module.
+    pub(super) fn deploys(&self, module: &ContainerId) -> bool {
+        self.deployment
+            .as_ref()
+            .is_some_and(|(_, deployment)| deployment.modules.contains_key(module))
+    }
+
+    /// Everything that shall run.
+    pub(super) fn merged(&self) -> Deployment {
+        let mut merged = self.run_deployment.clone();
+        if let Some((_, deployment)) = &self.deployment {
+            merged.system_modules.clone_from(&deployment.system_modules);
+            merged.warnings.clone_from(&deployment.warnings);
+            merged.modules.extend(deployment.modules.clone());
+        }
+        merged
+    }
+
+    /// Credentials for an image from where its module comes from.
+    pub(super) fn credentials_for(
+        &self,
+        module: &ContainerId,
+        image: &Reference,
+    ) -> Option<&RegistryCredentials> {
+        match &self.deployment {
+            Some((_, deployment)) if self.deploys(module) => deployment.credentials_for(image),
+            _ => self.run_deployment.credentials_for(image),
+        }
+    }
+
+    /// Keeps `deployment` as the one in force; on disk first.
+    pub(super) fn accept(
+        &mut self,
+        manifest: String,
+        deployment: Deployment,
+    ) -> Result<u64, StoreError> {
+        let stored = Stored {
+            revision: self.revision() + 1,
+            manifest,
+        };
+        store::write(&self.dir.join("deployment.json"), &stored)?;
+        let revision = stored.revision;
+        self.deployment = Some((stored, deployment));
+        self.known = true;
+        Ok(revision)
+    }
+
+    /// Adds a module by hand.
+    pub(super) fn add_run(&mut self, request: RunRequest) -> Result<(), RunError> {
+        let mut runs = self.runs.clone();
+        runs.insert(request.name.clone(), request);
+        self.keep_runs(runs)
+    }
+
+    /// Forgets a module that was added by hand.
+    pub(super) fn remove_run(&mut self, module: &str) -> Result<(), RunError> {
+        let mut runs = self.runs.clone();
+        runs.remove(module);
+        self.keep_runs(runs)
+    }
+
+    fn keep_runs(&mut self, modules: BTreeMap<String, RunRequest>) -> Result<(), RunError> {
+        let parsed = parse_runs(&modules).map_err(RunError::Invalid)?;
+        let runs = Runs { modules };
+        store::write(&self.dir.join("run.json"), &runs).map_err(RunError::Store)?;
+        self.runs = runs.modules;
+        self.run_deployment = parsed;
+        Ok(())
+    }
+}
+
+/// Why a module was not added.
+pub(super) enum RunError {
+    Invalid(InvalidDeployment),
+    Store(StoreError),
+}
+
+impl Core {
+    /// Keeps the history on disk. A disk that does not take it costs restart counts after
+    /// the next start of the agent, nothing else.
+    pub(super) fn save_history(&mut self) {
+        if self.saved_history.as_ref() == Some(&self.history) {
+            return;
+        }
+        let happened = Happened {
+            modules: self.history.clone(),
+        };
+        match store::write(&self.parts.state_dir.join("history.json"), &happened) {
+            Ok(()) => self.saved_history = Some(happened.modules),
+            Err(error) => tracing::error!(error = chain(&error), "cannot keep the history"),
+        }
+    }
+}
