@@ -94,7 +94,8 @@ pub struct Endpoint {
     /// [`NetworkMode::Bridge`] or [`NetworkMode::None`].
     pub mode: NetworkMode,
     /// Host name, module name, aliases: what the container's address is known as, to
-    /// itself and the others.
+    /// itself and the others. Host names without white space: they are written as they
+    /// are.
     pub names: Vec<String>,
     /// Ports to publish; without effect for [`NetworkMode::None`], as with Docker.
     pub ports: Vec<PortBinding>,
@@ -125,7 +126,9 @@ pub struct Attachment {
     pub names: Vec<String>,
 }
 
-/// The modules' network of this host. One process may have one per bridge and directory.
+/// The modules' network of this host; `Send` and `Sync`. One process may have one per
+/// bridge and directory. Operations follow one another: each of them replaces the one
+/// table and rewrites everybody's hosts file.
 pub struct Network {
     config: NetworkConfig,
     table: String,
@@ -136,8 +139,7 @@ pub struct Network {
     state: Mutex<State>,
 }
 
-/// What is attached. The lock is held throughout an operation: each of them replaces the
-/// one table and rewrites everybody's hosts file.
+/// What is attached; locked throughout an operation.
 #[derive(Debug)]
 struct State {
     records: BTreeMap<ContainerId, Record>,

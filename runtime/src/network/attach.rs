@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use super::error::{CleanupError, NetworkError};
 use super::ipam::{Ipv4Subnet, choose_subnet};
-use super::link::Bridge;
+use super::link::{Bridge, Port};
 use super::netlink::Netlink;
 use super::ports::{PublishedPort, Reservation};
 use super::record::Record;
@@ -81,8 +81,17 @@ impl Network {
         let namespace = netns::create(&attachment.netns)
             .map_err(|e| file("create network namespace", &attachment.netns, e))?;
         link::loopback_up(&namespace).map_err(|e| link("turn on the loopback of", id, e))?;
-        link::connect(&mut netlink, bridge, subnet, (id, &namespace, address))
-            .map_err(|e| link("connect to the bridge", id, e))?;
+        link::connect(
+            &mut netlink,
+            bridge,
+            subnet,
+            Port {
+                id,
+                netns: &namespace,
+                address,
+            },
+        )
+        .map_err(|e| link("connect to the bridge", id, e))?;
         drop(sockets);
         self.apply_rules(state)?;
         self.forget_flows(&attachment)?;
@@ -173,11 +182,13 @@ impl Network {
         let keep = state.bridged();
         let found = link::find_bridge(netlink, name).map_err(failed)?;
         let (bridge, subnet) = match found {
-            Some(Bridge {
-                subnet: Some(subnet),
-                ..
-            }) if keep || self.config.subnet.is_none_or(|wanted| wanted == subnet) => {
-                (found.expect("invariant: just matched"), subnet)
+            Some(
+                bridge @ Bridge {
+                    subnet: Some(subnet),
+                    ..
+                },
+            ) if keep || self.config.subnet.is_none_or(|wanted| wanted == subnet) => {
+                (bridge, subnet)
             }
             other => {
                 if other.is_some() {

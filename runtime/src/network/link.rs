@@ -39,6 +39,14 @@ pub(crate) struct Bridge {
     pub(crate) subnet: Option<Ipv4Subnet>,
 }
 
+/// What is joined to the bridge.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Port<'a> {
+    pub(crate) id: &'a ContainerId,
+    pub(crate) netns: &'a File,
+    pub(crate) address: Ipv4Addr,
+}
+
 /// Looks the bridge up.
 ///
 /// # Errors
@@ -92,14 +100,14 @@ pub(crate) fn route_localnet(bridge: &str) -> io::Result<()> {
     enable(&format!("net/ipv4/conf/{bridge}/route_localnet"))
 }
 
-/// Joins the namespace `netns` to the bridge by a veth pair, with `address` inside.
+/// Joins a namespace to the bridge by a veth pair, with the port's address inside.
 pub(crate) fn connect(
     netlink: &mut Netlink,
     bridge: Bridge,
     subnet: Ipv4Subnet,
-    module: (&ContainerId, &File, Ipv4Addr),
+    port: Port<'_>,
 ) -> io::Result<()> {
-    let (id, netns, address) = module;
+    let Port { id, netns, address } = port;
     let outside = veth_name(id);
     let mut peer = named(INSIDE, &[]);
     peer.attributes.push(LinkAttribute::Address(mac(address)));

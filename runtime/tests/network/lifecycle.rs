@@ -7,13 +7,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kobune_runtime::{
-    Endpoint, Engine, Network, NetworkConfig, NetworkError, NetworkMode, Protocol,
+    Endpoint, Engine, EngineInUse, Network, NetworkConfig, NetworkError, NetworkMode, Protocol,
 };
 
 use crate::lab::{
     self, ECHO, HOST, Lab, PATIENCE, PUBLISHED, ask, attach, endpoint, forwarders, id, isolated,
     port, published, run, serve,
 };
+
+/// Tells a process of a test what it is to play.
+const VICTIM: &str = "KOBUNE_TEST_VICTIM";
 
 #[test]
 fn a_later_agent_takes_over_and_sweeps() {
@@ -265,8 +268,8 @@ fn modules_come_and_go_at_the_same_time() {
 fn victim() {
     let engine = match std::env::var(VICTIM).as_deref() {
         Ok("forwarder") => Engine::Forwarder,
-        Ok(_) => Engine::NfTables,
-        Err(_) => return,
+        Ok("nf-tables") => Engine::NfTables,
+        _ => return,
     };
     let network = Lab::here().open(engine);
     loop {
@@ -276,8 +279,6 @@ fn victim() {
         network.detach(&id("button")).unwrap();
     }
 }
-
-const VICTIM: &str = "KOBUNE_TEST_VICTIM";
 
 #[test]
 fn whatever_a_killed_agent_leaves_is_swept() {
@@ -312,6 +313,49 @@ fn whatever_a_killed_agent_leaves_is_swept() {
                 }
                 assert!(traces > 5, "the agent was at work: {traces}");
             }
+        },
+    );
+}
+
+/// Runs in [`where_rules_are_refused_the_forwarder_is_chosen_and_says_why`]; nothing of
+/// itself.
+#[test]
+fn powerless() {
+    if std::env::var_os(VICTIM).is_none_or(|name| name != "powerless") {
+        return;
+    }
+    let network = Lab::here().open(Engine::Auto);
+    let (engine, reason) = network.engine();
+    assert_eq!(engine, EngineInUse::Forwarder);
+    assert!(
+        reason.unwrap().contains("Operation not permitted"),
+        "{reason:?}"
+    );
+    let error = Network::open(Lab::here().config(Engine::NfTables)).unwrap_err();
+    let text = "cannot set the nf_tables rules of table kobune-azure-iot-edge";
+    assert_eq!(error.to_string(), text);
+    println!("powerless");
+}
+
+#[test]
+fn where_rules_are_refused_the_forwarder_is_chosen_and_says_why() {
+    isolated(
+        module_path!(),
+        "where_rules_are_refused_the_forwarder_is_chosen_and_says_why",
+        |_| {
+            // A kernel that refuses rules is had by taking the capability away.
+            let output = Command::new("setpriv")
+                .arg("--bounding-set=-net_admin")
+                .arg(std::env::current_exe().unwrap())
+                .args(["--exact", "lifecycle::powerless", "--nocapture"])
+                .env(VICTIM, "powerless")
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(
+                output.status.success() && text.contains("powerless\n"),
+                "{text}"
+            );
         },
     );
 }
