@@ -233,7 +233,7 @@ impl Network {
 impl State {
     fn load(config: &NetworkConfig) -> Result<Self, NetworkError> {
         let dir = config.run_dir.join("attachments");
-        let mut records = BTreeMap::new();
+        let mut records: BTreeMap<_, Record> = BTreeMap::new();
         let ids = record::ids(&dir, true).map_err(|source| file("list", &dir, source))?;
         for id in ids {
             if let Ok(Some(record)) = record::read(&record::path(&dir, &id)) {
@@ -250,7 +250,8 @@ impl State {
                 link::find_bridge(&mut netlink, &config.bridge)
                     .map_err(|source| link("use as a bridge", &config.bridge, source))
             })?
-            .and_then(|bridge| bridge.subnet);
+            .and_then(|(_, subnet)| subnet)
+            .or_else(|| records.values().find_map(|record| record.subnet));
         Ok(Self {
             records,
             leases,

@@ -31,13 +31,9 @@ const LOOPBACK: u32 = 1;
 
 const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
-/// The bridge on the host.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bridge {
-    index: u32,
-    /// Its subnet, where it has an address.
-    pub(crate) subnet: Option<Ipv4Subnet>,
-}
+/// The bridge on the host: its interface's index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bridge(u32);
 
 /// What is joined to the bridge.
 #[derive(Debug, Clone, Copy)]
@@ -47,11 +43,14 @@ pub(crate) struct Port<'a> {
     pub(crate) address: Ipv4Addr,
 }
 
-/// Looks the bridge up.
+/// Looks the bridge up, and its subnet, where it has an address.
 ///
 /// # Errors
 /// `AlreadyExists` if an interface of that name is something else than a bridge.
-pub(crate) fn find_bridge(netlink: &mut Netlink, name: &str) -> io::Result<Option<Bridge>> {
+pub(crate) fn find_bridge(
+    netlink: &mut Netlink,
+    name: &str,
+) -> io::Result<Option<(Bridge, Option<Ipv4Subnet>)>> {
     let Some(link) = find(netlink, name)? else {
         return Ok(None);
     };
@@ -65,7 +64,7 @@ pub(crate) fn find_bridge(netlink: &mut Netlink, name: &str) -> io::Result<Optio
     let subnet = addresses
         .iter()
         .find_map(|message| subnet_of(message, index));
-    Ok(Some(Bridge { index, subnet }))
+    Ok(Some((Bridge(index), subnet)))
 }
 
 /// Makes the bridge `name` with the gateway address of `subnet`; it is still down.
@@ -83,15 +82,12 @@ pub(crate) fn create_bridge(
     let created = find(netlink, name)?.ok_or(io::ErrorKind::NotFound)?;
     let index = created.header.index;
     add_address(netlink, index, subnet.gateway(), subnet.prefix())?;
-    Ok(Bridge {
-        index,
-        subnet: Some(subnet),
-    })
+    Ok(Bridge(index))
 }
 
 /// Turns the bridge and routing on, if they are not.
 pub(crate) fn activate(netlink: &mut Netlink, bridge: Bridge) -> io::Result<()> {
-    set_up(netlink, bridge.index)?;
+    set_up(netlink, bridge.0)?;
     enable("net/ipv4/ip_forward")
 }
 
@@ -118,15 +114,9 @@ pub(crate) fn connect(
         &outside,
         &[LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(data)],
     );
-    pair.attributes
-        .push(LinkAttribute::Controller(bridge.index));
+    pair.attributes.push(LinkAttribute::Controller(bridge.0));
     netlink.request(RouteNetlinkMessage::NewLink(pair), CREATE)?;
-    let index = find(netlink, &outside)?
-        .ok_or(io::ErrorKind::NotFound)?
-        .header
-        .index;
-    hairpin(netlink, index)?;
-    set_up(netlink, index)?;
+    join(netlink, bridge, &outside)?;
 
     let mut inner = Netlink::route_in(netns.as_fd())?;
     let eth0 = find(&mut inner, INSIDE)?
@@ -136,6 +126,18 @@ pub(crate) fn connect(
     add_address(&mut inner, eth0, address, subnet.prefix())?;
     set_up(&mut inner, eth0)?;
     add_default_route(&mut inner, subnet.gateway())
+}
+
+/// Makes the interface `name` a port of the bridge, up; repeatable.
+pub(crate) fn join(netlink: &mut Netlink, bridge: Bridge, name: &str) -> io::Result<()> {
+    let found = find(netlink, name)?.ok_or(io::ErrorKind::NotFound)?;
+    let index = found.header.index;
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes.push(LinkAttribute::Controller(bridge.0));
+    netlink.request(RouteNetlinkMessage::SetLink(link), 0)?;
+    hairpin(netlink, index)?;
+    set_up(netlink, index)
 }
 
 /// Turns the loopback interface of `netns` on.
@@ -166,7 +168,7 @@ pub(crate) fn ports(netlink: &mut Netlink, bridge: Bridge) -> io::Result<Vec<Str
             RouteNetlinkMessage::NewLink(link) => Some(&link.attributes),
             _ => None,
         })
-        .filter(|attributes| attributes.contains(&LinkAttribute::Controller(bridge.index)))
+        .filter(|attributes| attributes.contains(&LinkAttribute::Controller(bridge.0)))
         .filter_map(|attributes| {
             attributes.iter().find_map(|attribute| match attribute {
                 LinkAttribute::IfName(name) => Some(name.clone()),
