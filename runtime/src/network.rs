@@ -94,7 +94,8 @@ pub struct Endpoint {
     /// [`NetworkMode::Bridge`] or [`NetworkMode::None`].
     pub mode: NetworkMode,
     /// Host name, module name, aliases: what the container's address is known as, to
-    /// itself and the others.
+    /// itself and the others. Host names without white space: they are written as they
+    /// are.
     pub names: Vec<String>,
     /// Ports to publish; without effect for [`NetworkMode::None`], as with Docker.
     pub ports: Vec<PortBinding>,
@@ -125,7 +126,9 @@ pub struct Attachment {
     pub names: Vec<String>,
 }
 
-/// The modules' network of this host. One process may have one per bridge and directory.
+/// The modules' network of this host; `Send` and `Sync`. One process may have one per
+/// bridge and directory. Operations follow one another: each of them replaces the one
+/// table and rewrites everybody's hosts file.
 pub struct Network {
     config: NetworkConfig,
     table: String,
@@ -136,8 +139,7 @@ pub struct Network {
     state: Mutex<State>,
 }
 
-/// What is attached. The lock is held throughout an operation: each of them replaces the
-/// one table and rewrites everybody's hosts file.
+/// What is attached; locked throughout an operation.
 #[derive(Debug)]
 struct State {
     records: BTreeMap<ContainerId, Record>,
@@ -231,7 +233,7 @@ impl Network {
 impl State {
     fn load(config: &NetworkConfig) -> Result<Self, NetworkError> {
         let dir = config.run_dir.join("attachments");
-        let mut records = BTreeMap::new();
+        let mut records: BTreeMap<_, Record> = BTreeMap::new();
         let ids = record::ids(&dir, true).map_err(|source| file("list", &dir, source))?;
         for id in ids {
             if let Ok(Some(record)) = record::read(&record::path(&dir, &id)) {
@@ -248,7 +250,8 @@ impl State {
                 link::find_bridge(&mut netlink, &config.bridge)
                     .map_err(|source| link("use as a bridge", &config.bridge, source))
             })?
-            .and_then(|bridge| bridge.subnet);
+            .and_then(|(_, subnet)| subnet)
+            .or_else(|| records.values().find_map(|record| record.subnet));
         Ok(Self {
             records,
             leases,

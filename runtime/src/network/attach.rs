@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use super::error::{CleanupError, NetworkError};
 use super::ipam::{Ipv4Subnet, choose_subnet};
-use super::link::Bridge;
+use super::link::{Bridge, Port};
 use super::netlink::Netlink;
 use super::ports::{PublishedPort, Reservation};
 use super::record::Record;
@@ -36,7 +36,7 @@ impl Network {
             .map_err(|cleanup| undone(None, cleanup))?;
         match self.set_up(&mut state, endpoint) {
             Ok(attachment) => Ok(attachment),
-            Err(error) => match self.take_down(&mut state, &endpoint.id) {
+            Err(error) => match self.remove(&mut state, &endpoint.id) {
                 Ok(()) => Err(error),
                 Err(cleanup) => Err(undone(Some(error), cleanup)),
             },
@@ -52,12 +52,15 @@ impl Network {
     /// All failures; the record then stays, so that a repetition or [`Self::sweep`] tries
     /// again.
     pub fn detach(&self, id: &ContainerId) -> Result<(), CleanupError> {
-        let mut state = self.lock();
+        self.remove(&mut self.lock(), id)
+    }
+
+    fn remove(&self, state: &mut State, id: &ContainerId) -> Result<(), CleanupError> {
         let mut failures = CleanupError(Vec::new());
-        if let Err(CleanupError(errors)) = self.take_down(&mut state, id) {
+        if let Err(CleanupError(errors)) = self.take_down(state, id) {
             failures.0.extend(errors);
         }
-        failures.check(self.remove_unused_bridge(&mut state));
+        failures.check(self.remove_unused_bridge(state));
         failures.into_result()
     }
 
@@ -81,11 +84,16 @@ impl Network {
         let namespace = netns::create(&attachment.netns)
             .map_err(|e| file("create network namespace", &attachment.netns, e))?;
         link::loopback_up(&namespace).map_err(|e| link("turn on the loopback of", id, e))?;
-        link::connect(&mut netlink, bridge, subnet, (id, &namespace, address))
+        let port = Port {
+            id,
+            netns: &namespace,
+            address,
+        };
+        link::connect(&mut netlink, bridge, subnet, port)
             .map_err(|e| link("connect to the bridge", id, e))?;
         drop(sockets);
         self.apply_rules(state)?;
-        self.forget_flows(&attachment)?;
+        self.forget_flows(&attachment);
         self.start_forwarder(state, id)?;
         self.write_names(state, Some(id))?;
         Ok(attachment)
@@ -128,6 +136,7 @@ impl Network {
         let record = Record {
             attachment: attachment.clone(),
             engine: self.engine,
+            subnet: attachment.address.and(state.subnet),
             hosts_path: endpoint.hosts_path.clone(),
             extra_hosts: endpoint.extra_hosts.clone(),
         };
@@ -163,7 +172,7 @@ impl Network {
 
     /// The bridge, made if it is missing. One that is there keeps its subnet while a
     /// container is on it, whatever the configuration says by now.
-    fn bridge(
+    pub(super) fn bridge(
         &self,
         netlink: &mut Netlink,
         state: &mut State,
@@ -173,25 +182,21 @@ impl Network {
         let keep = state.bridged();
         let found = link::find_bridge(netlink, name).map_err(failed)?;
         let (bridge, subnet) = match found {
-            Some(Bridge {
-                subnet: Some(subnet),
-                ..
-            }) if keep || self.config.subnet.is_none_or(|wanted| wanted == subnet) => {
-                (found.expect("invariant: just matched"), subnet)
+            Some((bridge, Some(subnet)))
+                if keep || self.config.subnet.is_none_or(|wanted| wanted == subnet) =>
+            {
+                (bridge, subnet)
             }
             other => {
                 if other.is_some() {
                     link::remove(netlink, name).map_err(failed)?;
                 }
-                let earlier = state.subnet.filter(|_| keep);
-                let subnet = match earlier {
+                let subnet = match state.subnet.filter(|_| keep) {
                     Some(subnet) => subnet,
                     None => self.free_subnet(netlink)?,
                 };
-                (
-                    link::create_bridge(netlink, name, subnet).map_err(failed)?,
-                    subnet,
-                )
+                let bridge = link::create_bridge(netlink, name, subnet).map_err(failed)?;
+                (bridge, subnet)
             }
         };
         link::activate(netlink, bridge).map_err(failed)?;
@@ -251,7 +256,7 @@ impl Network {
         self.apply_rules(state)?;
         let name = &self.config.bridge;
         let removed = Netlink::route().and_then(|mut netlink| {
-            let Some(bridge) = link::find_bridge(&mut netlink, name)? else {
+            let Some((bridge, _)) = link::find_bridge(&mut netlink, name)? else {
                 return Ok(true);
             };
             let unused = link::ports(&mut netlink, bridge)?.is_empty();

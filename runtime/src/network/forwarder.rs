@@ -119,8 +119,11 @@ fn read_report(output: ChildStdout) -> io::Result<ForwardReport> {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(output.get_ref().as_fd(), PollFlags::POLLIN)];
-        if poll(&mut fds, timeout)? == 0 {
-            return Err(ErrorKind::TimedOut.into());
+        match poll(&mut fds, timeout) {
+            Ok(0) => return Err(ErrorKind::TimedOut.into()),
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
         }
         let mut chunk = [0; 512];
         match output.read(&mut chunk)? {

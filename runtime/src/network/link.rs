@@ -31,19 +31,26 @@ const LOOPBACK: u32 = 1;
 
 const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
-/// The bridge on the host.
+/// The bridge on the host: its interface's index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bridge(u32);
+
+/// What is joined to the bridge.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bridge {
-    index: u32,
-    /// Its subnet, where it has an address.
-    pub(crate) subnet: Option<Ipv4Subnet>,
+pub(crate) struct Port<'a> {
+    pub(crate) id: &'a ContainerId,
+    pub(crate) netns: &'a File,
+    pub(crate) address: Ipv4Addr,
 }
 
-/// Looks the bridge up.
+/// Looks the bridge up, and its subnet, where it has an address.
 ///
 /// # Errors
 /// `AlreadyExists` if an interface of that name is something else than a bridge.
-pub(crate) fn find_bridge(netlink: &mut Netlink, name: &str) -> io::Result<Option<Bridge>> {
+pub(crate) fn find_bridge(
+    netlink: &mut Netlink,
+    name: &str,
+) -> io::Result<Option<(Bridge, Option<Ipv4Subnet>)>> {
     let Some(link) = find(netlink, name)? else {
         return Ok(None);
     };
@@ -57,7 +64,7 @@ pub(crate) fn find_bridge(netlink: &mut Netlink, name: &str) -> io::Result<Optio
     let subnet = addresses
         .iter()
         .find_map(|message| subnet_of(message, index));
-    Ok(Some(Bridge { index, subnet }))
+    Ok(Some((Bridge(index), subnet)))
 }
 
 /// Makes the bridge `name` with the gateway address of `subnet`; it is still down.
@@ -75,15 +82,12 @@ pub(crate) fn create_bridge(
     let created = find(netlink, name)?.ok_or(io::ErrorKind::NotFound)?;
     let index = created.header.index;
     add_address(netlink, index, subnet.gateway(), subnet.prefix())?;
-    Ok(Bridge {
-        index,
-        subnet: Some(subnet),
-    })
+    Ok(Bridge(index))
 }
 
 /// Turns the bridge and routing on, if they are not.
 pub(crate) fn activate(netlink: &mut Netlink, bridge: Bridge) -> io::Result<()> {
-    set_up(netlink, bridge.index)?;
+    set_up(netlink, bridge.0)?;
     enable("net/ipv4/ip_forward")
 }
 
@@ -92,14 +96,14 @@ pub(crate) fn route_localnet(bridge: &str) -> io::Result<()> {
     enable(&format!("net/ipv4/conf/{bridge}/route_localnet"))
 }
 
-/// Joins the namespace `netns` to the bridge by a veth pair, with `address` inside.
+/// Joins a namespace to the bridge by a veth pair, with the port's address inside.
 pub(crate) fn connect(
     netlink: &mut Netlink,
     bridge: Bridge,
     subnet: Ipv4Subnet,
-    module: (&ContainerId, &File, Ipv4Addr),
+    port: Port<'_>,
 ) -> io::Result<()> {
-    let (id, netns, address) = module;
+    let Port { id, netns, address } = port;
     let outside = veth_name(id);
     let mut peer = named(INSIDE, &[]);
     peer.attributes.push(LinkAttribute::Address(mac(address)));
@@ -110,15 +114,9 @@ pub(crate) fn connect(
         &outside,
         &[LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(data)],
     );
-    pair.attributes
-        .push(LinkAttribute::Controller(bridge.index));
+    pair.attributes.push(LinkAttribute::Controller(bridge.0));
     netlink.request(RouteNetlinkMessage::NewLink(pair), CREATE)?;
-    let index = find(netlink, &outside)?
-        .ok_or(io::ErrorKind::NotFound)?
-        .header
-        .index;
-    hairpin(netlink, index)?;
-    set_up(netlink, index)?;
+    join(netlink, bridge, &outside)?;
 
     let mut inner = Netlink::route_in(netns.as_fd())?;
     let eth0 = find(&mut inner, INSIDE)?
@@ -128,6 +126,18 @@ pub(crate) fn connect(
     add_address(&mut inner, eth0, address, subnet.prefix())?;
     set_up(&mut inner, eth0)?;
     add_default_route(&mut inner, subnet.gateway())
+}
+
+/// Makes the interface `name` a port of the bridge, up; repeatable.
+pub(crate) fn join(netlink: &mut Netlink, bridge: Bridge, name: &str) -> io::Result<()> {
+    let found = find(netlink, name)?.ok_or(io::ErrorKind::NotFound)?;
+    let index = found.header.index;
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes.push(LinkAttribute::Controller(bridge.0));
+    netlink.request(RouteNetlinkMessage::SetLink(link), 0)?;
+    hairpin(netlink, index)?;
+    set_up(netlink, index)
 }
 
 /// Turns the loopback interface of `netns` on.
@@ -158,7 +168,7 @@ pub(crate) fn ports(netlink: &mut Netlink, bridge: Bridge) -> io::Result<Vec<Str
             RouteNetlinkMessage::NewLink(link) => Some(&link.attributes),
             _ => None,
         })
-        .filter(|attributes| attributes.contains(&LinkAttribute::Controller(bridge.index)))
+        .filter(|attributes| attributes.contains(&LinkAttribute::Controller(bridge.0)))
         .filter_map(|attributes| {
             attributes.iter().find_map(|attribute| match attribute {
                 LinkAttribute::IfName(name) => Some(name.clone()),

@@ -48,10 +48,10 @@ impl Netlink {
     /// a thread of the agent itself must never change its namespace.
     pub(crate) fn route_in(netns: BorrowedFd<'_>) -> io::Result<Self> {
         thread::scope(|scope| {
-            let open = scope.spawn(|| {
+            let open = thread::Builder::new().spawn_scoped(scope, || {
                 setns(netns, CloneFlags::CLONE_NEWNET)?;
                 Self::route()
-            });
+            })?;
             open.join()
                 .expect("invariant: opening a socket does not panic")
         })
@@ -135,7 +135,12 @@ impl Netlink {
     fn receive(&mut self, last: u32) -> io::Result<Vec<(NetlinkHeader, Vec<u8>)>> {
         let mut answers = Vec::new();
         loop {
-            let (datagram, _) = self.socket.recv_from_full()?;
+            let datagram = match self.socket.recv_from_full() {
+                Ok((datagram, _)) => datagram,
+                // A socket with a timeout is not restarted after a signal.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
             for (header, payload) in split(&datagram)? {
                 let ends = header.sequence_number == last;
                 match header.message_type {

@@ -22,8 +22,13 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
         mount(own, path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
     };
     // A thread that ends: no other thread leaves the host's namespace.
-    thread::scope(|scope| scope.spawn(bind).join())
-        .expect("invariant: making a namespace does not panic")?;
+    thread::scope(|scope| {
+        let made = thread::Builder::new().spawn_scoped(scope, bind)?;
+        let made = made
+            .join()
+            .expect("invariant: making a namespace does not panic");
+        made.map_err(io::Error::from)
+    })?;
     File::open(path)
 }
 

@@ -47,19 +47,19 @@ impl Network {
     }
 
     /// Lets the rules see senders of UDP that were there before the ports were published.
-    pub(super) fn forget_flows(&self, attachment: &Attachment) -> Result<(), NetworkError> {
-        if self.engine != EngineInUse::NfTables {
-            return Ok(());
-        }
+    /// Where the kernel cannot, only those that pause for half a minute are seen.
+    pub(super) fn forget_flows(&self, attachment: &Attachment) {
         let udp = attachment
             .ports
             .iter()
             .filter(|port| port.protocol == Protocol::Udp);
         let ports: Vec<_> = udp.map(|port| port.host_port).collect();
-        conntrack::forget_udp(&ports).map_err(|source| NetworkError::Rules {
-            table: self.table.clone(),
-            source,
-        })
+        if self.engine == EngineInUse::NfTables
+            && let Err(error) = conntrack::forget_udp(&ports)
+        {
+            let container = &attachment.id;
+            tracing::warn!(%container, %error, "cannot forget earlier UDP flows");
+        }
     }
 
     /// Starts the forwarder of `id`, if it has ports that need one.
@@ -89,7 +89,11 @@ impl Network {
             return Ok(());
         };
         let source = errno.map_or_else(|| io::Error::other(message), io::Error::from_raw_os_error);
-        let culprit = port.and_then(|port| forwarded.iter().find(|p| p.listen() == port.listen));
+        let culprit = port.and_then(|port| {
+            let is_it =
+                |p: &&PublishedPort| (p.listen(), p.protocol) == (port.listen, port.protocol);
+            forwarded.iter().find(is_it)
+        });
         Err(match culprit {
             Some(port) => ports::bind_error(port, source),
             None => failed(source),

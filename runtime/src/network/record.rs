@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Attachment, EngineInUse};
+use super::{Attachment, EngineInUse, Ipv4Subnet};
 use crate::{ContainerId, ExtraHost};
 
 const SUFFIX: &str = ".json";
@@ -19,6 +19,8 @@ pub(crate) struct Record {
     pub(crate) attachment: Attachment,
     /// The engine its ports were published by.
     pub(crate) engine: EngineInUse,
+    /// The bridge's, where the container is on it: to make it again should it be lost.
+    pub(crate) subnet: Option<Ipv4Subnet>,
     pub(crate) hosts_path: Option<PathBuf>,
     pub(crate) extra_hosts: Vec<ExtraHost>,
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use super::error::{CleanupError, NetworkError};
 use super::netlink::Netlink;
+use super::record::Record;
 use super::{Network, State, file, forwarder, link, record};
 use crate::ContainerId;
 
 impl Network {
     /// Removes everything of ours that belongs to none of `live`: attachments, records,
     /// namespaces, veth pairs, rules, forwarders, and the bridge if none is left on it.
-    /// For the living, puts back rules, forwarders and names that were lost. Repeatable;
+    /// For the living, puts back the bridge, rules, forwarders and names that were lost. Repeatable;
     /// with no `live`, removes all.
     ///
     /// # Errors
@@ -28,6 +29,7 @@ impl Network {
             }
         }
         failures.check(self.remove_stray_veths(live));
+        failures.check(self.restore_bridge(&mut state));
         failures.check(self.apply_rules(&state));
         let remaining: Vec<_> = state.records.keys().cloned().collect();
         for id in &remaining {
@@ -58,7 +60,7 @@ impl Network {
         let wanted: Vec<_> = live.iter().map(link::veth_name).collect();
         let sweep = || {
             let mut netlink = Netlink::route()?;
-            let Some(found) = link::find_bridge(&mut netlink, bridge)? else {
+            let Some((found, _)) = link::find_bridge(&mut netlink, bridge)? else {
                 return Ok(());
             };
             for name in link::ports(&mut netlink, found)? {
@@ -69,6 +71,23 @@ impl Network {
             Ok(())
         };
         sweep().map_err(|e| link("remove stray ports of", bridge, e))
+    }
+
+    /// Puts every veth pair back on the bridge; makes that first if it is gone.
+    fn restore_bridge(&self, state: &mut State) -> Result<(), NetworkError> {
+        if !state.bridged() {
+            return Ok(());
+        }
+        let name = &self.config.bridge;
+        let mut netlink = Netlink::route().map_err(|e| link("open netlink for", name, e))?;
+        let (bridge, _) = self.bridge(&mut netlink, state)?;
+        let bridged = |record: &&Record| record.attachment.address.is_some();
+        for record in state.records.values().filter(bridged) {
+            let id = &record.attachment.id;
+            link::join(&mut netlink, bridge, &link::veth_name(id))
+                .map_err(|e| link("connect to the bridge", id, e))?;
+        }
+        Ok(())
     }
 
     fn restore_forwarder(&self, state: &mut State, id: &ContainerId) -> Result<(), NetworkError> {

@@ -20,12 +20,16 @@ pub(crate) const ECHO: u16 = 7;
 pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 
+/// The host's port that leads to [`ECHO`] of a module with [`published`] ports.
+pub(crate) const PUBLISHED: u16 = 8007;
+pub(crate) const BOTH: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+
 const MARKER: &str = "KOBUNE_TEST_ISOLATED";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs `body` in fresh network, mount and pid namespaces, by running this test program
-/// again for the one test `name`; whatever the body leaves ends with them.
-pub(crate) fn isolated(name: &str, body: fn(&Lab)) {
+/// again for the one test `name` of `module`; whatever the body leaves ends with them.
+pub(crate) fn isolated(module: &str, name: &str, body: fn(&Lab)) {
     if std::env::var_os(MARKER).is_some() {
         return body(&Lab::new());
     }
@@ -37,6 +41,7 @@ pub(crate) fn isolated(name: &str, body: fn(&Lab)) {
         println!("skipped: {name} needs root");
         return;
     }
+    let (_crate, module) = module.split_once("::").unwrap();
     let output = Command::new("unshare")
         .args([
             "--net",
@@ -47,7 +52,12 @@ pub(crate) fn isolated(name: &str, body: fn(&Lab)) {
             "--kill-child",
         ])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            &format!("{module}::{name}"),
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(MARKER, "1")
         .output()
         .unwrap();
@@ -186,6 +196,10 @@ pub(crate) fn port(protocol: Protocol, host_port: Option<u16>) -> PortBinding {
         host_ip: None,
         host_port,
     }
+}
+
+pub(crate) fn published() -> [PortBinding; 2] {
+    BOTH.map(|protocol| port(protocol, Some(PUBLISHED)))
 }
 
 /// Runs `body` in the network namespace at `netns`, or here.
