@@ -1,6 +1,6 @@
 //! The command line: words in, requests to the daemon, text out.
 //!
-//! Everything but this file and [`execute`] is pure. Results go to standard output,
+//! Only this file and `execute.rs` touch the world. Results go to standard output,
 //! progress and complaints to standard error.
 
 mod args;
@@ -141,7 +141,16 @@ fn socket(global: &Global) -> Result<PathBuf, ConfigError> {
     let named = global.socket.clone();
     match named.or_else(|| std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from)) {
         Some(socket) => Ok(socket),
-        None => Ok(configuration(global)?.socket),
+        None => match configuration(global) {
+            Ok(config) => Ok(config.socket),
+            // Who may use the socket need not be allowed to read the configuration.
+            Err(ConfigError::Read { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Ok(Config::default().socket)
+            }
+            Err(error) => Err(error),
+        },
     }
 }
 

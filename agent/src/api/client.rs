@@ -73,6 +73,8 @@ pub struct JsonLines<T> {
     body: Incoming,
     request: String,
     received: Vec<u8>,
+    /// Bytes of `received` that were given out.
+    taken: usize,
     of: PhantomData<fn() -> T>,
 }
 
@@ -182,6 +184,7 @@ impl Client {
             body: response.into_body(),
             request: format!("GET {path}"),
             received: Vec::new(),
+            taken: 0,
             of: PhantomData,
         })
     }
@@ -227,13 +230,15 @@ impl<T: DeserializeOwned> JsonLines<T> {
     /// The connection broke, or the line is no `T`.
     pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
         loop {
-            if let Some(end) = self.received.iter().position(|&b| b == b'\n') {
-                let line: Vec<u8> = self.received.drain(..=end).collect();
-                return decode(&self.request, &line).map(Some);
+            let rest = &self.received[self.taken..];
+            if let Some(end) = rest.iter().position(|&b| b == b'\n') {
+                self.taken += end + 1;
+                return decode(&self.request, &rest[..end]).map(Some);
             }
-            if self.received.len() > LINE_LIMIT {
+            if rest.len() > LINE_LIMIT {
                 return Err(ClientError::LongLine);
             }
+            self.received.drain(..std::mem::take(&mut self.taken));
             match self.body.frame().await {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(ClientError::Connection(error)),

@@ -1,5 +1,4 @@
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -10,6 +9,8 @@ use super::client::{Client, ClientError, LogParameters};
 use super::fake_core::FakeDaemon;
 use super::wire::*;
 use super::*;
+
+mod limits;
 
 /// Runs `test` against a served fake core, for at most 20 s.
 fn with_daemon<F: Future<Output = FakeDaemon>>(test: impl FnOnce(FakeDaemon, Client) -> F) {
@@ -294,66 +295,6 @@ fn events_begin_with_the_modules_and_go_on_with_changes() {
             matches!(event, Event::Deployment { revision: 2, .. }),
             "{event:?}"
         );
-        daemon
-    });
-}
-
-#[test]
-fn the_end_of_the_server_ends_streams_and_removes_the_socket() {
-    with_daemon(|daemon, client| async move {
-        client.run(&request("led", "i")).await.unwrap();
-        let mut events = client.events().await.unwrap();
-        events.next().await.unwrap();
-        let parameters = LogParameters {
-            follow: true,
-            ..LogParameters::default()
-        };
-        let mut lines = client.logs("led", &parameters).await.unwrap();
-        let began = std::time::Instant::now();
-        let socket = daemon.socket();
-        daemon.stop().await;
-        assert!(began.elapsed() < Duration::from_secs(2));
-        assert!(!socket.exists());
-        assert_eq!(lines.next().await.unwrap(), None);
-        while events.next().await.unwrap().is_some() {}
-        let error = client.version().await.unwrap_err();
-        assert!(matches!(error, ClientError::Connect { .. }));
-        FakeDaemon::start()
-    });
-}
-
-#[test]
-fn a_socket_is_taken_over_only_from_the_dead() {
-    with_daemon(|daemon, client| async move {
-        let options = |name: &str| ServerOptions {
-            socket: daemon.dir().join(name),
-            group: None,
-            state_dir: daemon.dir().to_owned(),
-        };
-        let mode = daemon.socket().metadata().unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o660);
-        assert!(matches!(
-            Server::bind(options("s")),
-            Err(BindError::InUse { .. })
-        ));
-        client.version().await.unwrap();
-
-        std::fs::write(daemon.dir().join("file"), "kept").unwrap();
-        assert!(matches!(
-            Server::bind(options("file")),
-            Err(BindError::NotASocket { .. })
-        ));
-        assert_eq!(std::fs::read(daemon.dir().join("file")).unwrap(), b"kept");
-
-        drop(std::os::unix::net::UnixListener::bind(daemon.dir().join("stale")).unwrap());
-        Server::bind(options("stale")).unwrap();
-        Server::bind(options("new/dir/s")).unwrap();
-        let mut other = options("x");
-        other.group = Some("no such group".to_owned());
-        assert!(matches!(
-            Server::bind(other),
-            Err(BindError::NoGroup { .. })
-        ));
         daemon
     });
 }

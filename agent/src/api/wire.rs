@@ -342,3 +342,6 @@ impl fmt::Display for Problem {
         f.write_str(&self.message)
     }
 }
+
+#[cfg(test)]
+mod tests;

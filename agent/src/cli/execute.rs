@@ -121,7 +121,8 @@ fn print_record(
     *open = record.partial;
     let end = if record.partial { "" } else { "\n" };
     let stream: &mut dyn std::io::Write = if to_err { console.err } else { console.out };
-    write!(stream, "{time}{}{end}", record.message).map_err(CliError::Output)
+    let text = format!("{time}{}{end}", record.message);
+    stream.write_all(text.as_bytes()).map_err(CliError::Output)
 }
 
 async fn apply(

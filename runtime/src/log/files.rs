@@ -10,6 +10,10 @@ use super::LogError;
 /// Name of the file that the monitor appends to.
 const CURRENT: &str = "log";
 
+/// Searches for a log's files that may find a rotation under way. A monitor rotates far
+/// more seldom; a log whose current file is missing is searched so often in vain.
+const TRIES: u32 = 20;
+
 /// An open file of a log; it stays readable when it is renamed or removed.
 #[derive(Debug)]
 pub(super) struct LogFile {
@@ -26,9 +30,22 @@ pub(super) struct FileId(u64, u64);
 /// Opens every file of the log in `dir`, oldest first.
 ///
 /// Files only move to higher numbers, so looking upwards misses none; one that was renamed
-/// in between is seen twice and kept once. While the monitor renames, one number may be
-/// vacant, so the search ends at the second vacant one.
+/// in between is seen twice and kept once. While the monitor renames, one number is
+/// vacant, so the search ends at the second vacant one. If a whole rotation passed
+/// meanwhile, another vacancy may have ended the search too early: it is done again.
 pub(super) fn open(dir: &Path) -> Result<Vec<LogFile>, LogError> {
+    let mut tries = 0;
+    loop {
+        let before = current(dir);
+        let files = open_numbered(dir)?;
+        tries += 1;
+        if tries == TRIES || (before.is_some() && before == current(dir)) {
+            return Ok(files);
+        }
+    }
+}
+
+fn open_numbered(dir: &Path) -> Result<Vec<LogFile>, LogError> {
     let mut files: Vec<LogFile> = Vec::new();
     files.extend(open_one(dir.join(CURRENT))?);
     let mut vacant = 0;
@@ -44,9 +61,14 @@ pub(super) fn open(dir: &Path) -> Result<Vec<LogFile>, LogError> {
     Ok(files)
 }
 
+fn current(dir: &Path) -> Option<FileId> {
+    let found = std::fs::metadata(dir.join(CURRENT)).ok()?;
+    Some(FileId::of(&found))
+}
+
 /// Whether `file` is the one that the monitor appends to now.
 pub(super) fn is_current(dir: &Path, file: &LogFile) -> bool {
-    std::fs::metadata(dir.join(CURRENT)).is_ok_and(|found| FileId::of(&found) == file.id)
+    current(dir) == Some(file.id)
 }
 
 fn open_one(path: PathBuf) -> Result<Option<LogFile>, LogError> {

@@ -1,6 +1,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -254,34 +255,46 @@ fn follow_finds_a_log_that_was_removed_and_written_anew() {
 
 #[test]
 fn follow_shows_every_line_once_while_a_writer_rotates() {
-    const LINES: u64 = 20_000;
-    let (temp, log) = writer(2000);
-    let done = AtomicBool::new(false);
-    let mut seen = Vec::new();
+    const LINES: u64 = 10_000;
+    let (temp, log) = writer(40);
+    // Lines that the reader has seen; the writer stays so close that no file is removed
+    // before it was read.
+    let seen = AtomicU64::new(0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for n in 0..LINES {
+                while n > seen.load(Ordering::SeqCst) + 60 {
+                    std::thread::yield_now();
+                }
                 log.message(n, &n.to_string());
-                if n % 97 == 0 {
+                if n % 3 == 0 {
                     log.rotate();
                 }
             }
-            done.store(true, Ordering::SeqCst);
         });
         let mut follow = Follow::open(temp.path(), &LogQuery::default()).unwrap();
-        loop {
-            let last = done.load(Ordering::SeqCst);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while seen.load(Ordering::SeqCst) < LINES {
             let _ = follow
                 .poll(&mut |line| {
                     let text = std::str::from_utf8(line.message).unwrap();
-                    seen.push(text.parse::<u64>().unwrap());
+                    let expected = seen.fetch_add(1, Ordering::SeqCst);
+                    // Not a panic in here: the writer would wait for ever.
+                    if text.parse() != Ok(expected) {
+                        seen.store(u64::MAX - 60, Ordering::SeqCst);
+                        return ControlFlow::Break(());
+                    }
                     ControlFlow::Continue(())
                 })
                 .unwrap();
-            if last {
-                break;
+            if Instant::now() > deadline {
+                seen.store(u64::MAX - 60, Ordering::SeqCst);
             }
         }
     });
-    assert_eq!(seen, Vec::from_iter(0..LINES));
+    assert_eq!(
+        seen.load(Ordering::SeqCst),
+        LINES,
+        "a line was lost or came twice"
+    );
 }
