@@ -1,5 +1,6 @@
 //! Pulls over HTTP from the project's own small registry: kinds of images, ways to authenticate, and
 //! everything that can go wrong on the way.
+#![allow(clippy::print_stdout, reason = "says why a test is skipped")]
 
 use std::fs;
 use std::path::PathBuf;
@@ -143,6 +144,9 @@ fn content(image: &Image) -> Content {
 fn blob(layer: &Layer) -> Target {
     Target::Blob(layer.digest.clone())
 }
+
+/// Tells whether a failure is the one a fault should cause.
+type Expected = fn(&VerifyError) -> bool;
 
 /// Layers have owners: unpacking them takes root.
 fn is_root() -> bool {
@@ -509,7 +513,7 @@ async fn content_that_is_not_what_was_promised_leaves_nothing() {
     }
     let image = image(&["a", "b"]);
     let length = image.layers[1].blob.len();
-    let cases: Vec<(Fault, fn(&VerifyError) -> bool)> = vec![
+    let cases: [(Fault, Expected); 6] = [
         (Fault::FlipByte { at: 5 }, |error| {
             matches!(error, VerifyError::Digest { .. })
         }),

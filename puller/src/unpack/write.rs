@@ -336,6 +336,17 @@ fn mode(entry: &Entry) -> Mode {
     Mode::from_bits_truncate(entry.mode)
 }
 
+/// On systems whose time has 32 bits, later and earlier times become the last and first ones.
 fn timespec(time: Time) -> TimeSpec {
-    TimeSpec::new(time.seconds, time.nanoseconds)
+    #[cfg(target_pointer_width = "32")]
+    let time = Time {
+        seconds: time.seconds.clamp(i32::MIN.into(), i32::MAX.into()),
+        ..time
+    };
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::unnecessary_cast,
+        reason = "clamped above, and below a thousand million"
+    )]
+    TimeSpec::new(time.seconds as _, time.nanoseconds as _)
 }
