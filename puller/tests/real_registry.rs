@@ -6,13 +6,14 @@
 //! openssl and busybox-static, and, the first time, the machine's Debian mirror: the images are kept
 //! below the target directory.
 
+#![allow(clippy::print_stdout, reason = "says why a test is skipped")]
+
 #[path = "real_registry/images.rs"]
 mod images;
 #[path = "real_registry/server.rs"]
 mod server;
 #[path = "real_registry/tree.rs"]
 mod tree;
-#![allow(clippy::print_stdout, reason = "says why a test is skipped")]
 
 use std::path::Path;
 
