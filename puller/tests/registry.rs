@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "says why a test is skipped")]
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -274,6 +275,56 @@ async fn layers_are_shared_and_fetched_once() {
         [two.layers[1].clone(), two.layers[0].clone()],
         "once, at its highest place"
     );
+}
+
+#[tokio::test]
+async fn directories_used_without_being_listed_look_as_in_the_layer_below() {
+    if !is_root() {
+        return;
+    }
+    let below = LayerBuilder::new()
+        .dir("tmp", 0o1777)
+        .dir("home", 0o755)
+        .dir("home/app", 0o700)
+        .owner(5, 6)
+        .dir("plain", 0o755)
+        .dir("opaque", 0o711)
+        .build();
+    let above = LayerBuilder::new()
+        .file("tmp/new", 0o644, "")
+        .file("home/app/new", 0o644, "")
+        .file("plain/new", 0o644, "")
+        .opaque("opaque")
+        .file("fresh/new", 0o644, "")
+        .build();
+    let image = ImageBuilder::new(amd64())
+        .layer(below.clone())
+        .layer(above)
+        .build();
+    let alone = ImageBuilder::new(amd64()).layer(below).build();
+    let mut content = content(&image);
+    content.add_image(REPOSITORY, "2.0", &alone);
+    let scene = Scene::new(content, Options::default());
+    let pulled = scene.pull(":1.0").await.expect("pulled");
+    assert_eq!(pulled.layers.len(), 3, "one more, for the directories");
+    let top = &pulled.layers[2];
+    let at = |name: &str| {
+        let metadata = fs::symlink_metadata(top.join(name)).expect(name);
+        (metadata.mode() & 0o7777, metadata.uid(), metadata.gid())
+    };
+    assert_eq!(at("tmp"), (0o1777, 0, 0));
+    assert_eq!(at("home/app"), (0o700, 5, 6));
+    assert_eq!(at("home"), (0o755, 0, 0));
+    for right in ["plain", "opaque", "fresh", "tmp/new"] {
+        assert!(!top.join(right).exists(), "{right} needs no correction");
+    }
+    let again = scene.pull(":1.0").await.expect("pulled again");
+    assert_eq!(again.layers, pulled.layers);
+    assert_eq!(scene.pull(":2.0").await.expect("pulled").layers.len(), 1);
+    let store = scene.puller.store();
+    assert_eq!(store.sweep(&[]).expect("swept").layers, 0);
+    assert!(store.remove(&pulled.reference).expect("removed"));
+    assert_eq!(store.sweep(&[]).expect("swept").layers, 2);
 }
 
 #[tokio::test]

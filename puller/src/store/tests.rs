@@ -1,5 +1,6 @@
 //! What a store keeps, finds, forgets and refuses.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use std::time::SystemTime;
@@ -22,7 +23,9 @@ fn layer(store: &Store, name: &str) -> Digest {
     let diff_id = sha256(name.as_bytes());
     let staging = store.stage().expect("staged");
     fs::write(staging.path().join(name), name).expect("a file");
-    staging.commit(&diff_id).expect("committed");
+    staging
+        .commit(&diff_id, &BTreeSet::new())
+        .expect("committed");
     diff_id
 }
 
@@ -113,7 +116,9 @@ fn what_is_dropped_before_its_commit_is_gone() {
     assert!(!path.exists());
     let diff_id = layer(&store, "a");
     let again = store.stage().expect("staged");
-    let kept = again.commit(&diff_id).expect("there is one already");
+    let kept = again
+        .commit(&diff_id, &BTreeSet::new())
+        .expect("there is one already");
     assert!(kept.join("a").is_file(), "the first one stays");
 }
 

@@ -33,7 +33,11 @@ impl Scene {
         self.directory.path().join("outside").display().to_string()
     }
 
-    fn unpack(&self, layer: &LayerBuilder, resolver: Resolver) -> Result<(), UnpackError> {
+    fn unpack(
+        &self,
+        layer: &LayerBuilder,
+        resolver: Resolver,
+    ) -> Result<BTreeSet<Vec<u8>>, UnpackError> {
         unpack(layer.build().tar.as_slice(), &self.root(), resolver)
     }
 

@@ -1,5 +1,6 @@
 //! One entry becomes one file, directory, link or node, with its owner, mode, times and attributes.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -108,7 +109,8 @@ impl Writer {
     }
 
     /// Sets what can only be set when all entries are there.
-    pub(super) fn finish(mut self) -> Result<(), UnpackError> {
+    /// Gives the directories that were used but not listed.
+    pub(super) fn finish(mut self) -> Result<BTreeSet<Vec<u8>>, UnpackError> {
         for (path, time) in std::mem::take(&mut self.directories) {
             let set = |this: &mut Self| {
                 let names = components(&path).map_err(|_| Errno::EINVAL)?;
@@ -125,7 +127,7 @@ impl Writer {
                 Err(error) => return Err(UnpackError::io("set the times of", &path)(error)),
             }
         }
-        Ok(())
+        Ok(self.tree.into_implied())
     }
 
     fn file<R: Read>(
@@ -292,6 +294,8 @@ impl Writer {
         attributes(parent, name, entry)?;
         if entry.kind == Kind::Directory {
             self.directories.push((entry.path.clone(), entry.mtime));
+            let listed = components(&entry.path)?.join(&b'/');
+            self.tree.list(&listed);
             return Ok(());
         }
         set_times(parent, name, entry.mtime)

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +14,8 @@ rm -r usr/share/doc etc/motd
 rm -r var/lib/apt/lists && mkdir var/lib/apt/lists && echo new > var/lib/apt/lists/new
 rm etc/issue && mkdir etc/issue && echo inside > etc/issue/file
 rm -rf opt && ln -s usr opt
+# A changed file alone: its directory, which nobody but root may enter, is not listed.
+echo '# changed' >> root/.profile
 mkdir -p srv/kinds && cd srv/kinds
 echo one > file && ln file hardlink && ln -s ../../etc/passwd symlink && ln -s /nowhere dangling
 mkfifo pipe && mknod null c 1 3 && mknod disk b 8 1
@@ -44,7 +47,9 @@ pub(crate) fn cache() -> PathBuf {
 /// An OCI layout with all images, made when it is missing.
 pub(crate) fn layout() -> PathBuf {
     let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
-    let layout = cache().join("layout");
+    let mut hasher = DefaultHasher::new();
+    CHANGES.hash(&mut hasher);
+    let layout = cache().join(format!("layout-{:x}", hasher.finish()));
     if layout.exists() {
         return layout;
     }
