@@ -139,3 +139,43 @@ async fn a_token_server_lets_the_right_ones_in() {
     assert_eq!(pulled.layers.len(), 1);
     assert!(pulled.layers[0].join("bin/busybox").is_file());
 }
+
+/// Names the image to pull to the second run of the test below.
+const TLS_IMAGE: &str = "KOBUNE_TEST_TLS_IMAGE";
+
+#[tokio::test]
+async fn tls_trusts_the_machine_s_certificates_and_no_others() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir_in(images::cache()).expect("a directory");
+    let store = Store::open(directory.path().join("store")).expect("a store");
+    if let Ok(reference) = std::env::var(TLS_IMAGE) {
+        pull(&store, &reference, None)
+            .await
+            .expect("the certificate is trusted");
+        return;
+    }
+    let (server, certificate) = Server::with_tls(directory.path());
+    let reference = format!("{}/test/busybox:1", server.address());
+    push(&images::layout(), "busybox", &reference, "oci");
+    pull(&store, &reference, None)
+        .await
+        .expect_err("the certificate is unknown");
+    // The machine's certificates are read from where this variable says, and setting it for this
+    // process would disturb the other tests.
+    let again = std::process::Command::new(std::env::current_exe().expect("a path"))
+        .args([
+            "--exact",
+            "tls_trusts_the_machine_s_certificates_and_no_others",
+        ])
+        .env("SSL_CERT_FILE", certificate)
+        .env(TLS_IMAGE, reference)
+        .output()
+        .expect("the test runs again");
+    assert!(
+        again.status.success(),
+        "{}",
+        String::from_utf8_lossy(&again.stdout)
+    );
+}

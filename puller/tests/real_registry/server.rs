@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::images::run;
 
@@ -68,11 +68,52 @@ impl Server {
         Self::start(work, "token", &auth)
     }
 
+    /// Speaks TLS with a certificate for 127.0.0.1, whose path is given too.
+    pub(crate) fn with_tls(work: &Path) -> (Self, String) {
+        let at = |name: &str| {
+            work.join(name)
+                .to_str()
+                .expect("a path in UTF-8")
+                .to_owned()
+        };
+        let (key, certificate) = (at("tls.key"), at("tls.crt"));
+        run(
+            "openssl",
+            [
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-keyout",
+                &key,
+                "-out",
+                &certificate,
+                "-days",
+                "2",
+                "-subj",
+                "/CN=test",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+            ],
+        );
+        let tls = json!({"tls": {"certificate": certificate, "key": key}});
+        (Self::start_with(work, "tls", &json!({}), &tls), certificate)
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    fn start(work: &Path, name: &str, auth: &serde_json::Value) -> Self {
+    fn start(work: &Path, name: &str, auth: &Value) -> Self {
+        Self::start_with(work, name, auth, &json!({}))
+    }
+
+    fn start_with(work: &Path, name: &str, auth: &Value, http: &Value) -> Self {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = free.local_addr().expect("an address");
         drop(free);
@@ -82,6 +123,9 @@ impl Server {
             "storage": {"filesystem": {"rootdirectory": work.join("registry")}},
             "http": {"addr": address.to_string()},
         });
+        for (field, value) in http.as_object().into_iter().flatten() {
+            config["http"][field] = value.clone();
+        }
         if auth.as_object().is_some_and(|auth| !auth.is_empty()) {
             config["auth"] = auth.clone();
         }
@@ -186,7 +230,7 @@ impl Signer {
             "iss": ISSUER, "sub": USER, "aud": SERVICE, "jti": "1",
             "nbf": now - 60, "iat": now, "exp": now + 300, "access": access,
         });
-        let encode = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", encode(&header), encode(&claims));
         let signature = self
             .key
