@@ -22,13 +22,16 @@ use crate::registry::{Body, Session};
 use crate::store::{Staging, Store, StoreError};
 use crate::unpack::{self, Resolver, UnpackError};
 
-/// Pieces between socket and decoder: some hundred kilobytes with the client's buffers.
-const IN_FLIGHT: usize = 4;
+/// Bytes in one piece between socket and decoder. The client hands out its whole read buffer, up to
+/// 400 KiB; copied into pieces it is reused at once, instead of one being allocated for each read.
+const PIECE: usize = 32 << 10;
+/// Pieces between socket and decoder, 256 KiB in all: at 100 Mbit/s what comes in 20 ms.
+const IN_FLIGHT: usize = 8;
 /// Longest archive in a layer; a gzip stream can be a thousand times smaller.
 const MAX_ARCHIVE: u64 = 64 << 30;
 
 /// A part of a compressed layer.
-type Bytes = Box<dyn AsRef<[u8]> + Send>;
+type Bytes = Box<[u8]>;
 
 /// What the sender says.
 enum Piece {
@@ -137,8 +140,10 @@ async fn send(
             let _ = sender.send(Piece::End).await;
             return Ok(());
         };
-        if sender.send(Piece::Data(Box::new(chunk))).await.is_err() {
-            return Ok(());
+        for piece in chunk.as_ref().chunks(PIECE) {
+            if sender.send(Piece::Data(piece.into())).await.is_err() {
+                return Ok(());
+            }
         }
         tell(body.received(), LayerState::Downloading);
     }
@@ -222,9 +227,8 @@ impl Input {
         }
         match self.pieces.blocking_recv() {
             Some(Piece::Data(bytes)) => {
-                let data = (*bytes).as_ref();
-                self.hasher.update(data);
-                self.received += data.len() as u64;
+                self.hasher.update(&bytes);
+                self.received += bytes.len() as u64;
                 self.current = Some(bytes);
                 Ok(true)
             }
@@ -241,7 +245,7 @@ impl Input {
 
     fn buffered(&self) -> &[u8] {
         match &self.current {
-            Some(bytes) => &(**bytes).as_ref()[self.position..],
+            Some(bytes) => &bytes[self.position..],
             None => &[],
         }
     }
