@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use kobune_puller::parse_reference;
 use kobune_runtime::ContainerId;
-use oci_spec::distribution::Reference;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -106,8 +106,7 @@ fn parse_runs(runs: &BTreeMap<String, RunRequest>) -> Result<Deployment, Invalid
                 .module
                 .pointer("/settings/image")
                 .and_then(Value::as_str)?;
-            let registry = image
-                .parse::<Reference>()
+            let registry = parse_reference(image)
                 .ok()
                 .map(|image| image.registry().to_owned());
             let address = credentials.address.clone().or(registry)?;
@@ -173,7 +172,7 @@ impl Sources {
     pub(super) fn credentials_for(
         &self,
         module: &ContainerId,
-        image: &Reference,
+        image: &kobune_puller::Reference,
     ) -> Option<&RegistryCredentials> {
         match &self.deployment {
             Some((_, deployment)) if self.deploys(module) => deployment.credentials_for(image),
