@@ -632,7 +632,7 @@ fn set_group_directories_and_inherited_lists_do_not_touch_what_is_inside() {
         .dir("group/below", 0o755)
         .file("group/file", 0o664, "")
         .dir("list", 0o755)
-        .xattr("system.posix_acl_default", &list.concat())
+        .xattr("system.posix_acl_default", list.concat())
         .dir("list/below", 0o751)
         .file("list/file", 0o644, "")
         .dir("group", 0o2770)
