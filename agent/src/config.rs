@@ -6,9 +6,11 @@
 mod locate;
 mod raw;
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use kobune_puller::{ProxyConfig, RegistryOptions};
 use serde::Deserialize;
 
 /// Where the configuration is looked for if nobody says otherwise; only this file may be
@@ -83,6 +85,14 @@ pub enum PortEngine {
 pub struct RegistryConfig {
     /// Registries (`host` or `host:port`) to be spoken to without TLS.
     pub plain_http: Vec<String>,
+    /// What is special about some registries: mirrors, authorities, client certificates.
+    pub hosts: BTreeMap<String, RegistryOptions>,
+    /// The proxy; the environment's where absent.
+    pub proxy: Option<ProxyConfig>,
+    /// A docker `config.json` for images whose deployment has no credentials.
+    pub docker_config: Option<PathBuf>,
+    /// Size in bytes from which a layer's download survives this process.
+    pub spool_from: Option<u64>,
 }
 
 /// Level of a log message.

@@ -66,6 +66,10 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     let store = Store::open(&config.state_dir).map_err(failed("cannot open the image store"))?;
     let registry = PullerConfig {
         plain_http: config.registry.plain_http.clone(),
+        registries: config.registry.hosts.clone(),
+        proxy: config.registry.proxy.clone(),
+        docker_config: config.registry.docker_config.clone(),
+        spool_from: config.registry.spool_from,
         ..PullerConfig::new(store.clone())
     };
     let puller = Puller::new(registry).map_err(failed("cannot set up the registry client"))?;
