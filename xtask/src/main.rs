@@ -5,6 +5,7 @@
     reason = "a command for people"
 )]
 
+mod bench_pull;
 mod demo;
 mod setup;
 mod test;
@@ -17,6 +18,7 @@ cargo xtask COMMAND
   demo     set up, then run the tutorial's deployment on a device of its own
   test     set up, then run every check and every test
   check    formatting, lints and documentation only
+  bench-pull  what a pull costs, beside skopeo and umoci, and curl and tar
   setup    install what demo and tests need (Debian packages)
 ";
 
@@ -25,6 +27,8 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args[..] {
         ["demo"] => setup::as_root("demo").and_then(|root| if root { demo::run() } else { Ok(()) }),
+        ["bench-pull"] => setup::as_root("bench-pull")
+            .and_then(|root| if root { bench_pull::run() } else { Ok(()) }),
         ["test"] => test::run(),
         ["check"] => test::check(),
         ["setup"] => setup::install(&setup::DEMO).and_then(|()| setup::install(&setup::TEST)),
