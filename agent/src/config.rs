@@ -91,7 +91,8 @@ pub struct RegistryConfig {
     pub proxy: Option<ProxyConfig>,
     /// A docker `config.json` for images whose deployment has no credentials.
     pub docker_config: Option<PathBuf>,
-    /// Size in bytes from which a layer's download survives this process.
+    /// Size in bytes from which a layer's download survives this process; 0 for never, the
+    /// puller's usual one where absent.
     pub spool_from: Option<u64>,
 }
 

@@ -10,6 +10,10 @@ use crate::store::Store;
 /// what stalls is better asked for again.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// Layers from which on going on pays: at 10 Mbit/s such a layer takes most of a minute, and at a
+/// hundred it comes before any of it is written.
+const SPOOL_FROM: u64 = 64 << 20;
+
 /// How a [`Puller`](crate::Puller) behaves.
 #[derive(Debug, Clone)]
 pub struct PullerConfig {
@@ -33,9 +37,10 @@ pub struct PullerConfig {
     /// have none. Read anew for each pull; a missing file is an empty one.
     pub docker_config: Option<PathBuf>,
     /// Layers of this many bytes or more are kept compressed on disk while they are fetched, so that
-    /// a pull goes on where it was after this process ended, or the machine. Each costs its
-    /// compressed size in writes and, until it is complete, in space. Without it no compressed byte
-    /// is written, and a layer under way begins again.
+    /// a pull goes on where it was after this process ended, or the machine. Each takes its
+    /// compressed size in space until it is complete, and in writes where it takes longer than the
+    /// kernel's write-back delay (30 seconds usually): what came faster is gone before it is
+    /// written. Without it no compressed byte is written, and a layer under way begins again.
     pub spool_from: Option<u64>,
 }
 
@@ -72,7 +77,7 @@ pub struct ProxyConfig {
 
 impl PullerConfig {
     /// The usual configuration: TLS everywhere but on this machine, repetition after one second,
-    /// the environment's proxy, nothing spooled.
+    /// the environment's proxy, layers of 64 MiB or more spooled.
     pub fn new(store: Store) -> Self {
         Self {
             store,
@@ -82,7 +87,7 @@ impl PullerConfig {
             registries: BTreeMap::new(),
             proxy: None,
             docker_config: None,
-            spool_from: None,
+            spool_from: Some(SPOOL_FROM),
         }
     }
 }

@@ -249,6 +249,8 @@ fn unpack_verified(store: &Store, layer: &Layer, input: &mut Input) -> Result<Pa
             actual: diff_id,
         }));
     }
+    // Before the flush, which would write what of it is still only in memory.
+    input.drop_spool();
     staging
         .commit(&layer.diff_id, &implied)
         .map_err(Failure::Store)

@@ -130,7 +130,7 @@ fn ways(program: &Path, work: &Path, packed: &Packed, reference: &str) -> Vec<Wa
             command: format!("{copy}; umoci unpack --image $D/oci:1 $D/bundle"),
         });
         ways.push(Way {
-            name: "kobune, spooled",
+            name: "kobune, all spooled",
             command: format!("{} {reference} $D/store --spool-from 1", program.display()),
         });
     }
