@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::lab::{Lab, Seen, with_steps};
 
 /// Steps whose answers must be the same to the letter.
-const SAME: [&str; 22] = [
+const SAME: [&str; 21] = [
     "caps",
     "id",
     "list /dev",
@@ -32,7 +32,6 @@ const SAME: [&str; 22] = [
     "write /proc/sys/kernel/msgmax 8192",
     "list /sys/firmware",
     "list /proc/acpi",
-    "read /proc/interrupts",
     "write /sys/fs/cgroup/memory/memory.limit_in_bytes -1",
     "write /dev/shm/file x",
 ];
