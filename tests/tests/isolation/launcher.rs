@@ -6,13 +6,14 @@ use std::fs;
 use kobune_tests::{Programs, privileged};
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, with_steps};
+use crate::lab::{Lab, Seen, with_steps};
 
-/// Launches what became of a module's bundle under `change`; the launcher's answer.
-fn launched(lab: &Lab, change: &dyn Fn(&mut Value)) -> Value {
+/// Launches what became of a module's bundle under `change`; the launcher's answer,
+/// and what the module says of its confinement where it runs.
+fn launched(lab: &Lab, change: &dyn Fn(&mut Value)) -> (Value, Option<Seen>) {
     let id = lab.create(&lab.image(&json!({})), &json!({}), &with_steps(&["caps"]));
     lab.start(&id).unwrap();
-    lab.wait(&id);
+    let first = lab.wait(&id).stdout;
     let bundle = lab.path("run/modules").join(id.as_str());
     let config = bundle.join("config.json");
     let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
@@ -28,11 +29,14 @@ fn launched(lab: &Lab, change: &dyn Fn(&mut Value)) -> Value {
     let mut launcher = lab.device().command(Programs::built().agent("kobune-shim"));
     let output = launcher.arg("launch").arg(&bundle).output().unwrap();
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-    if answer.get("ready").is_some() {
-        lab.wait(&id);
-    }
+    let seen = answer.get("ready").map(|_| {
+        let seen = lab.wait(&id);
+        // The log goes on after what the first start said.
+        let stdout = seen.stdout[first.len()..].to_owned();
+        Seen { stdout, ..seen }
+    });
     lab.remove(&id);
-    answer
+    (answer, seen)
 }
 
 #[test]
@@ -73,7 +77,8 @@ fn a_spec_without_its_confinement_is_refused() {
         }),
     ];
     for (message, change) in cases {
-        let answer = launched(&lab, &change);
+        let (answer, seen) = launched(&lab, &change);
+        assert!(seen.is_none());
         let causes = answer["failed"]["causes"].to_string();
         assert!(causes.contains(message), "{message}: {answer}");
     }
@@ -87,10 +92,13 @@ fn privileges_that_may_grow_are_no_obstacle_to_the_filter() {
         return;
     }
     let lab = Lab::new();
-    for value in [json!(false), json!(true), Value::Null] {
-        let answer = launched(&lab, &|spec| {
+    for (value, flag) in [(json!(false), "0"), (json!(true), "1"), (Value::Null, "0")] {
+        let (answer, seen) = launched(&lab, &|spec| {
             spec["process"]["noNewPrivileges"] = value.clone();
         });
-        assert!(answer.get("ready").is_some(), "{value}: {answer}");
+        let seen = seen.unwrap_or_else(|| panic!("{value}: {answer}"));
+        assert_eq!(seen.field("caps", "NoNewPrivs"), flag, "{value}");
+        assert_eq!(seen.field("caps", "Seccomp"), "2", "{value}");
+        assert_eq!(seen.field("caps", "CapEff"), "00000000a80425fb", "{value}");
     }
 }
