@@ -21,8 +21,8 @@ use std::sync::Mutex;
 use kobune_runtime::capabilities::{self, ThreadCapabilities};
 use kobune_runtime::cgroup::{CgroupPath, Cgroups};
 use kobune_runtime::shim::{
-    CONFIG_FILE, CONTRACT, JOB_FILE, LOCK_FILE, LaunchFailure, LaunchReport, ProcessId, ShimJob,
-    TASK_FILE, TaskRecord,
+    CONFIG_FILE, CONTRACT, JOB_FILE, LAUNCH_LOG_FILE, LOCK_FILE, LaunchFailure, LaunchReport,
+    ProcessId, ShimJob, TASK_FILE, TaskRecord,
 };
 use kobune_runtime::{Timestamp, device_cgroup, seccomp};
 use libcontainer::container::Container;
@@ -69,11 +69,22 @@ pub(crate) fn launch(bundle: &Path) -> Result<Infallible, LaunchFailure> {
             causes.push(error.to_string());
             cause = error.source();
         }
+        causes.extend(first_complaint(bundle));
         LaunchFailure {
             step: failure.step.to_owned(),
             causes,
         }
     })
+}
+
+/// The first error in the launch log, which is nearest to the cause: what comes back from
+/// libcontainer may be no more than "failed to unix syscall".
+fn first_complaint(bundle: &Path) -> Option<String> {
+    let log = std::fs::read(bundle.join(LAUNCH_LOG_FILE)).ok()?;
+    let log = String::from_utf8_lossy(&log);
+    let (_, complaint) = log.lines().find_map(|line| line.split_once("ERROR "))?;
+    let (_target, message) = complaint.split_once(": ")?;
+    Some(message.to_owned())
 }
 
 fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
