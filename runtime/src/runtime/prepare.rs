@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Mount, Spec};
 
 use super::Started;
 use crate::capabilities::{self, CapabilityError, CapabilitySet, InvalidCapability};
@@ -178,11 +178,9 @@ impl Preparation<'_> {
             .max_by_key(|(mount, _)| mount.destination().components().count());
         let (root, below) = match above {
             None => (rootfs, cwd),
-            Some((mount, below)) => match mount.source() {
-                Some(source) if source.is_dir() && mount.typ().as_deref() == Some("bind") => {
-                    (source.as_path(), below)
-                }
-                _ => return Ok(()),
+            Some((mount, below)) => match bound_directory(mount) {
+                Some(source) => (source, below),
+                None => return Ok(()),
             },
         };
         rootfs::create_dir_beneath(root, below).map_err(PrepareError::Rootfs)
@@ -236,6 +234,14 @@ impl Preparation<'_> {
             .map(Some)
             .map_err(PrepareError::Network)
     }
+}
+
+/// The directory of the host that `mount` shows, if it may be written there.
+fn bound_directory(mount: &Mount) -> Option<&Path> {
+    let options = mount.options().as_deref().unwrap_or_default();
+    let writable = !options.iter().any(|option| option == "ro");
+    let source = mount.source().as_deref()?;
+    (writable && mount.typ().as_deref() == Some("bind") && source.is_dir()).then_some(source)
 }
 
 /// Removes the bundle's files but those that tell how the last task ended. Idempotent.

@@ -160,6 +160,16 @@ fn the_working_directory_is_made_where_it_is_missing() {
         seen.expect(&[("cwd", cwd), ("write made.here x", "ok")]);
     }
     assert!(bound.join("deep/er/made.here").exists());
+    // What is bound read-only is not written for it, and what is there does.
+    let bind = json!({ "HostConfig": { "Binds": [format!("{}:/data:ro", bound.display())] } });
+    let run = |dir: &str| {
+        let image = lab.image(&json!({ "WorkingDir": dir }));
+        lab.run(&image, &bind, &with_steps(&["cwd"]))
+    };
+    run("/data/deep").unwrap().expect(&[("cwd", "/data/deep")]);
+    let error = run("/data/other").unwrap_err();
+    assert!(error.contains("failed to chdir"), "{error}");
+    assert!(!bound.join("other").exists());
 }
 
 #[test]
