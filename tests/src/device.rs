@@ -177,7 +177,8 @@ impl Device {
             links
                 .lines()
                 .filter_map(|line| line.split_whitespace().next())
-                .filter(|link| *link != "lo" && *link != "azure-iot-edge")
+                .map(|link| link.split('@').next().unwrap_or(link))
+                .filter(|link| !["lo", "azure-iot-edge", crate::outside::LINK].contains(link))
                 .map(|link| format!("link {link}")),
         );
         for path in self.cgroup_dirs() {
