@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 
 use crate::{Device, Programs};
 
-/// An image whose entry point is `/probe`; `label` makes images of different digests.
+/// An image whose entry point is `/probe`; `label` makes images of different digests. Its stop
+/// signal is SIGKILL, for `probe` as the first process of a container takes no notice of
+/// another, and tests need not wait.
 ///
 /// # Panics
 /// Where the program was not built.
@@ -15,7 +17,10 @@ use crate::{Device, Programs};
 pub fn image(label: &str) -> Image {
     let program = fs::read(Programs::built().fixture("probe")).expect("the built probe");
     let image = module_image(Platform::host(), "probe", &program, &[]);
-    image.edit_config(|config| config["config"]["Labels"] = json!({ "test": label }))
+    image.edit_config(|config| {
+        config["config"]["Labels"] = json!({ "test": label });
+        config["config"]["StopSignal"] = json!("SIGKILL");
+    })
 }
 
 /// A registry on the device that has `probe` under each of `tags`, for everybody.
