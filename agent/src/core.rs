@@ -78,8 +78,8 @@ pub(crate) struct Core {
     /// Images pulled for modules that are still to be created.
     pulled: BTreeMap<ContainerId, Pulled>,
     pulling: BTreeSet<ContainerId>,
-    /// Modules with a chain of steps under way.
-    busy: BTreeSet<ContainerId>,
+    /// Modules with a chain of steps under way, and its rank.
+    busy: BTreeMap<ContainerId, i64>,
     /// Running modules whose exit is waited for.
     watched: BTreeSet<ContainerId>,
     /// What operators asked for and is not under way yet.
@@ -104,7 +104,7 @@ impl Core {
             start_warnings: BTreeMap::new(),
             pulled: BTreeMap::new(),
             pulling: BTreeSet::new(),
-            busy: BTreeSet::new(),
+            busy: BTreeMap::new(),
             watched: BTreeSet::new(),
             requests: VecDeque::new(),
             work: JoinSet::new(),
@@ -197,7 +197,7 @@ impl Core {
             .into_iter()
             .map(|container| (container.request.id.clone(), container))
             .collect();
-        for module in &self.busy {
+        for module in self.busy.keys() {
             if let Some(before) = self.seen.remove(module) {
                 seen.insert(module.clone(), before);
             }
@@ -238,7 +238,7 @@ impl Core {
             .map(|container| container.request.id.clone())
             .collect();
         for module in running {
-            if self.busy.contains(&module) || self.watched.contains(&module) {
+            if self.busy.contains_key(&module) || self.watched.contains(&module) {
                 continue;
             }
             match self.parts.runtime.watch(&module) {

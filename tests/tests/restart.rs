@@ -244,48 +244,11 @@ fn after_a_reboot_without_a_network_the_stored_deployment_runs() {
     without_leftovers(&device, &agent);
 }
 
-/// What a power cycle does: every process ends, and what is not on disk is gone.
+/// A power cycle, with the agent started at boot.
 fn reboot(device: &Device, agent: &mut Agent<'_>, modules: &[Value]) {
     agent.kill();
-    for name in ["kobune-monitor", "kobune-shim"] {
-        for pid in device.processes(name) {
-            kill(pid);
-        }
-    }
-    for module in modules {
-        kill(
-            module["pid"]
-                .as_i64()
-                .and_then(|pid| pid.try_into().ok())
-                .expect("a pid"),
-        );
-    }
-    let run = device.dir().join("run");
-    let mounts = device.command("sh").args(["-c", "grep -o \"$1/[^ ]*\" /proc/mounts | sort -r | xargs -r umount -l; ip link del azure-iot-edge; nft flush ruleset; true", "sh"]).arg(device.dir().join("state")).status();
-    assert!(mounts.expect("sh").success());
-    let mounts = device
-        .command("sh")
-        .args([
-            "-c",
-            "grep -o \"$1/[^ ]*\" /proc/mounts | sort -r | xargs -r umount -l; rm -rf \"$1\"",
-            "sh",
-        ])
-        .arg(&run)
-        .status();
-    assert!(mounts.expect("sh").success());
-    let links = "ip -br link | sed -n 's/^\\(kb[^@ ]*\\).*/\\1/p' | xargs -r -n1 ip link del";
-    assert!(
-        device
-            .command("sh")
-            .args(["-c", links])
-            .status()
-            .expect("sh")
-            .success()
-    );
+    let pids = modules.iter().filter_map(|module| module["pid"].as_i64());
+    let pids: Vec<i32> = pids.filter_map(|pid| pid.try_into().ok()).collect();
+    device.power_cycle(&pids);
     agent.restart();
-}
-
-fn kill(pid: i32) {
-    let pid = nix::unistd::Pid::from_raw(pid);
-    let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
 }

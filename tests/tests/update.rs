@@ -51,7 +51,7 @@ fn everything_is_pulled_before_anything_is_stopped() {
     while registry.fired(slow) == 0 {
         std::thread::yield_now();
     }
-    agent.wait_agent_log(0, "pulled module=a");
+    agent.wait_agent_log(0, "image is here module=a");
     let pulling = agent.module("b");
     if pulling["description"] == "Pulling image" {
         for (module, name) in before.iter().zip(["a", "b", "gone"]) {
@@ -71,10 +71,13 @@ fn everything_is_pulled_before_anything_is_stopped() {
             .unwrap_or_else(|| panic!("no {text:?} in {log}"))
     };
     assert!(
-        at("pulled module=b") < at("module=gone action=stop"),
+        at("image is here module=b") < at("module=gone action=stop"),
         "{log}"
     );
-    assert!(at("pulled module=b") < at("module=a action=stop"), "{log}");
+    assert!(
+        at("image is here module=b") < at("module=a action=stop"),
+        "{log}"
+    );
     without_leftovers(&device, &agent);
 }
 
@@ -285,8 +288,7 @@ fn a_stopped_module_frees_its_port_for_one_that_starts() {
     let registry = probe::registry(&device, &["1"]);
     let agent = Agent::start(&device, "");
     let module = |status: &str, order: u32| {
-        let ports =
-            json!({ "PortBindings": { "7/tcp": [{ "HostPort": "7000" }] }, "StopTimeout": 1 });
+        let ports = json!({ "PortBindings": { "7/tcp": [{ "HostPort": "7000" }] } });
         let mut module = probe::module_with(&registry, &["listen", "tcp", "7"], ports);
         module["status"] = json!(status);
         module["startupOrder"] = json!(order);
