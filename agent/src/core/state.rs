@@ -172,7 +172,8 @@ impl Sources {
         merged
     }
 
-    /// Credentials for an image from where its module comes from.
+    /// Credentials for a module's image: the deployment's for its modules, for one added by
+    /// hand those that were given with it and nobody else's.
     pub(super) fn credentials_for(
         &self,
         module: &ContainerId,
@@ -180,7 +181,10 @@ impl Sources {
     ) -> Option<&RegistryCredentials> {
         match &self.deployment {
             Some((_, deployment)) if self.deploys(module) => deployment.credentials_for(image),
-            _ => self.run_deployment.credentials_for(image),
+            _ => {
+                let own = self.run_deployment.registries.get(module.as_str());
+                own.filter(|registry| registry.serves(image.registry()))
+            }
         }
     }
 
