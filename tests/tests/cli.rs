@@ -321,7 +321,10 @@ fn logs_are_cut_followed_and_kept_over_restarts() {
     agent.wait_for("m", 5, |module| module["status"] == "stopped");
     let all = agent.logs("m");
     assert_eq!(
-        (all.lines().count(), all.lines().filter(|line| *line == "line 7").count()),
+        (
+            all.lines().count(),
+            all.lines().filter(|line| *line == "line 7").count()
+        ),
         (40, 2),
         "{all}"
     );
