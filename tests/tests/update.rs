@@ -82,6 +82,46 @@ fn everything_is_pulled_before_anything_is_stopped() {
 }
 
 #[test]
+fn a_module_that_ends_while_its_update_is_pulled_is_restarted() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let registry = probe::registry(&device, &["1", "2"]);
+    let agent = Agent::start(&device, "");
+    let module = |tag: &str, seconds: &str| {
+        let mut module = probe::module(&registry, tag, &["sleep", seconds]);
+        module["restartPolicy"] = json!("always");
+        module
+    };
+    let _ = agent
+        .apply(&probe::deployment([("m", module("1", "2"))]))
+        .ok();
+    let pause = Duration::from_secs(60);
+    registry.fault(
+        Target::Manifest("2".to_owned()),
+        Fault::Stall { after: 1, pause },
+        Times::First(1),
+    );
+    let next = probe::deployment([("m", module("2", "1000"))]);
+    let _ = agent.apply_with(&next, &["--detach"]).ok();
+    let restarted = agent.wait_for("m", 20, |m| {
+        m["restartCount"] == 1 && m["status"] == "running"
+    });
+    assert_eq!(restarted["description"], "Pulling image");
+    // An update that replaces the one that is stuck need not wait for it.
+    let mut other = module("1", "1000");
+    other["version"] = json!("other");
+    let _ = agent.apply(&probe::deployment([("m", other)])).ok();
+    let replaced = agent.wait_running("m");
+    assert_eq!(
+        (&replaced["restartCount"], &replaced["imageId"]),
+        (&json!(0), &restarted["imageId"])
+    );
+    without_leftovers(&device, &agent);
+}
+
+#[test]
 fn only_modules_that_changed_are_touched() {
     if !privileged() {
         return;
