@@ -24,25 +24,18 @@ fn what_the_device_lacks_is_named_and_others_run() {
     let device = Device::new();
     let registry = probe::registry(&device, &["1"]);
     let agent = Agent::start(&device, "");
-    let module = |host_config: Value| probe::module_with(&registry, SLEEP, host_config);
+    let module = || probe::module(&registry, "1", SLEEP);
     let option = |name: &str, value: Value| {
-        let mut module = probe::module(&registry, "1", SLEEP);
+        let mut module = module();
         module["settings"]["createOptions"][name] = value;
         module
     };
+    let host = |name: &str, value: Value| option("HostConfig", json!({ name: value }));
     let mount = json!([{ "Type": "bind", "Source": "/nonexistent/source", "Target": "/data" }]);
-    let devices = json!([{ "PathOnHost": "/dev/nonexistent", "PathInContainer": "/dev/x", "CgroupPermissions": "rwm" }]);
+    let devices = json!([{ "PathOnHost": "/dev/nonexistent", "PathInContainer": "/dev/x" }]);
     let cases = [
-        (
-            "device",
-            module(json!({ "Devices": devices })),
-            "/dev/nonexistent",
-        ),
-        (
-            "mount",
-            module(json!({ "Mounts": mount })),
-            "/nonexistent/source",
-        ),
+        ("device", host("Devices", devices), "/dev/nonexistent"),
+        ("mount", host("Mounts", mount), "/nonexistent/source"),
         (
             "user",
             option("User", json!("nobody-knows")),
@@ -53,48 +46,38 @@ fn what_the_device_lacks_is_named_and_others_run() {
             option("Entrypoint", json!(["/missing-program"])),
             "/missing-program",
         ),
-        (
-            "capability",
-            module(json!({ "CapAdd": ["CAP_NOTHING"] })),
-            "CapAdd[0]",
-        ),
     ];
     let modules = cases
         .iter()
         .map(|(name, module, _)| (*name, module.clone()));
-    let fine = ("fine", probe::module(&registry, "1", SLEEP));
-    let all: Vec<_> = modules
-        .filter(|(name, _)| *name != "capability")
-        .chain([fine])
-        .collect();
+    let all = modules.chain([("fine", module())]);
     let said = agent.apply(&probe::deployment(all)).failed(1);
     assert_eq!(agent.module("fine")["status"], "running");
-    for (name, _, named) in &cases[..4] {
-        let line = said
-            .lines()
-            .find(|line| line.contains(&format!("module {name}: ")));
-        let line = line.unwrap_or_else(|| panic!("{name} is not in {said}"));
-        assert!(
-            line.contains("start failed: ") && line.contains(named),
-            "{line}"
-        );
-        let module = agent.module(name);
-        assert_eq!(module["pid"], Value::Null);
-        let description = module["description"].as_str().unwrap_or_default();
-        assert!(description.contains(named), "{description}");
-        assert!(agent.cli(&["list"]).ok().contains(&format!("\n{name} ")));
+    for (name, _, named) in &cases {
+        failed_for(&agent, &said, name, named);
     }
-    // One that no kernel has is refused before anything changes.
-    let (name, wrong, named) = &cases[4];
-    let said = agent
-        .apply(&probe::deployment([(*name, wrong.clone())]))
-        .failed(1);
-    assert!(
-        said.contains("nothing was changed") && said.contains(named),
-        "{said}"
-    );
+    // What no device has is refused before anything changes.
+    let wrong = host("CapAdd", json!(["CAP_NOTHING"]));
+    let said = agent.apply(&probe::deployment([("wrong", wrong)]));
+    let said = said.failed(1);
+    assert!(said.contains("nothing was changed"), "{said}");
+    assert!(said.contains("HostConfig.CapAdd[0]"), "{said}");
     assert_eq!(agent.module("fine")["status"], "running");
     without_leftovers(&device, &agent);
+}
+
+/// The start of the module `name` failed for what is `named`, as everything that is shown tells.
+fn failed_for(agent: &Agent<'_>, said: &str, name: &str, named: &str) {
+    let begin = format!("module {name}: start failed: ");
+    let line = said.lines().find(|line| line.contains(&begin));
+    let line = line.unwrap_or_else(|| panic!("{begin:?} is not in {said}"));
+    assert!(line.contains(named), "{line}");
+    let module = agent.module(name);
+    assert_eq!(module["pid"], Value::Null);
+    let description = module["description"].as_str().unwrap_or_default();
+    assert!(description.contains(named), "{description}");
+    let list = agent.cli(&["list"]).ok();
+    assert!(list.contains(&format!("\n{name} ")), "{list}");
 }
 
 #[test]
@@ -154,6 +137,21 @@ fn a_port_of_another_program_or_module_is_not_taken() {
     }
 }
 
+/// `kobune run` with a user name and a password on standard input.
+fn run_with_login(agent: &Agent<'_>, name: &str, password: &str, image: &str) -> CliOutput {
+    let login = ["--username", "user", "--password-stdin"];
+    let words = [
+        &["run", "--name", name][..],
+        &login,
+        &[image, "sleep", "1000"],
+    ];
+    let run = agent.command(&words.concat());
+    let mut shell = Command::new("sh");
+    let script = format!("echo {password} | \"$@\"");
+    shell.args(["-c", &script, "sh"]);
+    CliOutput::of(shell.arg(run.get_program()).args(run.get_args()))
+}
+
 #[test]
 fn images_that_cannot_be_had_are_named() {
     if !privileged() {
@@ -163,76 +161,75 @@ fn images_that_cannot_be_had_are_named() {
     let registry = probe::registry_with(&device, &["1"], Options::with_token("user", "right"));
     let agent = Agent::start(&device, "");
     let image = registry.reference("probe", "1");
-    let login = |password: &str, image: &str, name: &str| {
-        let command = format!("echo {password} | \"$@\"");
-        let run = agent.command(&[
-            "run",
-            "--name",
-            name,
-            "--username",
-            "user",
-            "--password-stdin",
-            image,
-            "sleep",
-            "1000",
-        ]);
-        let mut shell = Command::new("sh");
-        shell
-            .args(["-c", &command, "sh"])
-            .arg(run.get_program())
-            .args(run.get_args());
-        CliOutput::of(&mut shell)
-    };
-    let said = agent
-        .cli(&["run", "--name", "anonymous", &image, "sleep", "1000"])
-        .failed(1);
-    assert!(
-        said.contains("the registry wants credentials") || said.contains("refuses"),
-        "{said}"
-    );
-    let said = login("wrong", &image, "wrong").failed(1);
-    assert!(
-        said.contains("module wrong: pull failed: ") && said.contains("the token server refuses"),
-        "{said}"
-    );
-    let said = login("right", &registry.reference("probe", "missing"), "missing").failed(1);
-    assert!(said.contains("probe:missing"), "{said}");
-    let said = login("right", "127.0.0.1:1/probe:1", "nobody").failed(1);
-    assert!(
-        said.contains("127.0.0.1:1/probe:1") && said.contains("refused"),
-        "{said}"
-    );
-    // Also where it may not be asked for: at once, not when the agent next looks.
-    let begin = Instant::now();
-    let said = agent
-        .cli(&[
-            "run", "--name", "never", "--pull", "never", &image, "sleep", "1000",
-        ])
-        .failed(1);
-    assert!(
-        said.contains("is not on the device, and imagePullPolicy is never"),
-        "{said}"
-    );
-    assert!(
-        begin.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        begin.elapsed()
-    );
+    let missing = registry.reference("probe", "missing");
+    let login = |name, password, image| run_with_login(&agent, name, password, image);
+
+    let anonymous = agent.cli(&["run", "--name", "anonymous", &image]);
+    for (name, outcome, named) in [
+        ("anonymous", anonymous, "the token server refuses"),
+        (
+            "wrong",
+            login("wrong", "wrong", &image),
+            "the token server refuses: UNAUTHORIZED: wrong user name or password",
+        ),
+        (
+            "missing",
+            login("missing", "right", &missing),
+            "probe:missing",
+        ),
+        (
+            "nobody",
+            login("nobody", "right", "127.0.0.1:1/probe:1"),
+            "127.0.0.1:1/probe:1: error sending request: ",
+        ),
+    ] {
+        let said = outcome.failed(1);
+        assert!(
+            said.contains(&format!("module {name}: pull failed: ")),
+            "{said}"
+        );
+        assert!(said.contains(named), "{said}");
+    }
     let listed = agent.cli(&["list"]).ok();
+    let column = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
     let unknown = listed
         .lines()
-        .filter(|line| line.split_whitespace().nth(1) == Some("unknown"));
-    assert_eq!(unknown.count(), 5, "{listed}");
-    let wrong = "Not created yet: pull failed: get leave to pull ";
-    assert!(listed.contains(wrong), "{listed}");
-    let _ = login("right", &image, "fine").ok();
+        .filter(|line| column(line).as_deref() == Some("unknown"));
+    assert_eq!(unknown.count(), 4, "{listed}");
+    let begin = "Not created yet: pull failed: get leave to pull ";
+    assert!(listed.contains(begin), "{listed}");
+    // What one was given is used for no other, and shown to nobody.
+    let _ = login("fine", "right", &image).ok();
     assert_eq!(agent.module("fine")["status"], "running");
-    // No password in any file that others may read, nor in what is shown.
+    assert_eq!(agent.module("anonymous")["status"], "unknown");
     let shown = agent.log() + &agent.module("fine").to_string();
+    assert!(!shown.contains("right"), "{shown}");
+    without_leftovers(&device, &agent);
+}
+
+#[test]
+fn an_image_that_may_not_be_pulled_is_missed_at_once() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let registry = probe::registry(&device, &["1"]);
+    let agent = Agent::start(&device, "");
+    let image = registry.reference("probe", "1");
+    let never = |name| agent.cli(&["run", "--name", name, "--pull", "never", &image]);
+    let begin = Instant::now();
+    let said = never("never").failed(1);
+    let why = "is not on the device, and imagePullPolicy is never";
+    assert!(said.contains(why), "{said}");
     assert!(
-        !shown.contains("right") && !shown.contains("wrong\""),
-        "{shown}"
+        begin.elapsed() < Duration::from_secs(5),
+        "not when the agent next looks"
     );
+    assert_eq!(registry.requests(), []);
+    let _ = agent.cli(&["run", "--name", "pulls", &image]).ok();
+    registry.clear_requests();
+    let _ = never("local").ok();
+    assert_eq!(registry.requests(), []);
     without_leftovers(&device, &agent);
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
 use std::os::unix::fs::FileTypeExt;
 use std::process::Stdio;
 use std::time::Duration;
@@ -32,51 +33,61 @@ fn run_takes_dockers_options() {
     fs::create_dir(&data).expect("a directory");
     let volume = format!("{}:/data", data.display());
     let words = [
+        &["run", "--name", "led", "-p", "7000:7", "--privileged"][..],
         &[
-            "run",
-            "--name",
-            "led",
-            "-p",
-            "7000:7",
             "-v",
             &volume,
             "-v",
             "named:/named",
-        ][..],
-        &[
-            "-e",
-            "GREETING=hello world",
             "--device",
             "/dev/i2c-1",
-            "--privileged",
         ],
-        &["--restart", "always", &image, "listen", "tcp", "7"],
+        &["-e", "GREETING=hello world", "--restart", "always"],
+        &[&image, "listen", "tcp", "7"],
     ];
     assert_eq!(agent.cli(&words.concat()).ok(), "led\n");
     let module = agent.module("led");
     assert_eq!(module["status"], "running");
     assert_eq!(module["restartPolicy"], "always");
     assert_eq!(module["ports"], json!(["0.0.0.0:7000->7/tcp"]));
-    assert_eq!(
-        module["module"]["settings"]["createOptions"]["HostConfig"]["Privileged"],
-        true
-    );
+    let options = &module["module"]["settings"]["createOptions"];
+    assert_eq!(options["HostConfig"]["Privileged"], true);
     agent.wait_log("led", "listening tcp");
     device
-        .in_network(|| std::net::TcpStream::connect("127.0.0.1:7000"))
+        .in_network(|| TcpStream::connect("127.0.0.1:7000"))
         .expect("published");
-    let env = agent.module("led")["pid"].to_string();
-    let env = fs::read(format!("/proc/{env}/environ")).expect("its environment");
+    let process = format!("/proc/{}", module["pid"]);
+    let env = fs::read(format!("{process}/environ")).expect("its environment");
     assert!(String::from_utf8_lossy(&env).contains("GREETING=hello world\0"));
-    let root = format!("/proc/{}/root", module["pid"]);
-    assert!(
-        fs::metadata(format!("{root}/dev/i2c-1"))
-            .is_ok_and(|node| node.file_type().is_char_device())
-    );
-    fs::write(format!("{root}/data/file"), "x").expect("the bind mount");
+    let node = fs::metadata(format!("{process}/root/dev/i2c-1")).expect("the device");
+    assert!(node.file_type().is_char_device());
+    fs::write(format!("{process}/root/data/file"), "x").expect("the bind mount");
     assert!(data.join("file").exists());
-    fs::write(format!("{root}/named/file"), "kept").expect("the volume");
+    fs::write(format!("{process}/root/named/file"), "kept").expect("the volume");
 
+    assert_eq!(agent.cli(&["rm", "led"]).ok(), "");
+    assert_eq!(agent.module("led"), Value::Null);
+    // Volumes stay: a module that comes after finds its files.
+    let after = ["run", "--name", "after", "-v", "named:/named", &image];
+    let open = ["open", "/named/file", "r"];
+    let _ = agent.cli(&[&after[..], &open].concat()).ok();
+    agent.wait_log("after", "ok");
+    without_leftovers(&device, &agent);
+}
+
+#[test]
+fn a_name_has_one_module() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let registry = probe::registry(&device, &["1"]);
+    let agent = Agent::start(&device, "");
+    let image = registry.reference("probe", "1");
+    let _ = agent
+        .cli(&["run", "--name", "led", &image, "sleep", "1000"])
+        .ok();
+    let before = agent.wait_running("led");
     let refused = agent.cli(&["run", "--name", "led", &image]).failed(1);
     assert!(refused.contains("a module led exists already"), "{refused}");
     let refused = agent.cli(&["run", "-it", &image]).failed(2);
@@ -90,24 +101,7 @@ fn run_takes_dockers_options() {
         refused.contains("a module led was added by hand: remove it first"),
         "{refused}"
     );
-
-    assert_eq!(agent.cli(&["rm", "led"]).ok(), "");
-    assert_eq!(agent.module("led"), Value::Null);
-    // Volumes stay: a module that comes after finds its files.
-    let _ = agent
-        .cli(&[
-            "run",
-            "--name",
-            "after",
-            "-v",
-            "named:/named",
-            &image,
-            "open",
-            "/named/file",
-            "r",
-        ])
-        .ok();
-    agent.wait_log("after", "ok");
+    assert_eq!(agent.module("led")["pid"], before["pid"]);
     without_leftovers(&device, &agent);
 }
 

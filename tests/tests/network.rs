@@ -65,11 +65,17 @@ fn ports_and_names(engine: &str) {
     let _ = agent.cli(&["restart", "tcp"]).ok();
     let restarted = agent.wait_running("tcp");
     assert_eq!(restarted["address"], before[0]["address"]);
-    agent.wait_log("tcp", "listening tcp");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while agent.logs("tcp").matches("listening tcp").count() < 2 {
+        assert!(Instant::now() < deadline, "{}", agent.logs("tcp"));
+    }
     reachable_from_everywhere(&device, &outside, &agent);
 
-    // What is removed is no longer published and no longer named.
     let _ = agent.apply(&probe::deployment([("client", client)])).ok();
+    what_is_removed_is_gone(&device, &agent);
+}
+
+fn what_is_removed_is_gone(device: &Device, agent: &Agent<'_>) {
     agent.wait_for("tcp", 10, Value::is_null);
     agent.wait_for("udp", 10, Value::is_null);
     let refused = device.in_network(|| tcp(Ipv4Addr::LOCALHOST.into()));
@@ -81,18 +87,14 @@ fn ports_and_names(engine: &str) {
     assert_ne!(hosts.code, 0, "{}", hosts.stdout);
     agent.clear();
     assert_eq!(device.leftovers(), Vec::<String>::new());
-    let tables = device
-        .command("nft")
-        .args(["list", "tables"])
-        .output()
-        .expect("nft");
-    assert_eq!(String::from_utf8_lossy(&tables.stdout), "");
-    let links = device
-        .command("ip")
-        .args(["-brief", "link"])
-        .output()
-        .expect("ip");
-    assert!(!String::from_utf8_lossy(&links.stdout).contains("azure-iot-edge"));
+    let show = |program: &str, words: &[&str]| {
+        let output = device.command(program).args(words).output();
+        let output = output.expect("the program runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(show("nft", &["list", "tables"]), "");
+    let links = show("ip", &["-brief", "link"]);
+    assert!(!links.contains("azure-iot-edge"), "{links}");
 }
 
 fn reachable_from_everywhere(device: &Device, outside: &Outside, agent: &Agent<'_>) {

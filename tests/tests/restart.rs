@@ -1,6 +1,9 @@
 //! What the agent keeps over its own restarts, and over those of the device.
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use kobune_tests::{Agent, Device, privileged, probe};
 use serde_json::{Value, json};
@@ -19,6 +22,14 @@ fn identity(module: &Value) -> Value {
         .expect("a module")
         .remove("description");
     kept
+}
+
+/// Sends a byte to the published port.
+fn greet(device: &Device) {
+    device.in_network(|| {
+        let mut stream = TcpStream::connect("127.0.0.1:7000").expect("the port is published");
+        stream.write_all(b"x").expect("it takes a byte");
+    });
 }
 
 #[test]
@@ -50,14 +61,7 @@ fn modules_outlive_the_agent_and_are_adopted_untouched() {
         .ok();
     let names = ["echo", "sleeper", "byhand"];
     let before = names.map(|name| identity(&agent.wait_running(name)));
-    let greet = |device: &Device| {
-        device.in_network(|| {
-            use std::io::Write;
-            let mut stream =
-                std::net::TcpStream::connect("127.0.0.1:7000").expect("the port is published");
-            stream.write_all(b"x").expect("it takes a byte");
-        });
-    };
+    agent.wait_log("echo", "listening tcp");
     greet(&device);
     agent.wait_log("echo", "from ");
     registry.clear_requests();
@@ -81,13 +85,9 @@ fn modules_outlive_the_agent_and_are_adopted_untouched() {
         greet(&device);
     }
     // The log goes on where it was: two before, three after.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(5);
     while agent.logs("echo").matches("from ").count() != 5 {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "{}",
-            agent.logs("echo")
-        );
+        assert!(Instant::now() < deadline, "{}", agent.logs("echo"));
     }
     assert_eq!(registry.requests(), []);
     without_leftovers(&device, &agent);
@@ -230,6 +230,7 @@ fn after_a_reboot_without_a_network_the_stored_deployment_runs() {
         .ok();
     let names = ["echo", "never", "byhand"];
     let before = names.map(|name| agent.wait_running(name));
+    agent.wait_log("echo", "listening tcp");
     drop(registry);
     reboot(&device, &mut agent, &before);
     for (name, before) in names.iter().zip(&before) {
@@ -238,9 +239,11 @@ fn after_a_reboot_without_a_network_the_stored_deployment_runs() {
         assert_eq!(after["restartCount"], 0);
         assert_eq!(after["problem"], Value::Null);
     }
-    device
-        .in_network(|| std::net::TcpStream::connect("127.0.0.1:7000"))
-        .expect("the port is published");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while agent.logs("echo").matches("listening tcp").count() < 2 {
+        assert!(Instant::now() < deadline, "{}", agent.logs("echo"));
+    }
+    greet(&device);
     without_leftovers(&device, &agent);
 }
 

@@ -66,19 +66,21 @@ fn everything_is_pulled_before_anything_is_stopped() {
         assert_eq!(after["restartCount"], 0);
     }
     let log = agent.log();
-    let at = |text: &str| {
-        log.rfind(text)
-            .unwrap_or_else(|| panic!("no {text:?} in {log}"))
-    };
     assert!(
-        at("image is here module=b") < at("module=gone action=stop"),
+        at(&log, "image is here module=b") < at(&log, "module=gone action=stop"),
         "{log}"
     );
     assert!(
-        at("image is here module=b") < at("module=a action=stop"),
+        at(&log, "image is here module=b") < at(&log, "module=a action=stop"),
         "{log}"
     );
     without_leftovers(&device, &agent);
+}
+
+/// Where `text` stands last.
+fn at(log: &str, text: &str) -> usize {
+    let found = log.rfind(text);
+    found.unwrap_or_else(|| panic!("no {text:?} in {log}"))
 }
 
 #[test]
