@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use tempfile::TempDir;
 
 /// Run inside the new namespaces: loopback up, a `/dev` of its own with the tutorial's
@@ -119,6 +119,29 @@ impl Device {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 setns(namespace, CloneFlags::CLONE_NEWNET).expect("the device's network");
+                work()
+            });
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Runs `work` on a thread in the device's network and mounts; what it starts stays there.
+    ///
+    /// # Panics
+    /// Where `work` panics.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = |kind: &str| {
+            fs::File::open(format!("/proc/{}/ns/{kind}", self.inside())).expect("the device lives")
+        };
+        let (network, mounts) = (namespace("net"), namespace("mnt"));
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                // Another mount namespace takes a thread with a root directory of its own.
+                unshare(CloneFlags::CLONE_FS).expect("a thread of its own");
+                setns(network, CloneFlags::CLONE_NEWNET).expect("the device's network");
+                setns(mounts, CloneFlags::CLONE_NEWNS).expect("the device's mounts");
                 work()
             });
             thread

@@ -33,7 +33,10 @@ fn a_record_torn_by_a_power_cut_does_not_swallow_the_next() {
     let path = dir.path().join("log");
     for (torn, ends) in [("", ""), ("2026-01-02T03:04:0", "\n"), ("whole\n", "")] {
         fs::write(&path, torn).unwrap();
-        say(&mut Log::open(dir.path().into(), options(1 << 20, 2)), "a\n");
+        say(
+            &mut Log::open(dir.path().into(), options(1 << 20, 2)),
+            "a\n",
+        );
         let text = fs::read_to_string(&path).unwrap();
         let rest = text.strip_prefix(&format!("{torn}{ends}20"));
         assert!(rest.is_some(), "{torn:?} became {text:?}");
