@@ -81,6 +81,12 @@ impl Direct {
         }
     }
 
+    /// Directory of the image's only layer.
+    #[must_use]
+    pub fn layer(&self) -> &std::path::Path {
+        &self.layer
+    }
+
     /// Creates a container that runs `command`; `options` are the serialised
     /// [`kobune_runtime::ContainerOptions`] beside it.
     ///
