@@ -138,10 +138,11 @@ fn closed_output_ends_neither_the_module_nor_its_supervision() {
 
 /// User and system time of a process, fields 14 and 15 of its stat.
 fn cpu_ticks(pid: Pid) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a live process");
+    let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
     let fields = fields.split_ascii_whitespace().skip(11).take(2);
-    fields.map(|field| field.parse::<u64>().unwrap()).sum()
+    let ticks = fields.map(|field| field.parse::<u64>().expect("a number"));
+    ticks.sum()
 }
 
 #[test]
@@ -260,7 +261,7 @@ fn a_full_disk_costs_lines_and_not_the_exit_status() {
 
 fn mount_tmpfs(path: &std::path::Path) {
     let none = nix::mount::MsFlags::empty();
-    nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), none, Some("size=4m")).unwrap();
+    nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), none, Some("size=4m")).expect("a tmpfs");
 }
 
 #[test]
