@@ -212,3 +212,32 @@ fn a_launcher_whose_agent_died_is_waited_for_and_not_doubled() {
     });
     assert_clean(&device);
 }
+
+/// Takes a minute, so only with `KOBUNE_FULL`.
+#[test]
+fn a_launcher_that_hangs_ends_by_itself_when_no_agent_is_left_to_end_it() {
+    if rounds(0, 1) == 0 {
+        return;
+    }
+    let bundle = tempfile::tempdir().unwrap();
+    // A job that never comes.
+    let job = bundle.path().join(kobune_runtime::shim::JOB_FILE);
+    nix::unistd::mkfifo(&job, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut launcher = std::process::Command::new(Programs::built().agent("kobune-shim"))
+        .arg("launch")
+        .arg(bundle.path())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + kobune_runtime::shim::LAUNCH_TIMEOUT + Duration::from_secs(15);
+    let status = loop {
+        match launcher.try_wait().unwrap() {
+            Some(status) => break Some(status),
+            None if Instant::now() > deadline => break None,
+            None => thread::sleep(Duration::from_millis(100)),
+        }
+    };
+    let _ = launcher.kill();
+    let signal = status.map(|status| std::os::unix::process::ExitStatusExt::signal(&status));
+    assert_eq!(signal, Some(Some(nix::libc::SIGALRM)));
+}
