@@ -1,0 +1,11 @@
+//! wip
+#![allow(dead_code, unused_imports)]
+mod core;
+mod identity;
+mod moment;
+mod policy;
+mod record;
+mod store;
+mod telemetry;
+mod topic;
+mod twin;

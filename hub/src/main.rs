@@ -1,0 +1,3 @@
+//! Kobune's self-hosted hub.
+
+fn main() {}
