@@ -1,11 +1,16 @@
 //! wip
 #![allow(dead_code, unused_imports)]
+mod connection;
 mod core;
+mod handle;
 mod identity;
 mod moment;
+mod mqtt;
 mod policy;
 mod record;
 mod store;
 mod telemetry;
+mod tls;
 mod topic;
 mod twin;
+mod websocket;

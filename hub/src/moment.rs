@@ -28,6 +28,11 @@ impl Moment {
         TICKS_TO_1970 + steps
     }
 
+    /// This many days later, or earlier.
+    pub(crate) fn plus_days(self, days: i64) -> OffsetDateTime {
+        self.0.saturating_add(time::Duration::days(days))
+    }
+
     pub(crate) fn rfc3339(self) -> String {
         let text = self.0.format(&Rfc3339);
         text.expect("invariant: the years of a system clock have four digits")
