@@ -229,7 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     }
 
     async fn ask(
-        &self,
+        &mut self,
         work: impl FnOnce(&mut crate::core::Hub) -> Result<(), Misuse> + Send + 'static,
     ) -> Result<(), Ended> {
         let done = self.hub.run(work).await.ok_or(Ended::Stopping)?;

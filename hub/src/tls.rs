@@ -3,7 +3,7 @@
 mod authority;
 mod client;
 
-pub(crate) use authority::{Authority, AuthorityError};
+pub(crate) use authority::{Authority, AuthorityError, write_atomic};
 
 use std::sync::{Arc, PoisonError, RwLock};
 
