@@ -17,7 +17,7 @@ use crate::manifest::{self, Document, Layer, ManifestError};
 use crate::platform::{self, Platform};
 use crate::progress::{LayerProgress, LayerState, ProgressSink};
 use crate::registry::{Client, PlainHttp, Schemes, Session, Subject};
-use crate::store::{PulledImage, Record, Store, StoreError};
+use crate::store::{PulledImage, Record, Store, StoreError, parents_id};
 
 /// Layers transferred at once, over all pulls; docker's usual number.
 const CONCURRENT_LAYERS: usize = 3;
@@ -151,7 +151,9 @@ impl Job<'_> {
             .map_err(|source| self.session.unusable(&subject, source))?;
         let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
         // From here on a sweep leaves them alone.
-        let _pins = self.shared.store.pin(diff_ids.iter().chain([&id]).cloned());
+        let parents = parents_id(&diff_ids);
+        let needed = diff_ids.iter().chain([&id, &parents]);
+        let _pins = self.shared.store.pin(needed.cloned());
         self.fetch(&layers).await?;
         let reference = self.session.reference;
         let mut record = Record::new(reference, SystemTime::now(), manifest_digest, id);
@@ -272,10 +274,11 @@ impl Job<'_> {
     }
 
     /// Writes configuration and record, and reads the image back.
-    async fn keep(&self, record: Record, config: Vec<u8>) -> Result<PulledImage, PullError> {
+    async fn keep(&self, mut record: Record, config: Vec<u8>) -> Result<PulledImage, PullError> {
         let store = self.shared.store.clone();
         let reference = self.session.reference.clone();
         let kept = blocking(move || -> Result<_, StoreError> {
+            record.parents = store.repair_parents(&record.diff_ids)?;
             store.put_config(&record.id, &config)?;
             store.put_record(&reference, &record)?;
             store.lookup(&reference)

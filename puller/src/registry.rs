@@ -3,6 +3,7 @@
 
 mod body;
 mod client;
+mod login;
 mod session;
 
 pub(crate) use body::Body;

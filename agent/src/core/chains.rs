@@ -19,6 +19,9 @@ use crate::plan::{Action, Plan, Reason};
 /// Chains under way at a time: starts are bound by the kernel, stops mostly wait.
 const MAX_CHAINS: usize = 4;
 
+/// What to do, each with the plan's reason where it is the plan's.
+type Steps = Vec<(Action, Option<Reason>)>;
+
 /// What an operator asked for: done at once, whatever the plan says.
 pub(super) struct Request {
     pub(super) module: ContainerId,
@@ -29,7 +32,7 @@ pub(super) struct Request {
 /// Steps of one module, to be taken in order until one fails.
 pub(super) struct Chain {
     module: ContainerId,
-    steps: Vec<(Action, Option<Reason>)>,
+    steps: Steps,
     create: Option<Box<CreateRequest>>,
     reply: Option<Reply<()>>,
 }
@@ -105,12 +108,7 @@ impl Core {
         }
     }
 
-    fn start_chain(
-        &mut self,
-        module: ContainerId,
-        steps: Vec<(Action, Option<Reason>)>,
-        reply: Option<Reply<()>>,
-    ) {
+    fn start_chain(&mut self, module: ContainerId, steps: Steps, reply: Option<Reply<()>>) {
         let create = self.create_request(&module, &steps);
         if steps.iter().any(|(action, _)| *action == Action::Stop) {
             self.history.record_stopping(&module);
@@ -277,8 +275,8 @@ impl Chain {
 }
 
 /// The plan's steps by module, in the order of each module's first step; pulls apart.
-fn group(plan: &Plan) -> Vec<(ContainerId, Vec<(Action, Option<Reason>)>)> {
-    let mut chains: Vec<(ContainerId, Vec<_>)> = Vec::new();
+fn group(plan: &Plan) -> Vec<(ContainerId, Steps)> {
+    let mut chains: Vec<(ContainerId, Steps)> = Vec::new();
     let mut index: BTreeMap<&ContainerId, usize> = BTreeMap::new();
     for step in plan.steps.iter().filter(|step| step.action != Action::Pull) {
         let at = *index.entry(&step.module).or_insert_with(|| {

@@ -91,44 +91,48 @@ impl Core {
             result,
         } = done;
         self.pulling.remove(&module);
-        let result = result.or_else(|error| self.fall_back(&module, error));
         match result {
-            Ok(pulled) => {
-                tracing::info!(%module, %image, digest = %pulled.manifest_digest, "pulled");
-                self.emit(Event::Pulled { image });
-                self.pulled.insert(
-                    module,
-                    Pulled {
-                        fingerprint,
-                        image: pulled,
-                    },
-                );
-            }
-            Err(error) => {
-                let problem = chain(&error);
-                tracing::error!(%module, %image, "pull failed: {problem}");
-                self.emit(Event::PullFailed {
-                    image,
-                    problem: problem.clone(),
-                });
-                self.fail_pull(&module, format!("pull failed: {problem}"));
-            }
+            Ok(pulled) => self.take_image(module, fingerprint, image, pulled),
+            Err(error) => match self.fall_back(&module, &error) {
+                Some(local) => self.take_image(module, fingerprint, image, local),
+                None => {
+                    let problem = chain(&error);
+                    tracing::error!(%module, %image, "pull failed: {problem}");
+                    self.emit(Event::PullFailed {
+                        image,
+                        problem: problem.clone(),
+                    });
+                    self.fail_pull(&module, format!("pull failed: {problem}"));
+                }
+            },
         }
     }
 
+    fn take_image(
+        &mut self,
+        module: ContainerId,
+        fingerprint: Fingerprint,
+        name: String,
+        image: PulledImage,
+    ) {
+        tracing::info!(%module, image = name, digest = %image.manifest_digest, "image is here");
+        self.emit(Event::Pulled { image: name });
+        self.pulled.insert(module, Pulled { fingerprint, image });
+    }
+
     /// Without a network the image that is there already will do.
-    fn fall_back(&self, module: &ContainerId, error: PullError) -> Result<PulledImage, PullError> {
-        let spec = self.desired.modules.get(module);
-        let local = spec
-            .filter(|_| error.is_transient())
-            .map(|spec| self.parts.store.lookup(&spec.image));
-        match local {
-            Some(Ok(Some(image))) => {
-                tracing::warn!(%module, error = chain(&error), "the registry cannot be reached: using the image on disk");
-                Ok(image)
-            }
-            _ => Err(error),
+    fn fall_back(&self, module: &ContainerId, error: &PullError) -> Option<PulledImage> {
+        if !error.is_transient() {
+            return None;
         }
+        let spec = self.desired.modules.get(module)?;
+        let image = self.parts.store.lookup(&spec.image).ok()??;
+        tracing::warn!(
+            %module,
+            error = chain(error),
+            "the registry cannot be reached: using the image on disk"
+        );
+        Some(image)
     }
 
     /// For a module whose image may not be pulled.
