@@ -13,6 +13,7 @@ mod core;
 pub mod daemon;
 pub mod deployment;
 pub mod error_chain;
+mod hub;
 pub mod lock;
 mod moment;
 pub mod plan;
