@@ -17,6 +17,7 @@ mod hub;
 pub mod lock;
 mod moment;
 pub mod plan;
+pub mod provisioning;
 pub mod restart;
 pub mod status;
 mod store;

@@ -1,0 +1,126 @@
+//! The device as the hub knows it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kobune_iothub_auth::{InvalidKey, SasToken, SharedAccessKey};
+use kobune_runtime::Timestamp;
+
+use crate::provisioning::{Credential, KeySource, ManualIdentity};
+
+/// Before this moment (2026-01-01) a clock is wrong: it was not set since the device
+/// booted. A token that is made then is refused at best.
+const PLAUSIBLE: u64 = 1_767_225_600;
+
+/// A device identity with its credentials at hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) hub: String,
+    pub(crate) gateway: Option<String>,
+    pub(crate) id: String,
+    /// Absent where a certificate authenticates.
+    pub(crate) key: Option<SharedAccessKey>,
+}
+
+/// Why a key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeyError {
+    #[error("cannot read the key in {}", path.display())]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("cannot use the key in {}", path.display())]
+    Invalid { path: PathBuf, source: InvalidKey },
+}
+
+impl Device {
+    /// Reads the key where it is in a file. Blocks.
+    pub(crate) fn open(identity: &ManualIdentity) -> Result<Self, KeyError> {
+        let key = match &identity.credential {
+            Credential::Key(source) => Some(read_key(source)?),
+            Credential::X509 { .. } => None,
+        };
+        Ok(Self {
+            hub: identity.hub.clone(),
+            gateway: identity.gateway.clone(),
+            id: identity.device_id.clone(),
+            key,
+        })
+    }
+
+    /// Host to connect to.
+    pub(crate) fn server(&self) -> &str {
+        self.gateway.as_deref().unwrap_or(&self.hub)
+    }
+
+    /// A token of the device itself.
+    pub(crate) fn token(&self, now: Timestamp, life: Duration) -> Option<SasToken> {
+        let resource = format!("{}/devices/{}", self.hub, self.id);
+        let expiry = now.unix_seconds() + life.as_secs();
+        let key = self.key.as_ref()?;
+        Some(SasToken::sign(key, &resource, expiry, None))
+    }
+
+    /// A token of one of the device's modules.
+    pub(crate) fn module_token(
+        &self,
+        module: &str,
+        key: &SharedAccessKey,
+        expiry: u64,
+    ) -> SasToken {
+        let resource = format!("{}/devices/{}/modules/{module}", self.hub, self.id);
+        SasToken::sign(key, &resource, expiry, None)
+    }
+}
+
+pub(crate) fn read_key(source: &KeySource) -> Result<SharedAccessKey, KeyError> {
+    let path = match source {
+        KeySource::Value(key) => return Ok(key.clone()),
+        KeySource::File(path) => path,
+    };
+    let bytes = std::fs::read(path).map_err(|source| KeyError::Read {
+        path: path.clone(),
+        source,
+    })?;
+    let text = std::str::from_utf8(&bytes).ok();
+    let decoded = text.and_then(|text| SharedAccessKey::from_base64(text).ok());
+    match decoded {
+        Some(key) => Ok(key),
+        None => SharedAccessKey::from_bytes(bytes).map_err(|source| KeyError::Invalid {
+            path: path.clone(),
+            source,
+        }),
+    }
+}
+
+/// Whether the clock was set.
+pub(crate) fn is_plausible(now: Timestamp) -> bool {
+    now.unix_seconds() >= PLAUSIBLE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_in_files_are_text_or_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let read = |content: &[u8]| {
+            std::fs::write(&path, content).unwrap();
+            read_key(&KeySource::File(path.clone()))
+        };
+        let key = SharedAccessKey::from_bytes(vec![1, 2, 0xff]).unwrap();
+        assert_eq!(read(b"AQL/\n").unwrap(), key);
+        assert_eq!(read(&[1, 2, 0xff]).unwrap(), key);
+        let error = read(b"").unwrap_err();
+        assert!(error.to_string().contains("key"), "{error}");
+    }
+
+    #[test]
+    fn a_clock_of_1970_is_not_plausible() {
+        assert!(!is_plausible(Timestamp::from_unix(86_400, 0)));
+        assert!(is_plausible(Timestamp::from_unix(1_800_000_000, 0)));
+    }
+}
