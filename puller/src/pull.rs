@@ -16,7 +16,7 @@ use crate::layer;
 use crate::manifest::{self, Document, Layer, ManifestError};
 use crate::platform::{self, Platform};
 use crate::progress::{LayerProgress, LayerState, ProgressSink};
-use crate::registry::{Client, PlainHttp, Schemes, Session, Subject};
+use crate::registry::{Client, PlainHttp, Session, Subject};
 use crate::store::{PulledImage, Record, Store, StoreError, parents_id};
 
 /// Layers transferred at once, over all pulls; docker's usual number.
@@ -60,7 +60,6 @@ struct Shared {
     plain_http: PlainHttp,
     retry_delay: Duration,
     tokens: TokenCache,
-    schemes: Schemes,
     transfers: Semaphore,
     /// Layers some pull is fetching: another that needs them waits instead of fetching them too.
     underway: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
@@ -93,7 +92,6 @@ impl Puller {
                 plain_http: PlainHttp::new(config.plain_http)?,
                 retry_delay: config.retry_delay,
                 tokens: TokenCache::default(),
-                schemes: Schemes::default(),
                 transfers: Semaphore::new(CONCURRENT_LAYERS),
                 underway: Mutex::default(),
             }),
@@ -121,14 +119,7 @@ impl Puller {
         let plain_http = shared.plain_http.clone();
         let client = blocking(move || Client::new(plain_http)).await?;
         let asked = (&request.reference, request.credentials.as_ref());
-        let session = Session::new(
-            client,
-            &shared.schemes,
-            &shared.tokens,
-            asked,
-            shared.retry_delay,
-        )
-        .await;
+        let session = Session::new(client, &shared.tokens, asked, shared.retry_delay).await;
         let job = Job {
             shared,
             session: &session,

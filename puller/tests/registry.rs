@@ -346,5 +346,8 @@ async fn credentials_open_registries_and_wrong_ones_do_not() {
             usize::from(is_token),
             "one token serves both pulls"
         );
+        scene.registry.expire_tokens();
+        scene.pull(":1.0").await.expect("let in with a new token");
+        assert_eq!(tokens(&scene), 2 * usize::from(is_token));
     }
 }

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         ["demo"] => setup::as_root("demo").and_then(|root| if root { demo::run() } else { Ok(()) }),
         ["test"] => test::run(),
         ["check"] => test::check(),
-        ["setup"] => setup::install(),
+        ["setup"] => setup::install(&setup::DEMO).and_then(|()| setup::install(&setup::TEST)),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())

@@ -6,7 +6,8 @@ use crate::setup;
 
 /// Sets up, checks and tests everything.
 pub(crate) fn run() -> Result<(), String> {
-    setup::install()?;
+    setup::install(&setup::DEMO)?;
+    setup::install(&setup::TEST)?;
     check()?;
     let mut test = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
     if !setup::is_root() {

@@ -9,7 +9,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RANGE};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 
-use super::client::{Client, Schemes};
+use super::client::Client;
 use crate::auth::token::{Grant, Scope, TokenCache};
 use crate::credentials::Credentials;
 use crate::digest::VerifyError;
@@ -69,13 +69,12 @@ struct ComplaintItem {
 impl<'a> Session<'a> {
     pub(crate) async fn new(
         client: Client,
-        schemes: &Schemes,
         tokens: &'a TokenCache,
         request: (&'a Reference, Option<&'a Credentials>),
         delay: Duration,
     ) -> Self {
         let (reference, credentials) = request;
-        let base = client.base(reference.registry(), schemes).await;
+        let base = client.base(reference.registry()).await;
         Self {
             base: format!("{base}/v2/{}", reference.repository()),
             client,

@@ -136,31 +136,45 @@ fn debian() -> PathBuf {
     rootfs
 }
 
-/// The first mirror and suite in apt's configuration.
+/// The first mirror in apt's configuration with a suite that debootstrap can install.
 fn mirror() -> (String, String) {
     let more = fs::read_dir("/etc/apt/sources.list.d")
         .into_iter()
         .flatten();
     let files = more.map(|entry| entry.expect("an entry").path());
+    let read_by_apt = |path: &PathBuf| {
+        let extension = path.extension().and_then(OsStr::to_str);
+        matches!(extension, Some("list" | "sources"))
+    };
     let texts = files
         .chain([PathBuf::from("/etc/apt/sources.list")])
+        .filter(read_by_apt)
         .filter_map(|path| fs::read_to_string(path).ok());
-    let all = texts.collect::<Vec<_>>().join("\n");
-    let words = |start: &str| -> Option<Vec<String>> {
-        let line = all.lines().find(|line| line.starts_with(start))?;
-        Some(line.split_whitespace().skip(1).map(str::to_owned).collect())
-    };
-    match (words("URIs:"), words("Suites:"), words("deb ")) {
-        (Some(mirror), Some(suite), _) => (mirror[0].clone(), suite[0].clone()),
-        (_, _, Some(line)) => {
-            let at = line
-                .iter()
-                .position(|word| word.starts_with("http"))
-                .expect("a mirror");
-            (line[at].clone(), line[at + 1].clone())
+    let scripts = Path::new("/usr/share/debootstrap/scripts");
+    let found = texts
+        .flat_map(|text| sources(&text))
+        .find(|(_, suite)| scripts.join(suite).exists());
+    found.expect("apt has a mirror of Debian")
+}
+
+/// Mirrors and suites of a file in either of apt's formats.
+fn sources(text: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut uri = None;
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["URIs:", first, ..] => uri = Some(first.to_owned()),
+            ["Suites:", suite, ..] => found.extend(uri.take().map(|uri| (uri, suite.to_owned()))),
+            ["deb", ..] => {
+                let at = words.iter().position(|word| word.starts_with("http"));
+                let suite = at.and_then(|at| words.get(at + 1).map(|suite| (at, suite)));
+                found.extend(suite.map(|(at, suite)| (words[at].to_owned(), (*suite).to_owned())));
+            }
+            _ => {}
         }
-        _ => panic!("apt has no mirror"),
     }
+    found
 }
 
 /// Runs a program and insists that it succeeds.

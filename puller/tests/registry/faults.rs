@@ -282,3 +282,22 @@ async fn one_failing_layer_stops_the_others_and_all_clear_up() {
         .expect_err("refused");
     scene.assert_clean(&error, image.layers[0].digest.as_str());
 }
+
+#[tokio::test]
+async fn a_manifest_must_be_what_the_registry_says_it_is() {
+    if !is_root() {
+        return;
+    }
+    let image = image(&["a"]);
+    let scene = Scene::serving(&image);
+    let other = "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
+    let fault = Fault::Header {
+        name: "Docker-Content-Digest".into(),
+        value: other.into(),
+    };
+    let target = Target::Manifest("1.0".into());
+    scene.registry.fault(target, fault, Times::Always);
+    let error = scene.pull(":1.0").await.expect_err("another digest");
+    assert!(matches!(&error, PullError::Verify { .. }), "{error}");
+    scene.assert_clean(&error, other);
+}
