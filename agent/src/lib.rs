@@ -18,6 +18,7 @@ pub mod lock;
 mod moment;
 pub mod plan;
 pub mod provisioning;
+mod report;
 pub mod restart;
 pub mod status;
 mod store;

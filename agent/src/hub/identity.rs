@@ -55,7 +55,10 @@ impl Identities {
     /// Blocks.
     pub(crate) fn load(path: PathBuf, device: &Device) -> Result<Self, IdentityError> {
         let found: Option<Stored> = store::read(&path).unwrap_or_else(|error| {
-            tracing::error!(error = chain(&error), "the stored identities are unreadable: they are made anew");
+            tracing::error!(
+                error = chain(&error),
+                "the stored identities are unreadable: they are made anew"
+            );
             None
         });
         let known = found.and_then(|stored| {
@@ -202,7 +205,10 @@ mod tests {
         let path = dir.path().join("identities.json");
         let mut first = Identities::load(path.clone(), &device("d")).unwrap();
         assert_eq!(first.key(AGENT), None);
-        first.stored.modules.insert(AGENT.to_owned(), "1".to_owned());
+        first
+            .stored
+            .modules
+            .insert(AGENT.to_owned(), "1".to_owned());
         first.save().unwrap();
         let again = Identities::load(path.clone(), &device("d")).unwrap();
         assert!(again.key(AGENT).is_some());

@@ -123,7 +123,8 @@ impl ModuleRegistry {
         module: &str,
         keys: &(SharedAccessKey, SharedAccessKey),
     ) -> Result<(), RestError> {
-        let symmetric = json!({"primaryKey": keys.0.to_base64(), "secondaryKey": keys.1.to_base64()});
+        let symmetric =
+            json!({"primaryKey": keys.0.to_base64(), "secondaryKey": keys.1.to_base64()});
         let body = json!({
             "moduleId": module,
             "deviceId": self.device.id,
@@ -208,7 +209,9 @@ impl Call<'_> {
 fn message(body: &str) -> String {
     let document: Value = serde_json::from_str(body).unwrap_or_default();
     let text = |name: &str| document.get(name).and_then(Value::as_str);
-    let found = text("message").or_else(|| text("Message")).unwrap_or_default();
+    let found = text("message")
+        .or_else(|| text("Message"))
+        .unwrap_or_default();
     let found: String = found.chars().take(MAX_MESSAGE).collect();
     if found.is_empty() {
         return found;
@@ -230,7 +233,10 @@ mod tests {
 
     #[test]
     fn both_forms_of_error_bodies_are_understood() {
-        assert_eq!(message(r#"{"errorCode":409301,"message":"exists"}"#), ": exists");
+        assert_eq!(
+            message(r#"{"errorCode":409301,"message":"exists"}"#),
+            ": exists"
+        );
         assert_eq!(message(r#"{"Message":"ErrorCode:x"}"#), ": ErrorCode:x");
         assert_eq!(message("<html>"), "");
     }

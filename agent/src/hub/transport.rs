@@ -65,7 +65,10 @@ pub(crate) enum TlsError {
         source: rustls::pki_types::pem::Error,
     },
     #[error("cannot use the certificates in {}", path.display())]
-    Certificate { path: PathBuf, source: rustls::Error },
+    Certificate {
+        path: PathBuf,
+        source: rustls::Error,
+    },
     #[error("cannot set up TLS")]
     Setup(#[source] rustls::Error),
 }
@@ -193,7 +196,9 @@ async fn through_proxy(proxy: &Url, address: &str) -> io::Result<TcpStream> {
     let host = proxy.host_str().unwrap_or_default();
     let port = proxy.port_or_known_default().unwrap_or(80);
     let mut stream = TcpStream::connect((host, port)).await?;
-    stream.write_all(connect_request(proxy, address).as_bytes()).await?;
+    stream
+        .write_all(connect_request(proxy, address).as_bytes())
+        .await?;
     let answer = http_head::read(&mut stream).await?;
     match answer.status {
         200..=299 => Ok(stream),
@@ -223,14 +228,18 @@ pub(super) fn proxy_for(
     }
     let either = |lower: &str, upper: &str| variable(lower).or_else(|| variable(upper));
     let exempt = either("no_proxy", "NO_PROXY").is_some_and(|list| {
-        let mut entries = list.split(',').map(|entry| entry.trim().trim_start_matches('.'));
+        let mut entries = list
+            .split(',')
+            .map(|entry| entry.trim().trim_start_matches('.'));
         entries.any(|entry| entry == "*" || is_below(host, entry))
     });
     if exempt {
         return None;
     }
     let proxy = either("https_proxy", "HTTPS_PROXY").filter(|proxy| !proxy.is_empty())?;
-    Url::parse(&proxy).ok().filter(|proxy| proxy.scheme() == "http")
+    Url::parse(&proxy)
+        .ok()
+        .filter(|proxy| proxy.scheme() == "http")
 }
 
 /// Whether `host` is `domain` or in it.
@@ -264,7 +273,10 @@ mod tests {
             proxy_for(configured, environment, host).map(|url| url.host_str().unwrap().to_owned())
         };
         assert_eq!(found(None, "hub.net").as_deref(), Some("env"));
-        assert_eq!(found(Some("http://own:2"), "hub.lan").as_deref(), Some("own"));
+        assert_eq!(
+            found(Some("http://own:2"), "hub.lan").as_deref(),
+            Some("own")
+        );
         for exempt in ["localhost", "lan", "hub.lan"] {
             assert_eq!(found(None, exempt), None);
         }
