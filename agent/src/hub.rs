@@ -108,7 +108,7 @@ pub(crate) async fn run(parts: HubParts, mut shutdown: watch::Receiver<bool>) {
     let mut down = shutdown.clone();
     let client = tokio::select! {
         client = set_up(&parts) => client,
-        _ = down.wait_for(|down| *down) => return,
+        () = ending(&mut down) => return,
     };
     match client {
         Ok((client, wanted)) => {
@@ -132,21 +132,10 @@ type Wanted = watch::Receiver<Option<BTreeSet<String>>>;
 async fn set_up(parts: &HubParts) -> Result<(Client, Wanted), SetupError> {
     wait_for_clock().await;
     let config = &parts.config;
-    let files = match &config.source {
-        Source::Manual(ManualIdentity {
-            credential:
-                Credential::X509 {
-                    certificate,
-                    private_key,
-                },
-            ..
-        }) => Some(ClientFiles {
-            certificate,
-            private_key,
-        }),
-        _ => None,
-    };
-    let tls = transport::tls(config.trust_bundle.as_deref(), files.as_ref())?;
+    let tls = transport::tls(
+        config.trust_bundle.as_deref(),
+        client_files(&config.source).as_ref(),
+    )?;
     let http = http_client(tls.clone(), config.proxy.as_deref()).map_err(SetupError::Http)?;
     let state = parts.state_dir.join("state");
     let device = match &config.source {
@@ -192,6 +181,23 @@ async fn set_up(parts: &HubParts) -> Result<(Client, Wanted), SetupError> {
     Ok((client, receiver))
 }
 
+/// The certificate that authenticates the device, where one does.
+fn client_files(source: &Source) -> Option<ClientFiles<'_>> {
+    let Source::Manual(ManualIdentity { credential, .. }) = source else {
+        return None;
+    };
+    match credential {
+        Credential::X509 {
+            certificate,
+            private_key,
+        } => Some(ClientFiles {
+            certificate,
+            private_key,
+        }),
+        Credential::Key(_) => None,
+    }
+}
+
 fn http_client(tls: rustls::ClientConfig, proxy: Option<&str>) -> reqwest::Result<reqwest::Client> {
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
@@ -232,7 +238,7 @@ impl Client {
             let mut down = shutdown.clone();
             let opened = tokio::select! {
                 opened = self.open() => opened,
-                _ = down.wait_for(|down| *down) => return,
+                () = ending(&mut down) => return,
             };
             let end = match opened {
                 Ok((connection, renew_at)) => {
@@ -260,7 +266,7 @@ impl Client {
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                _ = shutdown.wait_for(|down| *down) => return,
+                () = ending(shutdown) => return,
             }
         }
     }
@@ -383,8 +389,17 @@ async fn keep_identities(
     }
 }
 
+/// Returns when the agent shall end.
+async fn ending(shutdown: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is the end too.
+    let _ = shutdown.wait_for(|down| *down).await;
+}
+
 fn random() -> u32 {
     let bytes = ring::rand::generate::<[u8; 4]>(&ring::rand::SystemRandom::new());
     // Without random numbers every device waits the longest: still no storm.
     bytes.map_or(u32::MAX, |bytes| u32::from_ne_bytes(bytes.expose()))
 }
+
+#[cfg(test)]
+mod tests;

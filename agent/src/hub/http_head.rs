@@ -74,7 +74,7 @@ mod tests {
             b"HTTP/1.1 200",
         ] {
             let mut bytes = bad;
-            assert!(read(&mut bytes).await.is_err());
+            read(&mut bytes).await.unwrap_err();
         }
     }
 }

@@ -115,7 +115,7 @@ pub(super) async fn run(
                     return Ok(Ended::Renewal);
                 }
             }
-            _ = shutdown.wait_for(|down| *down) => {
+            () = super::ending(shutdown) => {
                 session.say_farewell().await;
                 return Ok(Ended::Shutdown);
             }
@@ -371,9 +371,9 @@ impl Session<'_> {
             while self.sent.is_some() {
                 let packet = self.connection.receive().await?;
                 if let Packet::Publish(message) = packet
-                    && let Some(Topic::TwinResponse { .. }) = Topic::parse(&message.topic)
+                    && let Some(Topic::TwinResponse { rid, .. }) = Topic::parse(&message.topic)
                 {
-                    self.sent = None;
+                    self.sent.take_if(|(sent, ..)| rid == sent.to_string());
                 }
             }
             Ok::<(), ConnectionError>(())

@@ -192,8 +192,8 @@ mod tests {
             take_frame(&mut buffer).unwrap().unwrap().payload,
             vec![7; 256]
         );
-        assert!(take_frame(&mut vec![0x82, 0x80]).is_err());
-        assert!(take_frame(&mut vec![0x82, 127, 0, 0, 1, 0, 0, 0, 0, 0]).is_err());
+        take_frame(&mut vec![0x82, 0x80]).unwrap_err();
+        take_frame(&mut vec![0x82, 127, 0, 0, 1, 0, 0, 0, 0, 0]).unwrap_err();
     }
 
     /// Answers the handshake, then sends back what each message says.
@@ -262,7 +262,7 @@ mod tests {
         ] {
             let (client, mut server) = tokio::io::duplex(64 << 10);
             server.write_all(answer.as_bytes()).await.unwrap();
-            assert!(open(client, "h", "/").await.is_err());
+            open(client, "h", "/").await.unwrap_err();
         }
     }
 }

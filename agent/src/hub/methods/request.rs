@@ -66,7 +66,7 @@ pub(super) struct BundleRequest {
 
 /// A call that makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum InvalidCall {
+pub(in crate::hub) enum InvalidCall {
     #[error("Command '{0}' not found. The supported commands are - {SUPPORTED}")]
     Unknown(String),
     #[error("the payload is no JSON object")]
