@@ -48,6 +48,15 @@ fn verbs_parse() {
         (&["rm", "--", "-a"], Verb::Remove(names(&["-a"]))),
         (&["inspect", "a"], Verb::Inspect(names(&["a"]))),
         (&["apply", "-"], apply("-", false)),
+        (&["config", "apply"], Verb::Config(ConfigVerb::Apply)),
+        (
+            &["config", "mp", "-f", "-c", "HostName=h"],
+            Verb::Config(ConfigVerb::Manual {
+                connection_string: "HostName=h".to_owned(),
+                force: true,
+            }),
+        ),
+        (&["config", "--help"], Verb::Help(Topic::Config)),
         (&["apply", "-d", "f.json"], apply("f.json", true)),
         (&["apply", "-f", "f.json", "--wait"], apply("f.json", false)),
         (&["apply", "f.json", "--wait=false"], apply("f.json", true)),
