@@ -147,7 +147,7 @@ async fn set_up(parts: &HubParts) -> Result<(Client, Wanted), SetupError> {
     let environment = |name: &str| std::env::var(name).ok();
     let network = Network {
         tls: Arc::new(tls),
-        proxy: transport::proxy_for(config.proxy.as_deref(), environment, device.server()),
+        proxy: transport::proxy_for(config.proxy.as_deref(), environment, &device.server.host),
     };
     let identities = Identities::load(state.join("identities.json"), &device)?;
     let (wanted, receiver) = watch::channel(None);
@@ -310,7 +310,7 @@ impl Client {
         &mut self,
         key: &SharedAccessKey,
     ) -> Result<(Connection, Instant), AttemptError> {
-        let (server, device) = (self.device.server(), &self.device.id);
+        let (server, device) = (&self.device.server, &self.device.id);
         let mut last = None;
         for carrier in self.carriers {
             let stream = match self.network.connect(server, *carrier).await {

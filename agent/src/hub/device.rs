@@ -11,15 +11,26 @@ use crate::provisioning::{Credential, KeySource, ManualIdentity};
 /// Before this moment (2026-01-01) a clock is wrong: it was not set since the device
 /// booted. A token that is made then is refused at best.
 const PLAUSIBLE: u64 = 1_767_225_600;
+const HTTPS: u16 = 443;
 
 /// A device identity with its credentials at hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Device {
+    /// Host name of the hub, which is part of tokens and user names.
     pub(crate) hub: String,
-    pub(crate) gateway: Option<String>,
+    /// Where to connect.
+    pub(crate) server: Server,
     pub(crate) id: String,
     /// Absent where a certificate authenticates.
     pub(crate) key: Option<SharedAccessKey>,
+}
+
+/// A host to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Server {
+    pub(crate) host: String,
+    /// Of HTTPS and WebSockets; MQTT has its own.
+    pub(crate) port: u16,
 }
 
 /// Why a key cannot be used.
@@ -41,17 +52,13 @@ impl Device {
             Credential::Key(source) => Some(read_key(source)?),
             Credential::X509 { .. } => None,
         };
+        let server = identity.gateway.as_deref().unwrap_or(&identity.hub);
         Ok(Self {
-            hub: identity.hub.clone(),
-            gateway: identity.gateway.clone(),
+            hub: Server::parse(&identity.hub).host,
+            server: Server::parse(server),
             id: identity.device_id.clone(),
             key,
         })
-    }
-
-    /// Host to connect to.
-    pub(crate) fn server(&self) -> &str {
-        self.gateway.as_deref().unwrap_or(&self.hub)
     }
 
     /// A token of the device itself.
@@ -71,6 +78,19 @@ impl Device {
     ) -> SasToken {
         let resource = format!("{}/devices/{}/modules/{module}", self.hub, self.id);
         SasToken::sign(key, &resource, expiry, None)
+    }
+}
+
+impl Server {
+    /// Reads `host` or `host:port`.
+    pub(crate) fn parse(text: &str) -> Self {
+        let split = text.rsplit_once(':');
+        let split = split.and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        let (host, port) = split.unwrap_or((text, HTTPS));
+        Self {
+            host: host.to_owned(),
+            port,
+        }
     }
 }
 
@@ -116,6 +136,16 @@ mod tests {
         assert_eq!(read(&[1, 2, 0xff]).unwrap(), key);
         let error = read(b"").unwrap_err();
         assert!(error.to_string().contains("key"), "{error}");
+    }
+
+    #[test]
+    fn a_port_is_for_connecting_and_no_part_of_the_name() {
+        let server = |host: &str, port| Server {
+            host: host.to_owned(),
+            port,
+        };
+        assert_eq!(Server::parse("h.net"), server("h.net", 443));
+        assert_eq!(Server::parse("h:8443"), server("h", 8443));
     }
 
     #[test]

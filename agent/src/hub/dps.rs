@@ -9,7 +9,7 @@ use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::device::{self, Device, KeyError};
+use super::device::{self, Device, KeyError, Server};
 use crate::error_chain::chain;
 use crate::provisioning::Enrolment;
 use crate::store::{self, StoreError};
@@ -95,8 +95,8 @@ pub(super) async fn device(
         }
     };
     Ok(Device {
+        server: Server::parse(&assignment.hub),
         hub: assignment.hub,
-        gateway: None,
         id: assignment.device_id,
         key: Some(key),
     })

@@ -193,7 +193,7 @@ mod tests {
     fn device(id: &str) -> Device {
         Device {
             hub: "h".to_owned(),
-            gateway: None,
+            server: super::super::device::Server::parse("h"),
             id: id.to_owned(),
             key: None,
         }

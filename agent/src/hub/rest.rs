@@ -158,8 +158,9 @@ impl ModuleRegistry {
 
     async fn call(&self, call: &Call<'_>) -> Result<String, RestError> {
         let url = format!(
-            "https://{}/devices/{}/modules/{}?api-version={API_VERSION}",
-            self.device.server(),
+            "https://{}:{}/devices/{}/modules/{}?api-version={API_VERSION}",
+            self.device.server.host,
+            self.device.server.port,
             percent_encode(&self.device.id),
             percent_encode(call.module),
         );

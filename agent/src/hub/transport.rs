@@ -14,12 +14,12 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::device::Server;
 use super::{http_head, websocket};
 
 /// How long a connection may take to be made, up to the end of its TLS handshake.
 const CONNECT: Duration = Duration::from_secs(30);
 const MQTT_PORT: u16 = 8883;
-const WEBSOCKET_PORT: u16 = 443;
 const WEBSOCKET_PATH: &str = "/$iothub/websocket";
 
 /// A stream in both directions.
@@ -128,16 +128,17 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 impl Network {
-    /// Connects to `host`, within a bounded time.
+    /// Connects to `server`, within a bounded time.
     pub(super) async fn connect(
         &self,
-        host: &str,
+        server: &Server,
         carrier: Carrier,
     ) -> Result<Box<dyn Duplex>, TransportError> {
         let port = match carrier {
             Carrier::Tls => MQTT_PORT,
-            Carrier::WebSocket => WEBSOCKET_PORT,
+            Carrier::WebSocket => server.port,
         };
+        let host = &server.host;
         let address = format!("{host}:{port}");
         let attempt = self.open(host, &address, carrier);
         match tokio::time::timeout(CONNECT, attempt).await {
