@@ -1,5 +1,7 @@
 //! Sessions against a scripted hub at the other end of a pipe.
 
+mod wire;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
