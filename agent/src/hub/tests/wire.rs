@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::super::{HubParts, run};
@@ -228,6 +229,37 @@ async fn until(check: impl Fn() -> bool) {
     panic!("it did not come to be");
 }
 
+type Client = (
+    JoinHandle<()>,
+    watch::Sender<bool>,
+    mpsc::UnboundedReceiver<(String, i64)>,
+);
+
+/// A client of the hub at `port`, which keeps its state in `dir`.
+fn start(dir: &Path, port: u16, device_key: &SharedAccessKey) -> Client {
+    let (handle, channels) = command::channels();
+    let (applied_by, applied) = mpsc::unbounded_channel();
+    tokio::spawn(core(channels, applied_by));
+    let identity = ManualIdentity {
+        hub: format!("localhost:{port}"),
+        gateway: None,
+        device_id: "dev1".to_owned(),
+        credential: Credential::Key(KeySource::Value(device_key.clone())),
+    };
+    let parts = HubParts {
+        config: HubConfig {
+            source: Source::Manual(identity),
+            trust_bundle: Some(dir.join("ca.pem")),
+            proxy: None,
+            upstream: Upstream::MqttWs,
+        },
+        handle,
+        state_dir: dir.to_owned(),
+    };
+    let (shutdown, down) = watch::channel(false);
+    (tokio::spawn(run(parts, down)), shutdown, applied)
+}
+
 #[tokio::test]
 async fn a_connection_string_is_all_that_a_device_needs() {
     let dir = tempfile::tempdir().unwrap();
@@ -240,29 +272,7 @@ async fn a_connection_string_is_all_that_a_device_needs() {
         connects: connects_by,
     };
     let port = listen(dir.path(), hub).await;
-    let start = || {
-        let (handle, channels) = command::channels();
-        let (applied_by, applied) = mpsc::unbounded_channel();
-        tokio::spawn(core(channels, applied_by));
-        let identity = ManualIdentity {
-            hub: format!("localhost:{port}"),
-            gateway: None,
-            device_id: "dev1".to_owned(),
-            credential: Credential::Key(KeySource::Value(device_key.clone())),
-        };
-        let parts = HubParts {
-            config: HubConfig {
-                source: Source::Manual(identity),
-                trust_bundle: Some(dir.path().join("ca.pem")),
-                proxy: None,
-                upstream: Upstream::MqttWs,
-            },
-            handle,
-            state_dir: dir.path().to_owned(),
-        };
-        let (shutdown, down) = watch::channel(false);
-        (tokio::spawn(run(parts, down)), shutdown, applied)
-    };
+    let start = || start(dir.path(), port, &device_key);
     let requests = || std::mem::take(&mut known.lock().unwrap().requests);
 
     // The first start sets the agent's key, then those of the modules.
