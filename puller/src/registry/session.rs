@@ -267,7 +267,7 @@ impl<'a> Session<'a> {
         Scope {
             registry: self.reference.registry().to_owned(),
             repository: self.reference.repository().to_owned(),
-            username: self.credentials.map(|known| known.username.clone()),
+            credentials: self.credentials.cloned(),
         }
     }
 }
