@@ -6,6 +6,7 @@
 
 mod agent;
 mod device;
+mod hub;
 pub mod outside;
 pub mod probe;
 mod programs;
@@ -13,6 +14,7 @@ pub mod tutorial;
 
 pub use agent::{Agent, CliOutput};
 pub use device::Device;
+pub use hub::Hub;
 pub use outside::Outside;
 pub use programs::Programs;
 

@@ -58,7 +58,7 @@ impl Core {
             report,
             spec: spec.cloned(),
             running_image: container.map(|container| container.request.image.reference.clone()),
-            pulling: self.pulling.contains(name),
+            pulling: self.pulling.contains_key(name),
         }
     }
 }
