@@ -280,8 +280,8 @@ impl Session<'_> {
                 self.link.apply(&twin).await;
                 self.report_within(COALESCE);
             }
-            Patched::Gap => {
-                tracing::info!(version, "a change of the desired properties was missed");
+            Patched::Unsure => {
+                tracing::debug!(version, "asking for the whole twin");
                 self.ask_for_twin().await?;
             }
         }

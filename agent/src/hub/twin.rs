@@ -19,8 +19,9 @@ pub(super) enum Patched {
     Merged,
     /// It is older than what is known.
     Stale,
-    /// One before it was missed, or it is malformed: the whole twin has to be asked for.
-    Gap,
+    /// One before it was missed, it is malformed, or it may be a whole new document, which
+    /// looks alike: the twin has to be asked for.
+    Unsure,
 }
 
 impl Twin {
@@ -44,14 +45,23 @@ impl Twin {
         }
         let patch = serde_json::from_slice(payload).ok();
         match patch.and_then(without_system_members) {
-            Some(patch) if version == self.version + 1 => {
+            Some(patch) if version == self.version + 1 && is_partial(&patch) => {
                 merge(&mut self.desired, patch);
                 self.version = version;
                 Patched::Merged
             }
-            _ => Patched::Gap,
+            _ => Patched::Unsure,
         }
     }
+}
+
+/// Whether what is sent can only be a patch. A hub that replaces the desired properties
+/// sends the new ones without a `null` for what is gone.
+fn is_partial(patch: &Value) -> bool {
+    let whole = |name: &String| name.eq_ignore_ascii_case("schemaVersion");
+    patch
+        .as_object()
+        .is_some_and(|members| !members.is_empty() && !members.keys().any(whole))
 }
 
 /// JSON merge patch: null deletes, objects merge, anything else replaces.
@@ -115,9 +125,12 @@ mod tests {
         let mut twin = twin();
         let patch = br#"{"a": {"b": null, "d": [1]}, "$version": 4}"#;
         assert_eq!(twin.patch(3, b"{}"), Patched::Stale);
-        assert_eq!(twin.patch(5, b"{}"), Patched::Gap);
-        assert_eq!(twin.patch(4, b"[]"), Patched::Gap);
-        assert_eq!(twin.patch(4, b"{"), Patched::Gap);
+        assert_eq!(twin.patch(5, b"{}"), Patched::Unsure);
+        assert_eq!(twin.patch(4, b"[]"), Patched::Unsure);
+        assert_eq!(twin.patch(4, b"{"), Patched::Unsure);
+        assert_eq!(twin.patch(4, b"{}"), Patched::Unsure);
+        let whole = br#"{"schemaVersion": "1.1", "modules": {}}"#;
+        assert_eq!(twin.patch(4, whole), Patched::Unsure);
         assert_eq!(twin.version, 3);
         assert_eq!(twin.patch(4, patch), Patched::Merged);
         assert_eq!(twin.desired, json!({"a": {"c": 2, "d": [1]}}));
