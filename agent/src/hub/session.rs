@@ -55,6 +55,8 @@ struct Session<'a> {
     link: &'a mut Link,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     twin: Option<Twin>,
+    /// Newest version that a notice spoke of.
+    noticed: i64,
     /// A request for the twin, and when it counts as lost.
     asked: Option<(u32, Instant)>,
     /// A report under way: what the hub will have, and when it counts as lost.
@@ -84,6 +86,7 @@ pub(super) async fn run(
         link,
         snapshot,
         twin: None,
+        noticed: 0,
         asked: None,
         sent: None,
         report_at: None,
@@ -246,9 +249,13 @@ impl Session<'_> {
                     self.link.outcome =
                         Some(report::outcome::Outcome::from_reported(&twin.reported));
                 }
+                let outdated = twin.version < self.noticed;
                 self.link.apply(&twin).await;
                 self.twin = Some(twin);
                 self.report_within(COALESCE);
+                if outdated {
+                    self.ask_for_twin().await?;
+                }
             }
             _ => {
                 tracing::warn!(status, "the hub did not give the twin");
@@ -269,8 +276,9 @@ impl Session<'_> {
         version: i64,
         message: &Publish,
     ) -> Result<(), ConnectionError> {
+        self.noticed = self.noticed.max(version);
         let Some(twin) = &mut self.twin else {
-            // The twin that was asked for is newer, or another notice follows.
+            // The twin that was asked for is as new, or is asked for again.
             return Ok(());
         };
         match twin.patch(version, &message.payload) {

@@ -240,6 +240,20 @@ async fn patches_are_applied_and_a_missed_one_is_fetched() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_that_crosses_the_twin_on_its_way_is_not_lost() {
+    let mut hub = Hub::start(LONG).await;
+    let patch = desired(&["led"]).to_string();
+    hub.send(
+        "$iothub/twin/PATCH/properties/desired/?$version=8",
+        patch.as_bytes(),
+    )
+    .await;
+    hub.give_twin(&desired(&[]), 7, &json!({})).await;
+    hub.give_twin(&desired(&["led"]), 8, &json!({})).await;
+    assert_eq!(hub.take_report(204).await["lastDesiredVersion"], 8);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_not_valid_is_refused_with_its_code_and_changes_nothing() {
     let mut bad_options = desired(&["led"]);
     bad_options["modules"]["led"]["settings"]["createOptions"] = json!("{");

@@ -287,6 +287,78 @@ mod tests {
         assert_eq!(time, "2026-01-02--03-04-05");
     }
 
+    /// Answers each request with the next status; what was asked is returned.
+    async fn storage(listener: tokio::net::TcpListener, statuses: &[u16]) -> Vec<String> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut requests = Vec::new();
+        for status in statuses {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\nbytes") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            requests.push(String::from_utf8(request).unwrap());
+            let answer =
+                format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        requests
+    }
+
+    async fn uploaded(statuses: &[u16]) -> (Vec<String>, Result<(), UploadError>) {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .unwrap();
+        let address = listener.local_addr().unwrap();
+        let container = Url::parse(&format!("http://{address}/logs?sig=s3cret")).unwrap();
+        let tls = crate::hub::transport::tls(None, None).unwrap();
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .no_proxy()
+            .build()
+            .unwrap();
+        let blob = Blob {
+            name: "h/d/led.log.gz".to_owned(),
+            content_type: "text/plain",
+            gzip: true,
+            bytes: b"bytes".to_vec(),
+        };
+        tokio::join!(
+            storage(listener, statuses),
+            upload(&http, &container, &blob)
+        )
+    }
+
+    #[tokio::test]
+    async fn a_blob_is_put_as_the_storage_wants_it() {
+        let (requests, result) = uploaded(&[201]).await;
+        result.unwrap();
+        let request = requests[0].to_ascii_lowercase();
+        assert!(
+            request.starts_with("put /logs/h/d/led.log.gz?sig=s3cret "),
+            "{request}"
+        );
+        for header in [
+            "x-ms-blob-type: blockblob",
+            "x-ms-version: ",
+            "content-encoding: gzip",
+        ] {
+            assert!(request.contains(header), "{header}: {request}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_final_and_hides_the_signature() {
+        let (requests, result) = uploaded(&[403]).await;
+        let error = chain(&result.unwrap_err());
+        assert_eq!(requests.len(), 1);
+        assert!(
+            error.contains("h/d/led.log.gz") && error.contains("403"),
+            "{error}"
+        );
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+
     #[test]
     fn old_tasks_are_forgotten_and_unknown_ones_said_to_be() {
         let tasks = Tasks::default();
