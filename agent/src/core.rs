@@ -308,6 +308,9 @@ impl Core {
         };
         if state != self.deployment_state {
             self.deployment_state = state;
+            if !pending {
+                crate::sys::release_memory();
+            }
             let revision = self.sources.revision();
             self.emit(Event::Deployment {
                 revision,

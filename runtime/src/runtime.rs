@@ -59,7 +59,7 @@ pub trait ModuleRuntime: Send + Sync {
     /// Stops the container and forgets it, its writable layer and its log; volumes stay.
     fn remove(&self, id: &ContainerId) -> Result<(), RuntimeError>;
     /// Every container, by name. One whose record is unreadable is left out of the list
-    /// and named in `broken`.
+    /// and named in `broken`; one that is being started counts as created.
     fn list(&self) -> Result<Containers, RuntimeError>;
     /// A handle that becomes readable when the running container has ended.
     fn watch(&self, id: &ContainerId) -> Result<Option<PidFd>, RuntimeError>;
@@ -212,9 +212,11 @@ impl LinuxRuntime {
         let mut live = Vec::new();
         for id in homes.union(&bundles) {
             let paths = self.paths(id);
-            match self.client(&paths).status() {
-                Ok(TaskStatus::Running { .. }) => live.push(id.clone()),
-                Ok(_) => failures.extend(self.release(id).err()),
+            match self.client(&paths).peek() {
+                // A launcher that is still at work is waited for by the next step that
+                // concerns its container, not here.
+                Ok(None | Some(TaskStatus::Running { .. })) => live.push(id.clone()),
+                Ok(Some(_)) => failures.extend(self.release(id).err()),
                 Err(source) => failures.push(RuntimeError::Shim {
                     id: id.clone(),
                     source,
@@ -478,7 +480,14 @@ impl ModuleRuntime for LinuxRuntime {
                     continue;
                 }
             };
-            let status = self.status(&id)?;
+            let status = match self.client(&self.paths(&id)).peek() {
+                Ok(status) => status.unwrap_or(TaskStatus::Created),
+                Err(ShimError::Record(error)) => {
+                    containers.broken.push((id, error));
+                    continue;
+                }
+                Err(source) => return Err(RuntimeError::Shim { id, source }),
+            };
             let at = attachments
                 .iter()
                 .position(|attachment| attachment.id == id);

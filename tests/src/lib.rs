@@ -6,6 +6,7 @@
 
 mod agent;
 mod device;
+mod direct;
 mod hub;
 pub mod outside;
 pub mod probe;
@@ -14,6 +15,7 @@ pub mod tutorial;
 
 pub use agent::{Agent, CliOutput};
 pub use device::Device;
+pub use direct::{Direct, Run};
 pub use hub::Hub;
 pub use outside::Outside;
 pub use programs::Programs;

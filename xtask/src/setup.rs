@@ -54,8 +54,8 @@ pub(crate) fn is_root() -> bool {
         .is_ok_and(|output| output.stdout == b"0\n")
 }
 
-/// `true` as root; else runs the command again through sudo and says `false`.
-pub(crate) fn as_root(command: &str) -> Result<bool, String> {
+/// `true` as root; else runs this command, `args`, again through sudo and says `false`.
+pub(crate) fn as_root(args: &[&str]) -> Result<bool, String> {
     if is_root() {
         return Ok(true);
     }
@@ -64,7 +64,7 @@ pub(crate) fn as_root(command: &str) -> Result<bool, String> {
     run(Command::new("sudo")
         .arg("--preserve-env")
         .arg(own)
-        .arg(command))?;
+        .args(args))?;
     Ok(false)
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use kobune_puller::parse_reference;
 use kobune_runtime::ContainerId;
 use oci_spec::distribution::Reference;
 use serde::{Deserialize, Serialize};
@@ -112,8 +113,7 @@ fn parse_runs(runs: &BTreeMap<String, RunRequest>) -> Result<Deployment, Invalid
                 .module
                 .pointer("/settings/image")
                 .and_then(Value::as_str)?;
-            let registry = image
-                .parse::<Reference>()
+            let registry = parse_reference(image)
                 .ok()
                 .map(|image| image.registry().to_owned());
             let address = credentials.address.clone().or(registry)?;

@@ -21,7 +21,7 @@ use std::sync::Mutex;
 use kobune_runtime::capabilities::{self, ThreadCapabilities};
 use kobune_runtime::cgroup::{CgroupPath, Cgroups};
 use kobune_runtime::shim::{
-    CONFIG_FILE, CONTRACT, JOB_FILE, LAUNCH_LOG_FILE, LOCK_FILE, LaunchFailure, LaunchReport,
+    CONFIG_FILE, CONTRACT, JOB_FILE, LAUNCH_LOG_FILE, LAUNCH_TIMEOUT, LaunchFailure, LaunchReport,
     ProcessId, ShimJob, TASK_FILE, TaskRecord,
 };
 use kobune_runtime::{Timestamp, device_cgroup, seccomp};
@@ -34,7 +34,7 @@ use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
-use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 
@@ -89,13 +89,13 @@ fn first_complaint(bundle: &Path) -> Option<String> {
 
 fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
     log_to_stderr().step("open the launch log")?;
+    limit_time();
     // Out of the agent's session, so that no terminal signal of its reaches us.
     nix::unistd::setsid().step("leave the agent's session")?;
     // The container's as well: runc has the same, whatever the agent's.
     umask(Mode::from_bits_truncate(0o022));
     nix::sys::prctl::set_child_subreaper(true).step("become the container's subreaper")?;
     let job: ShimJob = read_json(&bundle.join(JOB_FILE)).step("read the job")?;
-    let lock = lock(bundle).step("take the bundle's lock")?;
     let spec = Spec::load(bundle.join(CONFIG_FILE)).step("read the container's spec")?;
     let confinement = Confinement::of(&spec).step("read the confinement")?;
 
@@ -108,8 +108,9 @@ fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
     }
     let task = record_task(bundle, &container).step("record the task")?;
     block_signals().step("block signals")?;
+    nix::unistd::alarm::cancel();
     super::report(&LaunchReport::Ready(task));
-    let error = exec_monitor(bundle, &job, &task, &[stdout, stderr, lock]);
+    let error = exec_monitor(bundle, &job, &task, &[stdout, stderr]);
     let _ = container.delete(true);
     Err(Failure {
         step: "become the monitor",
@@ -130,23 +131,15 @@ fn log_to_stderr() -> io::Result<()> {
     Ok(())
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Box<dyn Error>> {
-    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+/// Ends this process, should the launch hang and no agent be there to end it: a little
+/// after the agent would. What it made is in the container's cgroup, for the next agent.
+fn limit_time() {
+    let seconds = u32::try_from(LAUNCH_TIMEOUT.as_secs()).expect("invariant: a minute");
+    nix::unistd::alarm::set(seconds + 5);
 }
 
-/// Locks the bundle for as long as this process and the monitor it becomes live.
-fn lock(bundle: &Path) -> io::Result<OwnedFd> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(bundle.join(LOCK_FILE))?;
-    let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|(_, errno)| io::Error::from(errno))?;
-    // A duplicate shares the lock; the guard would unlock it when dropped.
-    let descriptor = locked.as_fd().try_clone_to_owned()?;
-    std::mem::forget(locked);
-    Ok(descriptor)
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Box<dyn Error>> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }
 
 /// Creates the container: everything but the exec of its program.
@@ -258,8 +251,9 @@ fn block_signals() -> nix::Result<()> {
     signals.thread_block()
 }
 
-/// Replaces this program by the monitor; returns only where that fails.
-fn exec_monitor(bundle: &Path, job: &ShimJob, task: &TaskRecord, keep: &[OwnedFd; 3]) -> io::Error {
+/// Replaces this program by the monitor, which keeps the bundle's lock as its standard
+/// input; returns only where that fails.
+fn exec_monitor(bundle: &Path, job: &ShimJob, task: &TaskRecord, keep: &[OwnedFd; 2]) -> io::Error {
     for descriptor in keep {
         if let Err(errno) = fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())) {
             return errno.into();
