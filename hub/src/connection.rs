@@ -8,10 +8,9 @@ pub(crate) use stream::{Framing, PacketStream, StreamError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::core::{Connected, Denied, Misuse, Outgoing, Proof, SessionId};
+use crate::core::{Attempt, Connected, Denied, Misuse, Proof, SessionId};
 use crate::handle::HubHandle;
 use crate::identity::Identity;
 use crate::moment::Moment;
@@ -67,7 +66,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(Err(error)) => {
             if let StreamError::Packet(PacketError::Protocol { .. }) = error {
                 stream
-                    .send(&mqtt::conn_ack(ConnectCode::BadProtocol))
+                    .send(&mqtt::conn_ack(ConnectCode::BadProtocol, false))
                     .await?;
             }
             return Err(error.into());
@@ -76,7 +75,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let (identity, connected) = match admit(&connect, thumbprints, hub).await {
         Ok(admitted) => admitted,
         Err((code, ended)) => {
-            stream.send(&mqtt::conn_ack(code)).await?;
+            stream.send(&mqtt::conn_ack(code, false)).await?;
             stream.close().await;
             return Err(ended);
         }
@@ -89,7 +88,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         id: connected.session,
         silence: silence(connect.keep_alive),
     };
-    let ended = session.run(connected.outbox, connected.expiry).await;
+    let ended = session.run(connected).await;
     let will = connect.will.filter(|_| ended.is_err());
     session.leave(will).await;
     ended
@@ -107,6 +106,7 @@ async fn admit(
         .ok_or((ConnectCode::NotAuthorized, Ended::ClientId))?;
     let password = connect.password.clone().unwrap_or_default();
     let (name, thumbprints) = (identity.clone(), thumbprints.to_vec());
+    let clean_session = connect.clean_session;
     let asked = hub.run(move |hub| {
         let token = std::str::from_utf8(&password).unwrap_or_default();
         let proof = match (token.is_empty(), thumbprints.is_empty()) {
@@ -114,7 +114,12 @@ async fn admit(
             (true, false) => Some(Proof::Certificate(&thumbprints)),
             (true, true) => None,
         };
-        hub.connect(&name, &host, proof, Moment::now())
+        let attempt = Attempt {
+            host: &host,
+            proof,
+            clean_session,
+        };
+        hub.connect(&name, &attempt, Moment::now())
     });
     match asked.await {
         Some(Ok(connected)) => Ok((identity, connected)),
@@ -154,22 +159,20 @@ struct Session<'a, S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
-    async fn run(
-        &mut self,
-        mut outbox: mpsc::Receiver<Outgoing>,
-        expiry: Option<u64>,
-    ) -> Result<(), Ended> {
-        let accepted = mqtt::conn_ack(ConnectCode::Accepted);
+    async fn run(&mut self, mut connected: Connected) -> Result<(), Ended> {
+        let accepted = mqtt::conn_ack(ConnectCode::Accepted, connected.session_present);
         self.send(&accepted).await?;
         // A token without end has one in effect: a timer of that length would overflow.
-        let left = expiry.map_or(u64::MAX, |at| at.saturating_sub(Moment::now().unix()));
+        let left = connected
+            .expiry
+            .map_or(u64::MAX, |at| at.saturating_sub(Moment::now().unix()));
         let end = Instant::now() + Duration::from_secs(left.min(10 * 365 * 24 * 3600));
         let mut heard = Instant::now();
         loop {
             tokio::select! {
                 biased;
                 () = sleep_until(end) => return Err(Ended::Expired),
-                outgoing = outbox.recv() => {
+                outgoing = connected.outbox.recv() => {
                     let outgoing = outgoing.ok_or(Ended::Closed)?;
                     let packet = mqtt::publish(&outgoing.topic, &outgoing.payload);
                     self.send(&packet).await?;

@@ -18,7 +18,7 @@ pub(crate) use access::{Caller, Proof};
 pub(crate) use error::{Denied, HubError, Refusal};
 pub(crate) use methods::{Invocation, MethodAnswer};
 pub(crate) use registry::{AuthenticationSpec, IdentitySpec, Precondition, etag};
-pub(crate) use sessions::{Activity, Connected, Misuse, Outgoing, SessionId};
+pub(crate) use sessions::{Activity, Attempt, Connected, Misuse, SessionId};
 pub(crate) use twins::TwinUpdate;
 
 use std::collections::HashMap;
@@ -129,10 +129,10 @@ impl Hub {
     }
 
     fn put(&mut self, identity: &Identity, record: &Record) -> Result<(), HubError> {
-        Ok(self.store.commit(&[Change::Put(Entry {
+        Ok(self.store.commit(&[Change::Put(Box::new(Entry {
             identity: identity.clone(),
             record: record.clone(),
-        })])?)
+        }))])?)
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Connect {
     pub(crate) client_id: String,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<Vec<u8>>,
+    /// Whether what earlier connections subscribed to is forgotten.
+    pub(crate) clean_session: bool,
     /// Seconds; 0 is never.
     pub(crate) keep_alive: u16,
     /// Topic and payload that shall be sent when the connection breaks.

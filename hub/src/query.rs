@@ -47,9 +47,9 @@ enum Condition {
     Compare(Path, Operator, Value),
     In(Path, Vec<Value>),
     IsDefined(Path),
-    Not(Box<Condition>),
-    And(Box<Condition>, Box<Condition>),
-    Or(Box<Condition>, Box<Condition>),
+    Not(Box<Self>),
+    And(Box<Self>, Box<Self>),
+    Or(Box<Self>, Box<Self>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,6 +210,6 @@ mod tests {
             );
         }
         let deep = format!("SELECT * FROM devices WHERE {}a=1", "(".repeat(10_000));
-        assert!(parse(&deep).is_err());
+        parse(&deep).unwrap_err();
     }
 }

@@ -1,5 +1,6 @@
 //! What the hub keeps of a device or module.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use kobune_iothub_auth::{InvalidKey, SharedAccessKey};
@@ -23,6 +24,9 @@ pub(crate) struct Record {
     pub(crate) authentication: Authentication,
     pub(crate) managed_by: Option<String>,
     pub(crate) iot_edge: bool,
+    /// Filters that outlast a connection, as clients that ask for no clean session rely on.
+    #[serde(default)]
+    pub(crate) subscriptions: BTreeSet<String>,
     /// Counts the changes of the twin by the service.
     pub(crate) twin_revision: u64,
     pub(crate) tags: Object,
@@ -72,6 +76,7 @@ impl Record {
             authentication,
             managed_by: None,
             iot_edge: false,
+            subscriptions: BTreeSet::new(),
             twin_revision: 1,
             tags: Object::new(),
             desired: Section::new(now),

@@ -2,6 +2,11 @@
 //! return. A crash at any point leaves the state before or after a transaction, never
 //! between.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "the database's own error is boxed as soon as it leaves its closure"
+)]
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -32,7 +37,7 @@ pub(crate) struct Store {
 /// One change of a transaction.
 #[derive(Debug)]
 pub(crate) enum Change {
-    Put(Entry),
+    Put(Box<Entry>),
     Remove(Identity),
 }
 
@@ -55,7 +60,7 @@ pub(crate) enum StoreError {
     Open {
         path: PathBuf,
         #[source]
-        source: redb::DatabaseError,
+        source: Box<redb::DatabaseError>,
     },
     #[error("{operation} in the database")]
     Database {
@@ -102,7 +107,10 @@ impl Store {
             .set_cache_size(CACHE)
             .create_with_file_format_v3(true)
             .create_file(file)
-            .map_err(|source| StoreError::Open { path, source })?;
+            .map_err(|source| StoreError::Open {
+                path,
+                source: Box::new(source),
+            })?;
         let store = Self { db };
         store.prepare()?;
         Ok(store)

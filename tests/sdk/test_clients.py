@@ -5,15 +5,25 @@ import os
 import threading
 import time
 import unittest
+import unittest.mock
 
-from azure.iot.device import Message, MethodResponse
+from azure.iot.device import IoTHubModuleClient, Message, MethodResponse
 from azure.iot.device.exceptions import ClientError, CredentialError
 from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
-from hub import HOST, HubTest, device_string, eventually, key_of, module_string, token
+from hub import CA_FILE, HOST, HubTest, device_string, eventually, key_of, module_string, token
 
 
 def desired(**properties):
     return Twin(properties=TwinProperties(desired=properties))
+
+
+def call(name, payload, answer_within, connect_within):
+    return CloudToDeviceMethod(
+        method_name=name,
+        payload=payload,
+        response_timeout_in_seconds=answer_within,
+        connect_timeout_in_seconds=connect_within,
+    )
 
 
 class Clients:
@@ -146,7 +156,7 @@ class Clients:
             client.send_method_response(MethodResponse(request.request_id, 418, payload))
 
         client.on_method_request_received = answer
-        method = CloudToDeviceMethod("Set Led/%", {"on": True}, 10, 5)
+        method = call("Set Led/%", {"on": True}, 10, 5)
         result = self.invoke(method)
         self.assertEqual((result.status, result.payload), (418, {"echo": {"on": True}}))
         self.assertEqual(calls, [("Set Led/%", {"on": True})])
@@ -156,13 +166,13 @@ class Clients:
         client.connect()
         client.on_method_request_received = lambda request: None
         began = time.monotonic()
-        method = CloudToDeviceMethod("slow", None, 5, 5)
+        method = call("slow", None, 5, 5)
         response = self.assertRefused(504, self.invoke, method)
         self.assertGreater(time.monotonic() - began, 4.5)
         self.assertIn("504101", response.text)
 
     def test_method_of_a_client_that_is_away_is_refused(self):
-        method = CloudToDeviceMethod("any", None, 5, 0)
+        method = call("any", None, 5, 0)
         response = self.assertRefused(404, self.invoke, method)
         self.assertIn("404103", response.text)
 
@@ -179,7 +189,7 @@ class Clients:
         thread = threading.Thread(target=come)
         thread.start()
         self.addCleanup(thread.join)
-        result = self.invoke(CloudToDeviceMethod("any", None, 10, 10))
+        result = self.invoke(call("any", None, 10, 10))
         self.assertEqual(result.status, 200)
 
     def test_messages_arrive_with_their_properties(self):
@@ -223,16 +233,21 @@ class ModuleOverMqtt(Clients, HubTest):
         other.on_method_request_received = lambda request: other.send_method_response(
             MethodResponse(request.request_id, 200, request.payload)
         )
-        client = self.start()
+        environment = {
+            "EdgeHubConnectionString": f"{self.string};GatewayHostName={HOST}",
+            "EdgeModuleCACertificateFile": CA_FILE,
+        }
+        with unittest.mock.patch.dict(os.environ, environment):
+            client = IoTHubModuleClient.create_from_edge_environment()
+        self.addCleanup(client.shutdown)
         client.connect()
-        call = {
+        hello = {
             "methodName": "hello",
             "payload": 7,
             "responseTimeoutInSeconds": 10,
             "connectTimeoutInSeconds": 10,
         }
-        os.environ["REQUESTS_CA_BUNDLE"] = os.environ["HUB_CA"]
-        result = client.invoke_method(call, self.device.device_id, "neighbour")
+        result = client.invoke_method(hello, self.device.device_id, "neighbour")
         self.assertEqual((result["status"], result["payload"]), (200, 7))
 
 

@@ -50,7 +50,7 @@ impl Hub {
         let mut changes = Vec::new();
         for (entry, desired) in &mut entries {
             twins::replace_desired(entry, desired, now)?;
-            changes.push(Change::Put(entry.clone()));
+            changes.push(Change::Put(Box::new(entry.clone())));
         }
         self.store.commit(&changes)?;
         for (entry, desired) in &entries {

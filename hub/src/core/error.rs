@@ -99,7 +99,7 @@ impl HubError {
         Refusal { status, code, name }
     }
 
-    pub(crate) fn invalid(field: impl Into<String>, reason: impl ToString) -> Self {
+    pub(crate) fn invalid(field: impl Into<String>, reason: impl std::fmt::Display) -> Self {
         Self::Invalid {
             field: field.into(),
             reason: reason.to_string(),

@@ -173,7 +173,7 @@ impl Hub {
             record,
         };
         let mut changes = self.missing_edge_modules(&entry, now)?;
-        changes.push(Change::Put(entry.clone()));
+        changes.push(Change::Put(Box::new(entry.clone())));
         self.store.commit(&changes)?;
         self.close_if_refused(&identity.device, now);
         Ok(entry)
@@ -230,7 +230,7 @@ impl Hub {
             if self.store.get(&identity)?.is_none() {
                 let mut record = self.blank(Authentication::None, now)?;
                 record.managed_by = Some("IotEdge".to_owned());
-                changes.push(Change::Put(Entry { identity, record }));
+                changes.push(Change::Put(Box::new(Entry { identity, record })));
             }
         }
         Ok(changes)

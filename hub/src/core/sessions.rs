@@ -27,9 +27,21 @@ pub(crate) struct Outgoing {
     pub(crate) payload: Vec<u8>,
 }
 
+/// What someone who wants to connect says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attempt<'a> {
+    /// What it calls the hub.
+    pub(crate) host: &'a str,
+    pub(crate) proof: Option<Proof<'a>>,
+    /// Whether subscriptions of earlier connections are forgotten, and its own with it.
+    pub(crate) clean_session: bool,
+}
+
 /// A connection that was let in.
 #[derive(Debug)]
 pub(crate) struct Connected {
+    /// Whether there are subscriptions of earlier connections, which hold again.
+    pub(crate) session_present: bool,
     pub(crate) session: SessionId,
     /// What it shall send. Closed when the connection has to end.
     pub(crate) outbox: mpsc::Receiver<Outgoing>,
@@ -55,6 +67,8 @@ pub(crate) enum Misuse {
     Topic(String),
     #[error("there are more than 5 subscriptions")]
     Filters,
+    #[error("its subscriptions cannot be kept")]
+    Store(#[from] HubError),
 }
 
 #[derive(Debug)]
@@ -62,21 +76,27 @@ pub(super) struct Session {
     id: SessionId,
     outbox: mpsc::Sender<Outgoing>,
     filters: BTreeMap<String, Filter>,
+    clean: bool,
     credential: Credential,
 }
 
 impl Hub {
-    /// Lets `identity` connect; its earlier connection is closed. `host` is what the client
-    /// calls the hub.
+    /// Lets `identity` connect; its earlier connection is closed.
+    ///
+    /// Unless it asks for a clean session, its subscriptions are those of the last time:
+    /// Microsoft's SDKs do not subscribe again, and must not go deaf when the hub restarts.
     pub(crate) fn connect(
         &mut self,
         identity: &Identity,
-        host: &str,
-        proof: Option<Proof<'_>>,
+        attempt: &Attempt<'_>,
         now: Moment,
     ) -> Result<Connected, Denied> {
-        self.check_host(host)?;
-        let admission = self.admit(identity, proof, now)?;
+        self.check_host(attempt.host)?;
+        let admission = self.admit(identity, attempt.proof, now)?;
+        let filters = self
+            .resume(identity, attempt.clean_session)
+            .map_err(|error| Denied::Store(Box::new(error)))?;
+        let session_present = !filters.is_empty();
         let (sender, outbox) = mpsc::channel(OUTBOX);
         self.last_session += 1;
         let session = SessionId(self.last_session);
@@ -85,17 +105,54 @@ impl Hub {
             Session {
                 id: session,
                 outbox: sender,
-                filters: BTreeMap::new(),
+                filters,
+                clean: attempt.clean_session,
                 credential: admission.credential,
             },
         );
         drop(earlier);
         self.note(identity, true, now);
+        if session_present {
+            self.online.send_modify(|count| *count += 1);
+        }
         Ok(Connected {
+            session_present,
             session,
             outbox,
             expiry: admission.expiry,
         })
+    }
+
+    /// The subscriptions that a new connection starts with.
+    fn resume(
+        &mut self,
+        identity: &Identity,
+        clean: bool,
+    ) -> Result<BTreeMap<String, Filter>, HubError> {
+        let mut record = self.record(identity)?;
+        if clean && !record.subscriptions.is_empty() {
+            record.subscriptions.clear();
+            self.put(identity, &record)?;
+        }
+        let parsed = record.subscriptions.into_iter().filter_map(|text| {
+            let filter = topic::parse_filter(identity, &text)?;
+            Some((text, filter))
+        });
+        Ok(parsed.collect())
+    }
+
+    /// Keeps the subscriptions of a connection for the next one.
+    fn keep_subscriptions(&mut self, identity: &Identity) -> Result<(), HubError> {
+        let Some(session) = self.sessions.get(identity).filter(|session| !session.clean) else {
+            return Ok(());
+        };
+        let filters = session.filters.keys().cloned().collect();
+        let mut record = self.record(identity)?;
+        if record.subscriptions != filters {
+            record.subscriptions = filters;
+            self.put(identity, &record)?;
+        }
+        Ok(())
     }
 
     /// Forgets a connection that has ended; `will` is what it left to be sent then.
@@ -138,6 +195,7 @@ impl Hub {
         if session.filters.len() > FILTERS_MAX {
             return Err(Misuse::Filters);
         }
+        self.keep_subscriptions(identity)?;
         self.online.send_modify(|count| *count += 1);
         Ok(())
     }
@@ -150,7 +208,7 @@ impl Hub {
     ) -> Result<(), Misuse> {
         let session = self.session(identity, session)?;
         session.filters.retain(|text, _| !filters.contains(text));
-        Ok(())
+        Ok(self.keep_subscriptions(identity)?)
     }
 
     /// Takes what a connection publishes. Answers go into its outbox.
@@ -243,15 +301,11 @@ impl Hub {
     /// things are now.
     pub(super) fn close_if_refused(&mut self, device: &Id, now: Moment) {
         let root = Identity::device(device.clone());
-        let enabled = |found: Result<_, HubError>| match found {
-            Ok(record) => Some(record),
-            Err(_) => None,
-        };
-        let alive = enabled(self.record(&root)).is_some_and(|record| record.enabled);
+        let alive = self.record(&root).is_ok_and(|record| record.enabled);
         let of_device = self.sessions.keys().filter(|own| own.device == *device);
         let identities: Vec<_> = of_device.cloned().collect();
         for identity in identities {
-            let record = enabled(self.record(&identity));
+            let record = self.record(&identity).ok();
             let session = self.sessions.get(&identity);
             let holds = record.zip(session).is_some_and(|(record, session)| {
                 alive && session.credential.holds(&record.authentication)

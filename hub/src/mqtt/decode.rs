@@ -88,6 +88,7 @@ fn connect(body: &mut Body) -> Result<Connect> {
     }
     Ok(Connect {
         client_id,
+        clean_session: flags & 0x02 != 0,
         username,
         password,
         keep_alive,

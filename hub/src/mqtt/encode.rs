@@ -2,9 +2,9 @@
 
 use super::ConnectCode;
 
-/// Answers a CONNECT; no session is ever present.
-pub(crate) fn conn_ack(code: ConnectCode) -> Vec<u8> {
-    vec![0x20, 2, 0, code as u8]
+/// Answers a CONNECT; `present` says that there are subscriptions of an earlier connection.
+pub(crate) fn conn_ack(code: ConnectCode, present: bool) -> Vec<u8> {
+    vec![0x20, 2, u8::from(present), code as u8]
 }
 
 /// A message of QoS 0, not retained.

@@ -20,6 +20,7 @@ const CONNECT: &[u8] = b"\0\x04MQTT\x04\xc4\0\x3c\0\x03d/m\0\x01w\0\x02hi\0\x01u
 fn connect_is_read_with_will_and_credentials() {
     let expected = Connect {
         client_id: "d/m".into(),
+        clean_session: false,
         username: Some("u".into()),
         password: Some(b"pw".to_vec()),
         keep_alive: 60,
@@ -110,7 +111,8 @@ fn what_is_not_in_the_protocol_is_refused() {
 
 #[test]
 fn packets_for_clients_are_as_the_standard_has_them() {
-    assert_eq!(conn_ack(ConnectCode::NotAuthorized), [0x20, 2, 0, 5]);
+    assert_eq!(conn_ack(ConnectCode::NotAuthorized, false), [0x20, 2, 0, 5]);
+    assert_eq!(conn_ack(ConnectCode::Accepted, true), [0x20, 2, 1, 0]);
     assert_eq!(publish("a/b", b"hi"), b"\x30\x07\0\x03a/bhi");
     assert_eq!(pub_ack(258), [0x40, 2, 1, 2]);
     assert_eq!(sub_ack(1, [0, 1, 2].into_iter()), [0x90, 5, 0, 1, 0, 1, 1]);

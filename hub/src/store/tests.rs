@@ -17,7 +17,7 @@ fn what_was_committed_is_there_when_the_store_is_opened_again() {
     let dir = tempfile::tempdir().unwrap();
     let generation = {
         let store = Store::open(dir.path()).unwrap();
-        store.commit(&[Change::Put(named("d"))]).unwrap();
+        store.commit(&[Change::Put(Box::new(named("d")))]).unwrap();
         store.set_setting("s", b"v").unwrap();
         store.next_generation(7).unwrap()
     };
@@ -44,7 +44,10 @@ fn a_device_lists_before_its_modules_and_apart_from_its_neighbours() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let all = ["d/m", "d-1", "d", "d/$edgeAgent", "d0/m", "d0"];
-    let changes: Vec<_> = all.iter().map(|name| Change::Put(named(name))).collect();
+    let changes: Vec<_> = all
+        .iter()
+        .map(|name| Change::Put(Box::new(named(name))))
+        .collect();
     store.commit(&changes).unwrap();
 
     let device = Id::try_from("d").unwrap();
@@ -64,10 +67,10 @@ fn a_device_lists_before_its_modules_and_apart_from_its_neighbours() {
 fn a_commit_removes_and_puts_together() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    store.commit(&[Change::Put(named("a"))]).unwrap();
+    store.commit(&[Change::Put(Box::new(named("a")))]).unwrap();
     let changes = [
         Change::Remove(named("a").identity),
-        Change::Put(named("b")),
+        Change::Put(Box::new(named("b"))),
         Change::Remove(named("c").identity),
     ];
     store.commit(&changes).unwrap();

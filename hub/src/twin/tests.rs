@@ -96,9 +96,7 @@ fn size_counts_what_is_there_after_the_patch() {
     );
     let room = object(json!({"x": 1, "0000": null}));
     full.patched(&room, Limit::Properties, "t2").unwrap();
-    assert!(
-        Section::new("t0")
-            .replaced(&kilobytes(9), Limit::Tags, "t1")
-            .is_err()
-    );
+    Section::new("t0")
+        .replaced(&kilobytes(9), Limit::Tags, "t1")
+        .unwrap_err();
 }
