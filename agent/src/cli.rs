@@ -25,6 +25,7 @@ use crate::api::client::{Client, ClientError};
 use crate::api::wire::Problem;
 use crate::config::{self, Config, ConfigError};
 use crate::daemon::{self, DaemonError};
+use crate::error_chain::chain;
 use args::{Arguments, Global, Output, Verb};
 
 /// Variable that names the daemon's socket.
@@ -165,13 +166,7 @@ impl CliError {
 
     /// One line with the chain of causes, then one per problem.
     fn report(&self) -> String {
-        let mut text = format!("kobune: {self}");
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            let _ = write!(text, ": {cause}");
-            source = cause.source();
-        }
-        text.push('\n');
+        let mut text = format!("kobune: {}\n", chain(self));
         let problems: &[Problem] = match self {
             Self::NotCarriedOut(problems) => problems,
             Self::Client(ClientError::Refused(refused)) => &refused.problems,

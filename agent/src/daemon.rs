@@ -46,6 +46,7 @@ fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
 /// Where the state directory is another daemon's or unusable, a program is missing, or the
 /// socket cannot be served. Modules that run are not touched by that.
 pub fn run(config: &Config) -> Result<(), DaemonError> {
+    crate::sys::limit_allocator();
     log_to_stderr(config.log_level);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

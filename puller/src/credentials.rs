@@ -4,11 +4,11 @@ use std::fmt;
 
 /// Text that must not reach a log, an error or a file: neither `Debug` nor `Display` show it, and it
 /// cannot be serialised.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
 /// User name and password for one registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Credentials {
     /// The user name; for ACR the registry's admin, a token's name or a service principal's id.
     pub username: String,

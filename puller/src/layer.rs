@@ -6,6 +6,7 @@
 //!                                   digest, size         diff_id               commit by rename
 //! ```
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
 
@@ -35,6 +36,9 @@ enum Piece {
     /// All bytes came. Without it, a closed channel means that they did not.
     End,
 }
+
+/// Directories a layer uses without listing them.
+type Implied = BTreeSet<Vec<u8>>;
 
 /// Why unpacking stopped.
 enum Failure {
@@ -161,28 +165,34 @@ fn receive(
         return unpacked.map(|_| PathBuf::new()).map_err(Failure::Unpack);
     }
     input.verify(layer)?;
-    let diff_id = unpacked.map_err(Failure::Unpack)?;
+    let (diff_id, implied) = unpacked.map_err(Failure::Unpack)?;
     if diff_id != layer.diff_id {
         return Err(Failure::Verify(VerifyError::DiffId {
             expected: layer.diff_id.clone(),
             actual: diff_id,
         }));
     }
-    staging.commit(&layer.diff_id).map_err(Failure::Store)
+    staging
+        .commit(&layer.diff_id, &implied)
+        .map_err(Failure::Store)
 }
 
 /// Unpacks an archive and reads on to the end of its stream; gives its digest.
-fn write(archive: impl Read, staging: &Staging, layer: &Layer) -> Result<Digest, UnpackError> {
+fn write(
+    archive: impl Read,
+    staging: &Staging,
+    layer: &Layer,
+) -> Result<(Digest, Implied), UnpackError> {
     let mut archive = Hashed {
         inner: archive,
         hasher: hasher(&layer.diff_id),
         left: MAX_ARCHIVE,
     };
-    unpack::unpack(&mut archive, staging.path(), Resolver::probe())?;
+    let implied = unpack::unpack(&mut archive, staging.path(), Resolver::probe())?;
     // Padding behind the last entry is part of the digest.
     io::copy(&mut archive, &mut io::sink())
         .map_err(|source| UnpackError::Read { entries: 0, source })?;
-    Ok(archive.hasher.finish())
+    Ok((archive.hasher.finish(), implied))
 }
 
 fn hasher(digest: &Digest) -> Hasher {

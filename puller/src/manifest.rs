@@ -68,7 +68,7 @@ pub enum ManifestError {
 /// What a registry may answer for a reference.
 #[derive(Debug)]
 pub(crate) enum Document {
-    Index(ImageIndex),
+    Index(Box<ImageIndex>),
     Manifest(Box<ImageManifest>),
 }
 
@@ -108,10 +108,10 @@ pub(crate) fn read(body: &[u8], content_type: Option<&str>) -> Result<Document, 
         .and_then(|value| value.split(';').next())
         .map(str::trim);
     match shape.media_type.as_deref().or(header).unwrap_or_default() {
-        OCI_INDEX | DOCKER_LIST => json(body).map(Document::Index),
+        OCI_INDEX | DOCKER_LIST => json(body).map(Box::new).map(Document::Index),
         OCI_MANIFEST | DOCKER_MANIFEST => json(body).map(Box::new).map(Document::Manifest),
         "" | "application/json" | "application/octet-stream" if shape.manifests.is_some() => {
-            json(body).map(Document::Index)
+            json(body).map(Box::new).map(Document::Index)
         }
         "" | "application/json" | "application/octet-stream" if shape.layers.is_some() => {
             json(body).map(Box::new).map(Document::Manifest)

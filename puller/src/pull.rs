@@ -16,8 +16,8 @@ use crate::layer;
 use crate::manifest::{self, Document, Layer, ManifestError};
 use crate::platform::{self, Platform};
 use crate::progress::{LayerProgress, LayerState, ProgressSink};
-use crate::registry::{Client, PlainHttp, Schemes, Session, Subject};
-use crate::store::{PulledImage, Record, Store, StoreError};
+use crate::registry::{Client, PlainHttp, Session, Subject};
+use crate::store::{PulledImage, Record, Store, StoreError, parents_id};
 
 /// Layers transferred at once, over all pulls; docker's usual number.
 const CONCURRENT_LAYERS: usize = 3;
@@ -44,7 +44,7 @@ pub struct Puller {
 }
 
 /// What to pull.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullRequest {
     /// The image.
     pub reference: Reference,
@@ -60,7 +60,6 @@ struct Shared {
     plain_http: PlainHttp,
     retry_delay: Duration,
     tokens: TokenCache,
-    schemes: Schemes,
     transfers: Semaphore,
     /// Layers some pull is fetching: another that needs them waits instead of fetching them too.
     underway: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
@@ -93,7 +92,6 @@ impl Puller {
                 plain_http: PlainHttp::new(config.plain_http)?,
                 retry_delay: config.retry_delay,
                 tokens: TokenCache::default(),
-                schemes: Schemes::default(),
                 transfers: Semaphore::new(CONCURRENT_LAYERS),
                 underway: Mutex::default(),
             }),
@@ -121,14 +119,7 @@ impl Puller {
         let plain_http = shared.plain_http.clone();
         let client = blocking(move || Client::new(plain_http)).await?;
         let asked = (&request.reference, request.credentials.as_ref());
-        let session = Session::new(
-            client,
-            &shared.schemes,
-            &shared.tokens,
-            asked,
-            shared.retry_delay,
-        )
-        .await;
+        let session = Session::new(client, &shared.tokens, asked, shared.retry_delay).await;
         let job = Job {
             shared,
             session: &session,
@@ -151,7 +142,9 @@ impl Job<'_> {
             .map_err(|source| self.session.unusable(&subject, source))?;
         let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
         // From here on a sweep leaves them alone.
-        let _pins = self.shared.store.pin(diff_ids.iter().chain([&id]).cloned());
+        let parents = parents_id(&diff_ids);
+        let needed = diff_ids.iter().chain([&id, &parents]);
+        let _pins = self.shared.store.pin(needed.cloned());
         self.fetch(&layers).await?;
         let reference = self.session.reference;
         let mut record = Record::new(reference, SystemTime::now(), manifest_digest, id);
@@ -272,10 +265,11 @@ impl Job<'_> {
     }
 
     /// Writes configuration and record, and reads the image back.
-    async fn keep(&self, record: Record, config: Vec<u8>) -> Result<PulledImage, PullError> {
+    async fn keep(&self, mut record: Record, config: Vec<u8>) -> Result<PulledImage, PullError> {
         let store = self.shared.store.clone();
         let reference = self.session.reference.clone();
         let kept = blocking(move || -> Result<_, StoreError> {
+            record.parents = store.repair_parents(&record.diff_ids)?;
             store.put_config(&record.id, &config)?;
             store.put_record(&reference, &record)?;
             store.lookup(&reference)

@@ -3,8 +3,9 @@
 
 mod body;
 mod client;
+mod login;
 mod session;
 
 pub(crate) use body::Body;
-pub(crate) use client::{Client, PlainHttp, Schemes};
+pub(crate) use client::{Client, PlainHttp};
 pub(crate) use session::{Session, Subject};

@@ -3,6 +3,7 @@
 //! ```text
 //! root/lock                        held by the process that has the store open
 //! root/layers/<diff_id>/           one whole, verified layer; never changed once it has this name
+//! root/implied/<diff_id>           directories that layer uses without listing them, if any
 //! root/images/<hash>.json          one record per reference
 //! root/images/configs/<image id>   configurations, byte for byte
 //! root/staging/                    what is being made; emptied when the store is opened
@@ -12,6 +13,7 @@
 //! be found after a power loss is whole.
 
 mod layer;
+mod parents;
 mod record;
 mod sweep;
 
@@ -28,6 +30,7 @@ use oci_spec::image::Digest;
 use thiserror::Error;
 
 pub(crate) use layer::Staging;
+pub(crate) use parents::parents_id;
 pub(crate) use record::Record;
 pub use record::{Images, PulledImage};
 pub use sweep::Swept;
@@ -102,7 +105,7 @@ impl Store {
     /// Removes what an interrupted pull left in `staging`. Blocking.
     pub fn open(root: impl AsRef<Path>) -> Result<Self, StoreError> {
         let root = root.as_ref();
-        for directory in ["layers", "images/configs", "staging"] {
+        for directory in ["layers", "implied", "images/configs", "staging"] {
             make_directories(&root.join(directory))?;
         }
         let root = &root.canonicalize().map_err(failed("find", root))?;

@@ -1,4 +1,4 @@
-//! The crate's only `unsafe`: setting an extended attribute, which nix does not offer.
+//! The crate's only `unsafe`: extended attributes, which nix does not offer.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -23,4 +23,12 @@ pub(crate) fn lsetxattr(path: &CStr, name: &CStr, value: &[u8]) -> io::Result<()
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// True if the file at `path` has the attribute `name`; a symlink at the end is not followed.
+pub(crate) fn has_xattr(path: &CStr, name: &CStr) -> bool {
+    // SAFETY: both strings end in NUL and outlive the call; of a buffer of length zero nothing is
+    // written.
+    let length = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
+    length >= 0
 }

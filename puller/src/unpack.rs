@@ -11,11 +11,12 @@ mod pax;
 mod tree;
 mod write;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
 pub use error::UnpackError;
-pub(crate) use tree::{Resolver, sync};
+pub(crate) use tree::{Resolver, hides_lower, sync};
 
 use archive::{Archive, Entry, Kind};
 use path::{Leaf, components, leaf};
@@ -24,14 +25,15 @@ use write::Writer;
 
 /// Unpacks `stream` into the empty directory `root`, as whoever runs this process.
 ///
-/// Whiteouts become character devices 0:0, opaque markers the attribute `trusted.overlay.opaque`;
+/// Gives the directories that entries used without the archive listing them, which have the mode
+/// 0755 and belong to root; the empty path is the root itself. Whiteouts become character devices 0:0, opaque markers the attribute `trusted.overlay.opaque`;
 /// both need root. Reads to the end of the archive, not to the end of the stream. Does not flush.
 /// After an error `root` holds what was unpacked so far.
 pub(crate) fn unpack(
     stream: impl Read,
     root: &Path,
     resolver: Resolver,
-) -> Result<(), UnpackError> {
+) -> Result<BTreeSet<Vec<u8>>, UnpackError> {
     let tree =
         Tree::open(root, resolver).map_err(UnpackError::io("open the root of layer", b""))?;
     let mut archive = Archive::new(stream);

@@ -98,6 +98,23 @@ fn cargo(args: &[&str], flags: Option<&str>) {
         .current_dir(workspace())
         .args(args)
         .args(["--quiet", "--locked"]);
+    // What the cargo that runs this test says of the test's own package: build scripts that
+    // watch these variables would take every build for a new one.
+    let own = [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_CRATE_",
+        "CARGO_BIN_",
+        "CARGO_PRIMARY_",
+    ];
+    for (name, _) in std::env::vars_os() {
+        if own
+            .iter()
+            .any(|prefix| name.to_string_lossy().starts_with(prefix))
+        {
+            command.env_remove(name);
+        }
+    }
     if let Some(flags) = flags {
         command.env("RUSTFLAGS", flags);
     }

@@ -10,7 +10,7 @@ use crate::setup;
 
 /// Runs the demo and leaves the machine as it was.
 pub(crate) fn run() -> Result<(), String> {
-    setup::install()?;
+    setup::install(&setup::DEMO)?;
     say("building the agent and the tutorial's modules");
     let _ = Programs::built();
 

@@ -5,6 +5,7 @@
     reason = "a command for people"
 )]
 
+mod bench;
 mod demo;
 mod setup;
 mod test;
@@ -17,6 +18,7 @@ cargo xtask COMMAND
   demo     set up, then run the tutorial's deployment on a device of its own
   test     set up, then run every check and every test
   check    formatting, lints and documentation only
+  bench    measure the dist build: all, or some of size, idle, start, pull
   setup    install what demo and tests need (Debian packages)
 ";
 
@@ -24,10 +26,15 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args[..] {
-        ["demo"] => setup::as_root("demo").and_then(|root| if root { demo::run() } else { Ok(()) }),
+        ["demo"] => {
+            setup::as_root(&["demo"]).and_then(|root| if root { demo::run() } else { Ok(()) })
+        }
+        ["bench", ref names @ ..] => {
+            setup::as_root(&args).and_then(|root| if root { bench::run(names) } else { Ok(()) })
+        }
         ["test"] => test::run(),
         ["check"] => test::check(),
-        ["setup"] => setup::install(),
+        ["setup"] => setup::install(&setup::DEMO).and_then(|()| setup::install(&setup::TEST)),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())

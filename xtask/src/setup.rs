@@ -3,25 +3,30 @@
 use std::path::Path;
 use std::process::Command;
 
-/// Debian packages, each with a file by which to see that it is there.
-const PACKAGES: [(&str, &str); 8] = [
+/// A Debian package, and a file by which to see that it is there.
+type Package = (&'static str, &'static str);
+
+/// What the demo runs beside the project's own programs.
+pub(crate) const DEMO: [Package; 2] = [("curl", "/usr/bin/curl"), ("iproute2", "/sbin/ip")];
+
+/// What the tests run beside that: real registries, real images, real clients.
+pub(crate) const TEST: [Package; 8] = [
+    ("apache2-utils", "/usr/bin/htpasswd"),
     ("busybox-static", "/bin/busybox"),
-    ("curl", "/usr/bin/curl"),
     ("debootstrap", "/usr/sbin/debootstrap"),
     ("docker-registry", "/usr/bin/docker-registry"),
-    ("iproute2", "/sbin/ip"),
+    ("openssl", "/usr/bin/openssl"),
     ("python3", "/usr/bin/python3"),
     ("skopeo", "/usr/bin/skopeo"),
     ("umoci", "/usr/bin/umoci"),
 ];
 
-/// Installs the missing packages with `apt-get`, through `sudo` where needed. Idempotent.
-pub(crate) fn install() -> Result<(), String> {
-    let missing: Vec<&str> = PACKAGES
+/// Installs the missing of `packages` with `apt-get`, through `sudo` where needed. Idempotent.
+pub(crate) fn install(packages: &[Package]) -> Result<(), String> {
+    let missing = packages
         .iter()
-        .filter(|(_, file)| !Path::new(file).exists())
-        .map(|(name, _)| *name)
-        .collect();
+        .filter(|(_, file)| !Path::new(file).exists());
+    let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -49,8 +54,8 @@ pub(crate) fn is_root() -> bool {
         .is_ok_and(|output| output.stdout == b"0\n")
 }
 
-/// `true` as root; else runs the command again through sudo and says `false`.
-pub(crate) fn as_root(command: &str) -> Result<bool, String> {
+/// `true` as root; else runs this command, `args`, again through sudo and says `false`.
+pub(crate) fn as_root(args: &[&str]) -> Result<bool, String> {
     if is_root() {
         return Ok(true);
     }
@@ -59,7 +64,7 @@ pub(crate) fn as_root(command: &str) -> Result<bool, String> {
     run(Command::new("sudo")
         .arg("--preserve-env")
         .arg(own)
-        .arg(command))?;
+        .args(args))?;
     Ok(false)
 }
 

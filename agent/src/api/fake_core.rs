@@ -187,7 +187,11 @@ impl FakeCore {
             return Err(CommandError::new(ErrorCode::Conflict, message));
         }
         self.add(name, module);
-        Ok(self.accept())
+        let accepted = self.accept();
+        Ok(Accepted {
+            modules: vec![name.to_owned()],
+            ..accepted
+        })
     }
 
     fn add(&mut self, name: &str, module: &Value) {

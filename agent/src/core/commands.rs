@@ -77,6 +77,7 @@ impl Core {
     /// Something else shall be from here on.
     fn take_over(&mut self) {
         self.desired = self.sources.merged();
+        self.drop_obsolete_pulls();
         self.history.clear_failures();
         self.save_history();
         self.deployment_state = crate::api::wire::DeploymentState::Applying;
@@ -133,9 +134,10 @@ impl Core {
             return answer(reply, Err(run_error(error)));
         }
         self.desired = self.sources.merged();
-        match self.existing(name) {
-            Ok(module) => {
-                let actions = vec![Action::Stop, Action::Remove];
+        self.drop_obsolete_pulls();
+        match self.created_soon(name) {
+            Some(module) => {
+                let actions = vec![Action::Remove];
                 self.requests.push_back(Request {
                     module,
                     actions,
@@ -143,8 +145,14 @@ impl Core {
                 });
             }
             // It was never created.
-            Err(_) => answer(reply, Ok(())),
+            None => answer(reply, Ok(())),
         }
+    }
+
+    /// The module's id, where it has a container or one is being made.
+    fn created_soon(&self, name: &str) -> Option<ContainerId> {
+        let mut known = self.seen.keys().chain(self.busy.keys());
+        known.find(|module| module.as_str() == name).cloned()
     }
 
     /// The module's id, where it has a container.

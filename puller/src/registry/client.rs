@@ -1,8 +1,7 @@
 //! The HTTP client: TLS, time limits, redirects, and which hosts may speak without TLS.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::redirect::{Attempt, Policy};
@@ -31,10 +30,6 @@ pub(crate) struct Client {
     pub(crate) http: reqwest::Client,
     plain_http: PlainHttp,
 }
-
-/// Which scheme each host turned out to speak.
-#[derive(Debug, Default)]
-pub(crate) struct Schemes(Mutex<HashMap<String, &'static str>>);
 
 impl PlainHttp {
     /// Entries are `host` or `host:port`; anything else is refused.
@@ -79,43 +74,27 @@ impl Client {
         Ok(Self { http, plain_http })
     }
 
-    /// `https://host` or, where that is allowed and the host speaks no TLS, `http://host`.
-    pub(crate) async fn base(&self, registry: &str, known: &Schemes) -> String {
-        let host = if registry == "docker.io" {
-            DOCKER_HUB
-        } else {
-            registry
+    /// `https://host` or, where that is allowed and the host speaks no TLS, `http://host`. Asked anew
+    /// for each pull: a host whose TLS failed once gets another chance.
+    pub(crate) async fn base(&self, registry: &str) -> String {
+        let host = match registry {
+            "docker.io" => DOCKER_HUB,
+            other => other,
         };
         if !self.plain_http.allows(host) {
             return format!("https://{host}");
         }
-        let found = known.lock().get(host).copied();
-        let scheme = match found {
-            Some(scheme) => scheme,
-            None => {
-                let question = self.http.get(format!("https://{host}/v2/")).timeout(PROBE);
-                let scheme = if question.send().await.is_ok() {
-                    "https"
-                } else {
-                    "http"
-                };
-                known.lock().insert(host.to_owned(), scheme);
-                scheme
-            }
-        };
-        format!("{scheme}://{host}")
+        let question = self.http.get(format!("https://{host}/v2/")).timeout(PROBE);
+        match question.send().await {
+            Ok(_) => format!("https://{host}"),
+            Err(_) => format!("http://{host}"),
+        }
     }
 
     /// True if a password may be sent to `url`.
     pub(crate) fn is_confidential(&self, url: &reqwest::Url) -> bool {
         url.scheme() == "https"
             || (url.scheme() == "http" && self.plain_http.allows(&authority(url)))
-    }
-}
-
-impl Schemes {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, &'static str>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

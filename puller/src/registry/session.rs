@@ -3,18 +3,15 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use oci_spec::distribution::Reference;
 use oci_spec::image::Digest;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RANGE, WWW_AUTHENTICATE};
-use reqwest::{RequestBuilder, Response, StatusCode, Url};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RANGE};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 
-use super::client::{Client, Schemes};
-use crate::auth::challenge::{self, Challenge};
-use crate::auth::token::{Grant, Scope, TokenCache, TokenResponse};
-use crate::credentials::{Credentials, Secret};
+use super::client::Client;
+use crate::auth::token::{Grant, Scope, TokenCache};
+use crate::credentials::Credentials;
 use crate::digest::VerifyError;
 use crate::error::PullError;
 use crate::manifest::{self, MAX_DOCUMENT, ManifestError};
@@ -72,13 +69,12 @@ struct ComplaintItem {
 impl<'a> Session<'a> {
     pub(crate) async fn new(
         client: Client,
-        schemes: &Schemes,
         tokens: &'a TokenCache,
         request: (&'a Reference, Option<&'a Credentials>),
         delay: Duration,
     ) -> Self {
         let (reference, credentials) = request;
-        let base = client.base(reference.registry(), schemes).await;
+        let base = client.base(reference.registry()).await;
         Self {
             base: format!("{base}/v2/{}", reference.repository()),
             client,
@@ -238,84 +234,11 @@ impl<'a> Session<'a> {
         self.judge(subject, second).await
     }
 
-    /// Turns a challenge into a grant.
-    async fn authorize(&self, subject: &Subject, headers: &HeaderMap) -> Result<Grant, PullError> {
-        let values = headers.get_all(WWW_AUTHENTICATE).into_iter();
-        let challenges: Vec<Challenge> = values
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(challenge::parse)
-            .collect();
-        let of = |scheme: &str| challenges.iter().find(|found| found.scheme == scheme);
-        if let Some(bearer) = of("bearer") {
-            return self.token(subject, bearer).await;
-        }
-        if of("basic").is_none() {
-            return Err(self.unauthorized("the registry asks for no kind of login known here"));
-        }
-        let Some(credentials) = self.credentials else {
-            return Err(self.unauthorized("the registry wants credentials and none are given"));
-        };
-        if !Url::parse(&self.base).is_ok_and(|url| self.client.is_confidential(&url)) {
-            return Err(self.unauthorized("the registry wants a password without TLS"));
-        }
-        Ok(Grant {
-            header: basic(credentials),
-            expires: None,
-        })
-    }
-
-    /// Where and for what the challenge says to ask for a token.
-    fn token_url(&self, bearer: &Challenge) -> Option<Url> {
-        let mut url = Url::parse(bearer.parameter("realm")?).ok()?;
-        if !self.client.is_confidential(&url) {
-            return None;
-        }
-        let own = format!("repository:{}:pull", self.reference.repository());
-        let mut query = url.query_pairs_mut();
-        if let Some(service) = bearer.parameter("service") {
-            query.append_pair("service", service);
-        }
-        query.append_pair("scope", bearer.parameter("scope").unwrap_or(&own));
-        if let Some(credentials) = self.credentials {
-            query.append_pair("account", &credentials.username);
-        }
-        drop(query);
-        Some(url)
-    }
-
-    /// Asks the token server a challenge names (distribution, token authentication specification).
-    async fn token(&self, subject: &Subject, bearer: &Challenge) -> Result<Grant, PullError> {
-        let Some(url) = self.token_url(bearer) else {
-            return Err(self.unauthorized("the registry names no token server that speaks TLS"));
-        };
-        let mut request = self.client.http.get(url);
-        if let Some(credentials) = self.credentials {
-            request = request.header(AUTHORIZATION, basic(credentials).expose());
-        }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| self.broken(subject, error))?;
-        let response = match response.status() {
-            StatusCode::OK => response,
-            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let detail = detail(response).await;
-                return Err(self.unauthorized(&format!("the token server refuses: {detail}")));
-            }
-            _ => {
-                return self
-                    .judge(subject, response)
-                    .await
-                    .and(Err(self.unauthorized("no token")));
-            }
-        };
-        let body = limited(response, MAX_DOCUMENT).await;
-        let token = serde_json::from_slice::<TokenResponse>(&body).ok();
-        let grant = token.and_then(|token| token.into_grant(Instant::now()));
-        grant.ok_or_else(|| self.unauthorized("the token server's answer holds no token"))
-    }
-
-    async fn judge(&self, subject: &Subject, response: Response) -> Result<Response, PullError> {
+    pub(super) async fn judge(
+        &self,
+        subject: &Subject,
+        response: Response,
+    ) -> Result<Response, PullError> {
         let status = response.status();
         if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
             return Ok(response);
@@ -340,30 +263,17 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn unauthorized(&self, detail: &str) -> PullError {
-        PullError::Unauthorized {
-            reference: self.reference.clone(),
-            detail: detail.to_owned(),
-        }
-    }
-
     fn scope(&self) -> Scope {
         Scope {
             registry: self.reference.registry().to_owned(),
             repository: self.reference.repository().to_owned(),
-            username: self.credentials.map(|known| known.username.clone()),
+            credentials: self.credentials.cloned(),
         }
     }
 }
 
-/// The header of RFC 7617.
-fn basic(credentials: &Credentials) -> Secret {
-    let pair = format!("{}:{}", credentials.username, credentials.password.expose());
-    Secret::new(format!("Basic {}", STANDARD.encode(pair)))
-}
-
 /// What a server says about its refusal, short and printable.
-async fn detail(response: Response) -> String {
+pub(super) async fn detail(response: Response) -> String {
     let status = response.status();
     let body = limited(response, MAX_DETAIL).await;
     let text = match serde_json::from_slice::<Complaint>(&body) {
@@ -386,7 +296,7 @@ async fn detail(response: Response) -> String {
 }
 
 /// The first bytes of a body; what breaks off is as good as its end here.
-async fn limited(mut response: Response, limit: u64) -> Vec<u8> {
+pub(super) async fn limited(mut response: Response, limit: u64) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
         body.extend_from_slice(&chunk);

@@ -1,5 +1,6 @@
 //! Layers: made in staging, then given their name at once.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -50,13 +51,19 @@ impl Staging {
         &self.path
     }
 
-    /// Makes this the layer `diff_id`, durably. Power loss before the end leaves no layer of that
+    /// Makes this the layer `diff_id`, durably; `implied` are directories its archive used without
+    /// listing them. Power loss before the end leaves no layer of that
     /// name or a whole one. If it exists already, the existing one stays. Blocking.
-    pub(crate) fn commit(self, diff_id: &Digest) -> Result<PathBuf, StoreError> {
+    pub(crate) fn commit(
+        self,
+        diff_id: &Digest,
+        implied: &BTreeSet<Vec<u8>>,
+    ) -> Result<PathBuf, StoreError> {
         let target = self.store.layer_path(diff_id);
         if target.is_dir() {
             return Ok(target);
         }
+        self.store.put_implied(diff_id, implied)?;
         unpack::sync(&self.path).map_err(failed("flush", &self.path))?;
         fs::rename(&self.path, &target).map_err(failed("name layer", &target))?;
         sync_directory(&self.store.path("layers"))?;

@@ -30,7 +30,9 @@ pub struct PulledImage {
     /// The configuration byte for byte, for what docker adds to it (`Healthcheck`, `Shell`, ...).
     pub config_path: PathBuf,
     /// Layer directories, lowest first, none twice: of a layer that an image repeats only the
-    /// highest counts, since it hides all of the lower ones. Empty for an image without files.
+    /// highest counts, since it hides all of the lower ones. Where layers use directories without
+    /// listing them, the last one is made here and corrects their modes and owners. Empty for an
+    /// image without files.
     pub layers: Vec<PathBuf>,
     /// Compressed bytes of all layers, as the manifest lists them.
     pub size: u64,
@@ -57,6 +59,9 @@ pub(crate) struct Record {
     pub(crate) id: Digest,
     /// Lowest first, repetitions included.
     pub(crate) diff_ids: Vec<Digest>,
+    /// The layer that corrects directories, on top of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parents: Option<Digest>,
     pub(crate) size: u64,
     /// Seconds since 1970.
     pub(crate) pulled_at: u64,
@@ -82,9 +87,15 @@ impl Record {
             manifest_digest,
             id,
             diff_ids: Vec::new(),
+            parents: None,
             size: 0,
             pulled_at: pulled_at.unwrap_or_default().as_secs(),
         }
+    }
+
+    /// All layers, lowest first.
+    pub(super) fn layers(&self) -> impl Iterator<Item = &Digest> {
+        self.diff_ids.iter().chain(&self.parents)
     }
 }
 
@@ -175,7 +186,8 @@ impl Store {
         let reference = record.reference.as_str();
         let reference = crate::reference::parse_reference(reference)
             .map_err(|source| broken(&config_path, source))?;
-        let Some(layers) = self.layer_paths(&record.diff_ids) else {
+        let all = record.layers().cloned().collect::<Vec<_>>();
+        let Some(layers) = self.layer_paths(&all) else {
             return Ok(None);
         };
         Ok(Some(PulledImage {
@@ -210,7 +222,7 @@ impl Store {
         self.path("images").join(format!("{}.json", name.digest()))
     }
 
-    fn write_atomic(&self, path: &Path, body: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn write_atomic(&self, path: &Path, body: &[u8]) -> Result<(), StoreError> {
         let temporary = self.staging_path();
         let write = || {
             let mut file = File::create_new(&temporary)?;
@@ -244,7 +256,7 @@ fn read(path: &Path) -> Result<Option<Record>, StoreError> {
     let record: Record = serde_json::from_slice(&body).map_err(|source| broken(path, source))?;
     // Digests become paths: only those whose letters were checked may.
     let is_good = |digest: &Digest| digest::is_supported(digest);
-    if !is_good(&record.id) || !record.diff_ids.iter().all(is_good) {
+    if !is_good(&record.id) || !record.layers().all(is_good) {
         return Err(broken(path, "a digest is not of a supported kind"));
     }
     Ok(Some(record))

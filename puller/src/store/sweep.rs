@@ -36,17 +36,18 @@ impl Store {
         );
         // Unreadable records name nothing; their images have to be pulled again anyway.
         for record in self.records()?.into_iter().flatten() {
-            let digests = record.diff_ids.iter().chain([&record.id]);
+            let digests = record.layers().chain([&record.id]);
             used.extend(digests.map(|digest| OsString::from(digest.digest())));
         }
         let layers = self.set_aside(&self.path("layers"), &used)?;
+        let implied = self.set_aside(&self.path("implied"), &used)?;
         let configs = self.set_aside(&self.path("images/configs"), &used)?;
         drop(pins);
         let swept = Swept {
             layers: layers.len(),
             configs: configs.len(),
         };
-        for path in layers.into_iter().chain(configs) {
+        for path in layers.into_iter().chain(configs).chain(implied) {
             remove_tree(&path)?;
         }
         Ok(swept)

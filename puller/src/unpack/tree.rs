@@ -4,6 +4,7 @@
 //! root) and umoci, such a link is followed as if the layer were the whole file system. Nothing else
 //! may write to the tree meanwhile: it is a staging directory of our own.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -52,6 +53,8 @@ pub(crate) struct Tree {
     resolver: Resolver,
     /// The directory used last: archives list one directory after the other.
     last: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    /// Directories made because an entry needed them, and not listed since.
+    implied: BTreeSet<Vec<u8>>,
 }
 
 impl Resolver {
@@ -71,7 +74,18 @@ impl Tree {
             root: Rc::new(root),
             resolver,
             last: None,
+            implied: BTreeSet::from([Vec::new()]),
         })
+    }
+
+    /// The archive lists the directory `path`.
+    pub(crate) fn list(&mut self, path: &[u8]) {
+        self.implied.remove(path);
+    }
+
+    /// The directories that the archive used but did not list.
+    pub(crate) fn into_implied(self) -> BTreeSet<Vec<u8>> {
+        self.implied
     }
 
     pub(crate) fn root(&self) -> Rc<OwnedFd> {
@@ -123,7 +137,7 @@ impl Tree {
         }
     }
 
-    fn walk(&self, components: &[&[u8]], missing: Missing) -> Result<OwnedFd, Errno> {
+    fn walk(&mut self, components: &[&[u8]], missing: Missing) -> Result<OwnedFd, Errno> {
         let mut todo: Vec<Vec<u8>> = components.iter().rev().map(|name| name.to_vec()).collect();
         let mut here = self.root.try_clone().map_err(errno)?;
         let mut depth = 0_usize;
@@ -152,6 +166,10 @@ impl Tree {
                 }
                 Err(Errno::ENOENT) if missing == Missing::Create => {
                     make_directory(&here, &name)?;
+                    if links == 0 {
+                        // Without links the path so far is the one that was asked for.
+                        self.implied.insert(components[..=depth].join(&b'/'));
+                    }
                     todo.push(name);
                 }
                 Err(Errno::ENOTDIR | Errno::ELOOP) => {
@@ -180,6 +198,12 @@ impl Tree {
 /// Marks the directory `name` in `directory` as hiding what lower layers have there.
 pub(crate) fn set_opaque(directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
     sys::lsetxattr(&proc_path(directory, name), OPAQUE, b"y").map_err(errno)
+}
+
+/// True if the directory at `path` hides what lower layers have there.
+pub(crate) fn hides_lower(path: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    CString::new(path.as_os_str().as_bytes()).is_ok_and(|path| sys::has_xattr(&path, OPAQUE))
 }
 
 /// A path to `name` in `directory` for calls that take no descriptor. `name` is one component and,

@@ -1,5 +1,6 @@
 //! One entry becomes one file, directory, link or node, with its owner, mode, times and attributes.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -108,7 +109,8 @@ impl Writer {
     }
 
     /// Sets what can only be set when all entries are there.
-    pub(super) fn finish(mut self) -> Result<(), UnpackError> {
+    /// Gives the directories that were used but not listed.
+    pub(super) fn finish(mut self) -> Result<BTreeSet<Vec<u8>>, UnpackError> {
         for (path, time) in std::mem::take(&mut self.directories) {
             let set = |this: &mut Self| {
                 let names = components(&path).map_err(|_| Errno::EINVAL)?;
@@ -125,7 +127,7 @@ impl Writer {
                 Err(error) => return Err(UnpackError::io("set the times of", &path)(error)),
             }
         }
-        Ok(())
+        Ok(self.tree.into_implied())
     }
 
     fn file<R: Read>(
@@ -292,6 +294,8 @@ impl Writer {
         attributes(parent, name, entry)?;
         if entry.kind == Kind::Directory {
             self.directories.push((entry.path.clone(), entry.mtime));
+            let listed = components(&entry.path)?.join(&b'/');
+            self.tree.list(&listed);
             return Ok(());
         }
         set_times(parent, name, entry.mtime)
@@ -336,6 +340,17 @@ fn mode(entry: &Entry) -> Mode {
     Mode::from_bits_truncate(entry.mode)
 }
 
+/// On systems whose time has 32 bits, later and earlier times become the last and first ones.
 fn timespec(time: Time) -> TimeSpec {
-    TimeSpec::new(time.seconds, time.nanoseconds)
+    #[cfg(target_pointer_width = "32")]
+    let time = Time {
+        seconds: time.seconds.clamp(i32::MIN.into(), i32::MAX.into()),
+        ..time
+    };
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::unnecessary_cast,
+        reason = "clamped above, and below a thousand million"
+    )]
+    TimeSpec::new(time.seconds as _, time.nanoseconds as _)
 }
