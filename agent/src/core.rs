@@ -13,6 +13,7 @@
 mod chains;
 mod commands;
 mod pulls;
+mod snapshot;
 mod state;
 mod view;
 
@@ -189,6 +190,7 @@ impl Core {
         self.start_chains(&plan);
         self.watch_running();
         self.publish(&plan, now);
+        self.publish_snapshot(now);
         let wake = plan
             .wake_at
             .and_then(|at| at.since(now))

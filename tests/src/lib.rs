@@ -7,6 +7,7 @@
 mod agent;
 mod device;
 mod direct;
+mod hub;
 pub mod outside;
 pub mod probe;
 mod programs;
@@ -15,6 +16,7 @@ pub mod tutorial;
 pub use agent::{Agent, CliOutput};
 pub use device::Device;
 pub use direct::{Direct, Run};
+pub use hub::Hub;
 pub use outside::Outside;
 pub use programs::Programs;
 

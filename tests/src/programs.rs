@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 /// Where the built programs are.
 #[derive(Debug, Clone)]
 pub struct Programs {
-    /// Directory of `kobune`, `kobune-shim` and `kobune-monitor`.
+    /// Directory of `kobune`, `kobune-shim`, `kobune-monitor` and `kobune-hub`.
     pub agent: PathBuf,
     /// Directory of the static fixture programs.
     pub fixtures: PathBuf,
@@ -43,6 +43,8 @@ impl Programs {
                 "kobune",
                 "-p",
                 "kobune-runtime",
+                "-p",
+                "kobune-hub",
             ],
             None,
         );

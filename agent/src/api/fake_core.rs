@@ -113,7 +113,10 @@ impl FakeCore {
 
     fn answer(&mut self, command: Command) {
         match command {
-            Command::Apply { manifest, reply } => {
+            Command::Apply { manifest, reply }
+            | Command::ApplyDesired {
+                manifest, reply, ..
+            } => {
                 let _ = reply.send(self.apply(&manifest));
             }
             Command::Run { request, reply } => {

@@ -41,6 +41,7 @@ plain_http = ["registry.lan:5000", "[::1]:5000"]
         programs_dir: Some("/opt/kobune".into()),
         cgroup_parent: "/edge".into(),
         log_level: LogLevel::Debug,
+        hub: None,
         network: NetworkConfig {
             bridge: "kobune0".to_owned(),
             subnet: Some(Subnet {

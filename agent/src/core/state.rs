@@ -35,6 +35,9 @@ pub(super) struct Sources {
 pub(super) struct Stored {
     pub(super) revision: u64,
     pub(super) manifest: String,
+    /// Version of the twin that it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) desired_version: Option<i64>,
 }
 
 /// `run.json`.
@@ -142,6 +145,19 @@ impl Sources {
         deployed.max(self.runs.revision)
     }
 
+    /// Version of the twin that the deployment came from.
+    pub(super) fn desired_version(&self) -> Option<i64> {
+        let (stored, _) = self.deployment.as_ref()?;
+        stored.desired_version
+    }
+
+    /// Whether the deployment is `manifest` of this version.
+    pub(super) fn is_in_force(&self, manifest: &str, version: i64) -> bool {
+        self.deployment.as_ref().is_some_and(|(stored, _)| {
+            stored.desired_version == Some(version) && stored.manifest == manifest
+        })
+    }
+
     /// The accepted manifest.
     pub(super) fn manifest(&self) -> Option<&str> {
         self.deployment
@@ -192,11 +208,13 @@ impl Sources {
     pub(super) fn accept(
         &mut self,
         manifest: String,
+        desired_version: Option<i64>,
         deployment: Deployment,
     ) -> Result<u64, StoreError> {
         let stored = Stored {
             revision: self.revision() + 1,
             manifest,
+            desired_version,
         };
         store::write(&self.dir.join("deployment.json"), &stored)?;
         let revision = stored.revision;
