@@ -100,6 +100,7 @@ impl Hub {
             .args(["serve", "--state"])
             .arg(state)
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .expect("the hub starts");
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
@@ -130,7 +131,6 @@ fn must_succeed(command: &mut Command) {
     let output = command.output().expect("python runs");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{text}");
-    println!("{text}");
 }
 
 /// Python with the SDKs; `None` where the test cannot run and need not.
