@@ -37,7 +37,7 @@ pub struct Puller {
 }
 
 /// What to pull.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullRequest {
     /// The image.
     pub reference: Reference,

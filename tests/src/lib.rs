@@ -6,11 +6,18 @@
 
 mod agent;
 mod device;
+mod direct;
+mod hub;
+pub mod outside;
+pub mod probe;
 mod programs;
 pub mod tutorial;
 
 pub use agent::{Agent, CliOutput};
 pub use device::Device;
+pub use direct::{Direct, Run};
+pub use hub::Hub;
+pub use outside::Outside;
 pub use programs::Programs;
 
 /// Says whether tests that need root can run. In CI (`CI=true`) a missing privilege is a

@@ -10,13 +10,14 @@ type Package = (&'static str, &'static str);
 pub(crate) const DEMO: [Package; 2] = [("curl", "/usr/bin/curl"), ("iproute2", "/sbin/ip")];
 
 /// What the tests run beside that: real registries, real images, real clients.
-pub(crate) const TEST: [Package; 8] = [
+pub(crate) const TEST: [Package; 9] = [
     ("apache2-utils", "/usr/bin/htpasswd"),
     ("busybox-static", "/bin/busybox"),
     ("debootstrap", "/usr/sbin/debootstrap"),
     ("docker-registry", "/usr/bin/docker-registry"),
     ("openssl", "/usr/bin/openssl"),
     ("python3", "/usr/bin/python3"),
+    ("python3-venv", "/var/lib/dpkg/info/python3-venv.list"),
     ("skopeo", "/usr/bin/skopeo"),
     ("umoci", "/usr/bin/umoci"),
 ];
@@ -54,8 +55,8 @@ pub(crate) fn is_root() -> bool {
         .is_ok_and(|output| output.stdout == b"0\n")
 }
 
-/// `true` as root; else runs the command again through sudo and says `false`.
-pub(crate) fn as_root(command: &str) -> Result<bool, String> {
+/// `true` as root; else runs this command, `args`, again through sudo and says `false`.
+pub(crate) fn as_root(args: &[&str]) -> Result<bool, String> {
     if is_root() {
         return Ok(true);
     }
@@ -64,7 +65,7 @@ pub(crate) fn as_root(command: &str) -> Result<bool, String> {
     run(Command::new("sudo")
         .arg("--preserve-env")
         .arg(own)
-        .arg(command))?;
+        .args(args))?;
     Ok(false)
 }
 

@@ -7,6 +7,7 @@ use kobune_puller::{ClientCertificate, ProxyConfig, RegistryOptions};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::provisioning::{AziotConfig, RawAgent, RawProvisioning};
 use super::{Config, LogLevel, NetworkConfig, PortEngine, RegistryConfig, Subnet};
 
 /// Longest path of the socket in bytes: `sun_path` has 107 without the final zero, and the
@@ -33,6 +34,10 @@ pub(super) struct RawConfig {
     network: RawNetwork,
     #[serde(default)]
     registry: RawRegistry,
+    provisioning: Field<RawProvisioning>,
+    trust_bundle_cert: Field<String>,
+    #[serde(default)]
+    agent: RawAgent,
 }
 
 #[derive(Default, Deserialize)]
@@ -78,6 +83,11 @@ impl RawConfig {
         let default = Config::default();
         let run_dir = checked(self.run_dir, path)?.unwrap_or(default.run_dir);
         let socket = checked(self.socket, socket_path)?;
+        let hub = AziotConfig {
+            provisioning: self.provisioning,
+            trust_bundle_cert: self.trust_bundle_cert,
+            agent: self.agent,
+        };
         Ok(Config {
             state_dir: checked(self.state_dir, path)?.unwrap_or(default.state_dir),
             socket: socket.unwrap_or_else(|| run_dir.join("kobune.sock")),
@@ -90,6 +100,7 @@ impl RawConfig {
             programs_dir: checked(self.programs_dir, path)?,
             cgroup_parent: checked(self.cgroup_parent, path)?.unwrap_or(default.cgroup_parent),
             log_level: self.log_level.unwrap_or_default(),
+            hub: hub.validate()?,
             network: self.network.validate()?,
             registry: self.registry.validate()?,
         })
@@ -154,14 +165,17 @@ impl RawHost {
     }
 }
 
-fn checked<T, U>(
+pub(super) fn checked<T, U>(
     field: Field<T>,
     rule: impl Fn(T) -> Result<U, String>,
 ) -> Result<Option<U>, Mistake> {
     field.map(|value| check(value, rule)).transpose()
 }
 
-fn check<T, U>(value: Spanned<T>, rule: impl Fn(T) -> Result<U, String>) -> Result<U, Mistake> {
+pub(super) fn check<T, U>(
+    value: Spanned<T>,
+    rule: impl Fn(T) -> Result<U, String>,
+) -> Result<U, Mistake> {
     let offset = value.span().start;
     rule(value.into_inner()).map_err(|reason| Mistake { offset, reason })
 }

@@ -77,6 +77,7 @@ client_key = "/etc/kobune/device.key"
         programs_dir: Some("/opt/kobune".into()),
         cgroup_parent: "/edge".into(),
         log_level: LogLevel::Debug,
+        hub: None,
         network: NetworkConfig {
             bridge: "kobune0".to_owned(),
             subnet: Some(Subnet {

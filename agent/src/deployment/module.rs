@@ -1,7 +1,7 @@
 //! One of a deployment's `modules`.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
+use std::error::Error;
 
 use kobune_puller::parse_reference;
 use oci_spec::distribution::Reference;
@@ -144,7 +144,9 @@ fn image_reference(node: &Node<'_>) -> Result<(Reference, String), Fault> {
         )));
     }
     let reference = parse_reference(&text).map_err(|error| {
-        let why = error.source().map(ToString::to_string).unwrap_or_default();
+        // The error itself only repeats the text.
+        let why = error.source().map(ToString::to_string);
+        let why = why.unwrap_or_else(|| error.to_string());
         node.fault(format!("is no image reference: {text:?}: {why}"))
     })?;
     Ok((reference, text))

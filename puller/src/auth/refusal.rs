@@ -103,7 +103,7 @@ mod tests {
         let scope = Scope {
             registry: "host".into(),
             repository: "app".into(),
-            username: None,
+            credentials: None,
         };
         let credentials = |password: &str| Credentials {
             username: "a".into(),

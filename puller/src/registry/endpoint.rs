@@ -44,11 +44,10 @@ impl Endpoint {
 
     /// What a grant from here is good for.
     pub(crate) fn scope(&self) -> Scope {
-        let credentials = self.credentials.as_ref();
         Scope {
             registry: self.host.clone(),
             repository: self.repository.clone(),
-            username: credentials.map(|known| known.username.clone()),
+            credentials: self.credentials.clone(),
         }
     }
 }
