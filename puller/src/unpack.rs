@@ -6,6 +6,7 @@
 
 mod archive;
 mod error;
+mod flush;
 mod fresh;
 mod listed;
 mod path;
@@ -20,7 +21,11 @@ use std::path::Path;
 pub use error::UnpackError;
 pub(crate) use tree::{Resolver, hides_lower, sync};
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
 use archive::{Archive, Entry, Kind};
+use flush::Flusher;
 use path::{Leaf, components, leaf};
 use tree::{Missing, Tree};
 use write::Writer;
@@ -29,7 +34,8 @@ use write::Writer;
 ///
 /// Gives the directories that entries used without the archive listing them, which have the mode
 /// 0755 and belong to root; the empty path is the root itself. Whiteouts become character devices 0:0, opaque markers the attribute `trusted.overlay.opaque`;
-/// both need root. Reads to the end of the archive, not to the end of the stream. Does not flush.
+/// both need root. Reads to the end of the archive, not to the end of the stream. Flushes some of it while
+/// it takes long, but not all.
 /// After an error `root` holds what was unpacked so far.
 pub(crate) fn unpack(
     stream: impl Read,
@@ -39,7 +45,11 @@ pub(crate) fn unpack(
     let tree =
         Tree::open(root, resolver).map_err(UnpackError::io("open the root of layer", b""))?;
     let mut archive = Archive::new(stream);
-    let mut writer = Writer::new(tree);
+    // For flushing, a path-only descriptor will not do.
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let flushed = nix::fcntl::open(root, flags, Mode::empty())
+        .map_err(UnpackError::io("open the root of layer", b""))?;
+    let mut writer = Writer::new(tree, Flusher::new(flushed));
     while let Some(entry) = archive.next()? {
         place(&mut writer, &entry, &mut archive)?;
     }

@@ -18,6 +18,7 @@ use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
 
 use super::archive::{Archive, Entry, Kind, Time};
 use super::error::{UnpackError, lossy};
+use super::flush::Flusher;
 use super::fresh::Fresh;
 use super::listed::Listed;
 use super::path::components;
@@ -42,16 +43,18 @@ const FOREIGN: [&[u8]; 2] = [b"security.selinux", b"system.nfs4_acl"];
 pub(super) struct Writer {
     tree: Tree,
     buffer: Box<[u8]>,
+    flusher: Flusher,
     fresh: Fresh,
     /// Directories get their times at the end, when nothing is put into them any more.
     directories: Listed,
 }
 
 impl Writer {
-    pub(super) fn new(tree: Tree) -> Self {
+    pub(super) fn new(tree: Tree, flusher: Flusher) -> Self {
         Self {
             fresh: Fresh::probe(&tree.root()),
             tree,
+            flusher,
             buffer: vec![0; BUFFER].into_boxed_slice(),
             directories: Listed::default(),
         }
@@ -84,6 +87,7 @@ impl Writer {
         entry: &Entry,
         archive: &mut Archive<R>,
     ) -> Result<(), UnpackError> {
+        self.flusher.tick();
         match entry.kind {
             Kind::File => return self.file(parent, name, entry, archive),
             Kind::HardLink => return self.hard_link(parent, name, entry),
@@ -216,6 +220,7 @@ impl Writer {
                 file.write_all(&self.buffer[..count])
                     .map_err(UnpackError::io("write", &entry.path))?;
                 left -= count as u64;
+                self.flusher.tick();
             }
             position = segment.offset + segment.length;
         }
