@@ -64,6 +64,11 @@ impl HubHandle {
         result.await.ok()
     }
 
+    /// Waits until the hub's thread is gone, which it goes only by a defect.
+    pub(crate) async fn stopped(&self) {
+        self.jobs.closed().await;
+    }
+
     /// Changes whenever a connection becomes able to take calls.
     pub(crate) fn online(&self) -> watch::Receiver<u64> {
         self.online.clone()

@@ -47,7 +47,7 @@ struct Call {
     method: Method,
     /// Decoded.
     segments: Vec<String>,
-    /// As it came, without the query.
+    /// The segments again, in one piece, as tokens name it.
     path: String,
     query: String,
     headers: hyper::HeaderMap,
@@ -79,8 +79,9 @@ async fn receive(
     hub: &HubHandle,
 ) -> Result<Call, ApiError> {
     let (parts, incoming) = request.into_parts();
-    let path = parts.uri.path().to_owned();
-    let segments: Vec<_> = path
+    let segments: Vec<_> = parts
+        .uri
+        .path()
         .split('/')
         .filter(|segment| !segment.is_empty())
         .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
@@ -107,8 +108,8 @@ async fn receive(
     Ok(Call {
         body: body::read(incoming).await?,
         method: parts.method,
+        path: format!("/{}", segments.join("/")),
         segments,
-        path,
         query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,
         caller,

@@ -77,15 +77,17 @@ pub(super) fn run(options: &ServeOptions) -> Result<(), Failure> {
         );
         let mqtt = SocketAddr::new(options.listen, options.mqtt_port);
         let https = SocketAddr::new(options.listen, options.https_port);
-        let server = Server::bind(mqtt, https, certificate, handle).await?;
+        let server = Server::bind(mqtt, https, certificate, handle.clone()).await?;
         say(&text)?;
         tokio::select! {
             served = server.run() => served?,
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = handle.stopped() => {}
         }
         Ok(())
     });
+    drop(handle);
     // The connections end with the runtime, and the hub with the last of them.
     drop(runtime);
     if thread.join().is_err() {

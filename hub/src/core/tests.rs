@@ -394,7 +394,7 @@ fn a_deployment_is_made_whole_or_not_at_all() {
     assert!(matches!(refused, Err(HubError::Limit { .. })));
     let agent = desired(&world, "d/$edgeAgent");
     assert_eq!(agent, json!({"a": 1, "$version": 2}));
-    let _ = world.hub.record(&named("d/new")).unwrap_err();
+    world.hub.record(&named("d/new")).unwrap_err();
     let refused = deploy(&mut world, "plain", &good);
     assert!(matches!(refused, Err(HubError::Invalid { .. })));
 }
