@@ -182,9 +182,11 @@ impl Core {
     fn reconcile(&mut self) -> Duration {
         self.look();
         self.start_requests();
-        let now = Timestamp::now();
+        let mut now = Timestamp::now();
         let mut plan = self.plan(now);
         if self.start_pulls(&plan) {
+            // Later than the failures, which would else seem to come from the future.
+            now = Timestamp::now();
             plan = self.plan(now);
         }
         self.start_chains(&plan);

@@ -15,20 +15,24 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  demo     set up, then run the tutorial's deployment on a device of its own
+  demo     set up, then run the tutorial's deployment on a device of its own, through a
+           hub; with --local from a file
   test     set up, then run every check and every test
   check    formatting, lints and documentation only
   bench    measure the dist build: all, or some of size, idle, start, pull
   setup    install what demo and tests need (Debian packages)
 ";
 
+fn run_demo(args: &[&str], from: demo::From) -> Result<(), String> {
+    setup::as_root(args).and_then(|root| if root { demo::run(from) } else { Ok(()) })
+}
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args[..] {
-        ["demo"] => {
-            setup::as_root(&["demo"]).and_then(|root| if root { demo::run() } else { Ok(()) })
-        }
+        ["demo"] => run_demo(&args, demo::From::Hub),
+        ["demo", "--local"] => run_demo(&args, demo::From::File),
         ["bench", ref names @ ..] => {
             setup::as_root(&args).and_then(|root| if root { bench::run(names) } else { Ok(()) })
         }

@@ -185,3 +185,103 @@ impl DpsError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kobune_iothub_auth::SharedAccessKey;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::provisioning::KeySource;
+
+    /// Registers at a service that answers each request with the next body.
+    async fn registered(
+        bodies: &[(u16, &str)],
+        path: &Path,
+    ) -> (Vec<String>, Result<Device, DpsError>) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let enrolment = Enrolment {
+            endpoint: format!("http://{}", listener.local_addr().unwrap()),
+            id_scope: "0ne".to_owned(),
+            registration_id: "dev1".to_owned(),
+            key: KeySource::Value(SharedAccessKey::from_bytes(vec![7; 32]).unwrap()),
+        };
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(super::super::transport::tls(None, None).unwrap())
+            .no_proxy()
+            .build()
+            .unwrap();
+        let service = async {
+            let mut requests = Vec::new();
+            for (status, body) in bodies {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                let body_ends = |request: &[u8]| {
+                    request.ends_with(b"\"dev1\"}")
+                        || request.starts_with(b"GET") && request.ends_with(b"\r\n\r\n")
+                };
+                while !body_ends(&request) {
+                    request.push(stream.read_u8().await.unwrap());
+                }
+                requests.push(String::from_utf8(request).unwrap());
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status} x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            requests
+        };
+        tokio::join!(service, device(&enrolment, &http, path))
+    }
+
+    const ASSIGNED: &str = r#"{"operationId":"4.x","status":"assigned","registrationState":
+        {"assignedHub":"h.net","deviceId":"d","status":"assigned"}}"#;
+
+    #[tokio::test]
+    async fn an_assignment_is_kept_and_asked_for_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("provisioning.json");
+        let (requests, device) = registered(&[(200, ASSIGNED)], &path).await;
+        let device = device.unwrap();
+        assert_eq!((device.hub.as_str(), device.id.as_str()), ("h.net", "d"));
+        let begin = "PUT /0ne/registrations/dev1/register?api-version=2021-06-01 ";
+        assert!(requests[0].starts_with(begin), "{}", requests[0]);
+        assert!(requests[0].contains("skn=registration"), "{}", requests[0]);
+        let (_, again) = registered(&[], &path).await;
+        assert_eq!(again.unwrap(), device);
+    }
+
+    #[tokio::test]
+    async fn an_operation_under_way_is_looked_at_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let assigning = r#"{"operationId":"4.x","status":"assigning"}"#;
+        let answers = [(202, assigning), (200, ASSIGNED)];
+        let (requests, device) = registered(&answers, &dir.path().join("p.json")).await;
+        device.unwrap();
+        let begin = "GET /0ne/registrations/dev1/operations/4.x?api-version=";
+        assert!(requests[1].starts_with(begin), "{}", requests[1]);
+    }
+
+    #[tokio::test]
+    async fn refusals_are_final_and_say_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let failed = r#"{"operationId":"4.x","status":"failed","registrationState":{"errorMessage":"no hub"}}"#;
+        for (status, body, text) in [
+            (
+                401,
+                r#"{"errorCode":401002,"message":"Unauthorized"}"#,
+                "Unauthorized",
+            ),
+            (200, failed, "no hub"),
+            (200, "<html>", "malformed"),
+        ] {
+            let path = dir.path().join("p.json");
+            let (_, result) = registered(&[(status, body)], &path).await;
+            let error = chain(&result.unwrap_err());
+            assert!(error.contains(text), "{error}");
+            assert!(!path.exists());
+        }
+    }
+}

@@ -20,6 +20,11 @@ use crate::moment;
 /// Most bytes of a response's payloads: 128 KiB is a hub's bound, the rest is for what
 /// stands around them.
 const MAX_RESPONSE: usize = 127_000;
+/// Most bytes of one module's log that are taken into memory for a response: what is
+/// more would not fit into one, compressed either.
+const MAX_LOG: usize = 8 << 20;
+/// The same for an upload.
+const MAX_UPLOAD: usize = 64 << 20;
 /// Severity of a line that states none.
 const INFO: u8 = 6;
 
@@ -47,7 +52,7 @@ struct Line {
 /// The method's response.
 pub(super) async fn get(methods: &Methods, request: LogsRequest) -> Result<Value, CallError> {
     let gzip = request.gzip;
-    let logs = read(methods, request).await?;
+    let logs = read_within(methods, request, MAX_LOG).await?;
     let entry = |log: &ModuleLog| match gzip {
         true => {
             json!({"id": log.module, "payloadBytes": STANDARD.encode(&log.bytes), "payload": null})
@@ -71,6 +76,14 @@ pub(super) async fn read(
     methods: &Methods,
     request: LogsRequest,
 ) -> Result<Vec<ModuleLog>, CallError> {
+    read_within(methods, request, MAX_UPLOAD).await
+}
+
+async fn read_within(
+    methods: &Methods,
+    request: LogsRequest,
+    max: usize,
+) -> Result<Vec<ModuleLog>, CallError> {
     let modules = methods.handle.modules();
     let names: Vec<String> = modules.iter().map(|module| module.name.clone()).collect();
     let methods = methods.clone();
@@ -82,7 +95,7 @@ pub(super) async fn read(
                 continue;
             };
             let dir = methods.state_dir.join("modules").join(&module).join("log");
-            let lines = lines(&dir, &item.filter, now)?;
+            let lines = lines(&dir, &item.filter, now, max)?;
             let origin = Origin {
                 hub: &methods.hub,
                 device: &methods.device_id,
@@ -101,7 +114,12 @@ pub(super) async fn read(
 }
 
 /// Tail, since and until come first, as with a container engine, then level and text.
-fn lines(dir: &Path, filter: &Filter, now: Timestamp) -> Result<VecDeque<Line>, CallError> {
+fn lines(
+    dir: &Path,
+    filter: &Filter,
+    now: Timestamp,
+    max: usize,
+) -> Result<VecDeque<Line>, CallError> {
     let moment = |name: &'static str, text: &Option<String>| {
         let parsed = text.as_deref().map(|text| moment::parse(text, now));
         parsed.transpose().map_err(|error| InvalidCall::Field {
@@ -114,7 +132,7 @@ fn lines(dir: &Path, filter: &Filter, now: Timestamp) -> Result<VecDeque<Line>, 
         since: moment("since", &filter.since)?,
         until: moment("until", &filter.until)?,
     };
-    let mut lines = VecDeque::new();
+    let (mut lines, mut size) = (VecDeque::new(), 0);
     let mut begun: [Vec<u8>; 2] = Default::default();
     log::read(dir, &query, &mut |record: LogLine<'_>| {
         let piece = &mut begun[usize::from(record.stream.as_str() == "stderr")];
@@ -122,11 +140,18 @@ fn lines(dir: &Path, filter: &Filter, now: Timestamp) -> Result<VecDeque<Line>, 
         if !record.partial {
             let line = Line::new(&record, &std::mem::take(piece));
             if line.passes(filter) {
+                size += line.text.len();
                 lines.push_back(line);
             }
         }
-        ControlFlow::Continue(())
+        match size > max {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     })?;
+    if size > max {
+        return Err(CallError::TooLarge(size));
+    }
     Ok(lines)
 }
 
@@ -200,4 +225,76 @@ pub(super) fn compress(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
     written.expect("invariant: a vector takes every byte")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::Call;
+    use super::*;
+
+    fn shown(log: &str, filter: &str, content: &str) -> Result<String, CallError> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("log"), log).unwrap();
+        let payload = format!(
+            r#"{{"schemaVersion":"1.0","contentType":"{content}","items":{{"id":"led","filter":{filter}}}}}"#
+        );
+        let Ok(Call::GetModuleLogs(request)) = Call::parse("GetModuleLogs", payload.as_bytes())
+        else {
+            panic!("{payload}");
+        };
+        let filter = &request.item_for("led").unwrap().filter;
+        let lines = lines(dir.path(), filter, Timestamp::now(), 1000)?;
+        let origin = Origin {
+            hub: "h",
+            device: "d",
+            module: "led",
+        };
+        let bytes = render(lines, request.content, filter, &origin);
+        Ok(String::from_utf8(bytes).unwrap())
+    }
+
+    const LOG: &str = "\
+2026-01-02T03:04:05.000000000Z stdout F plain
+2026-01-02T03:04:06.000000000Z stderr P <3> in two
+2026-01-02T03:04:06.000000000Z stderr F  pieces
+2026-01-02T03:04:07.000000000Z stdout F <7> detail
+2026-01-02T03:04:08.000000000Z stdout F last
+";
+
+    #[test]
+    fn filters_choose_lines() {
+        for (filter, expected) in [
+            ("null", "plain\n<3> in two pieces\n<7> detail\nlast\n"),
+            (r#"{"tail":2}"#, "<7> detail\nlast\n"),
+            (r#"{"since":"2026-01-02T03:04:07Z"}"#, "<7> detail\nlast\n"),
+            (r#"{"until":"2026-01-02T03:04:05Z"}"#, "plain\n"),
+            (r#"{"loglevel":3}"#, "<3> in two pieces\n"),
+            (r#"{"loglevel":6}"#, "plain\nlast\n"),
+            (r#"{"regex":"two p|last"}"#, "<3> in two pieces\nlast\n"),
+            (r#"{"regex":"plain","tail":1}"#, ""),
+            (
+                r#"{"tail":1,"includeTimestamp":true}"#,
+                "2026-01-02T03:04:08.000000000Z last\n",
+            ),
+        ] {
+            assert_eq!(shown(LOG, filter, "text").unwrap(), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn json_tells_where_each_line_is_from() {
+        let shown = shown(LOG, r#"{"loglevel":3}"#, "json").unwrap();
+        let expected = json!([{"iothub": "h", "device": "d", "id": "led", "stream": "stderr",
+            "loglevel": 3, "text": "in two pieces", "timestamp": "2026-01-02T03:04:06.000000000Z"}]);
+        assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_bad_time_and_too_much_text_are_refused() {
+        let error = shown(LOG, r#"{"since":"yesterday"}"#, "text").unwrap_err();
+        assert!(matches!(error, CallError::Invalid(_)), "{error}");
+        let long = format!("2026-01-02T03:04:05Z stdout F {}\n", "x".repeat(600)).repeat(3);
+        let error = shown(&long, "null", "text").unwrap_err();
+        assert!(matches!(error, CallError::TooLarge(1200)), "{error}");
+    }
 }
