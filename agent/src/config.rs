@@ -7,9 +7,11 @@ mod locate;
 mod provisioning;
 mod raw;
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use kobune_puller::{ProxyConfig, RegistryOptions};
 use serde::Deserialize;
 
 use crate::provisioning::HubConfig;
@@ -91,6 +93,15 @@ pub enum PortEngine {
 pub struct RegistryConfig {
     /// Registries (`host` or `host:port`) to be spoken to without TLS.
     pub plain_http: Vec<String>,
+    /// What is special about some registries: mirrors, authorities, client certificates.
+    pub hosts: BTreeMap<String, RegistryOptions>,
+    /// The proxy; the environment's where absent.
+    pub proxy: Option<ProxyConfig>,
+    /// A docker `config.json` for images whose deployment has no credentials.
+    pub docker_config: Option<PathBuf>,
+    /// Size in bytes from which a layer's download survives this process; 0 for never, the
+    /// puller's usual one where absent.
+    pub spool_from: Option<u64>,
 }
 
 /// Level of a log message.

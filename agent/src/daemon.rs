@@ -66,9 +66,18 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     let (handle, channels) = command::channels();
     let runtime = open_runtime(config)?;
     let store = Store::open(&config.state_dir).map_err(failed("cannot open the image store"))?;
+    let usual = PullerConfig::new(store.clone());
     let registry = PullerConfig {
         plain_http: config.registry.plain_http.clone(),
-        ..PullerConfig::new(store.clone())
+        registries: config.registry.hosts.clone(),
+        proxy: config.registry.proxy.clone(),
+        docker_config: config.registry.docker_config.clone(),
+        spool_from: match config.registry.spool_from {
+            None => usual.spool_from,
+            Some(0) => None,
+            from => from,
+        },
+        ..usual
     };
     let puller = Puller::new(registry).map_err(failed("cannot set up the registry client"))?;
     let core = Core::new(CoreParts {

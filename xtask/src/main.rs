@@ -6,6 +6,7 @@
 )]
 
 mod bench;
+mod bench_pull;
 mod demo;
 mod setup;
 mod test;
@@ -20,6 +21,7 @@ cargo xtask COMMAND
   test     set up, then run every check and every test
   check    formatting, lints and documentation only
   bench    measure the dist build: all, or some of size, idle, start, pull
+  bench-pull  what a pull costs, beside skopeo and umoci, and curl and tar
   setup    install what demo and tests need (Debian packages)
 ";
 
@@ -35,6 +37,9 @@ fn main() -> ExitCode {
         ["demo", "--local"] => run_demo(&args, demo::From::File),
         ["bench", ref names @ ..] => {
             setup::as_root(&args).and_then(|root| if root { bench::run(names) } else { Ok(()) })
+        }
+        ["bench-pull"] => {
+            setup::as_root(&args).and_then(|root| if root { bench_pull::run() } else { Ok(()) })
         }
         ["test"] => test::run(),
         ["check"] => test::check(),

@@ -1,7 +1,9 @@
 //! The file as it is written, and the step from there to a valid configuration.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use kobune_puller::{ClientCertificate, ProxyConfig, RegistryOptions};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -51,6 +53,22 @@ struct RawNetwork {
 struct RawRegistry {
     #[serde(default)]
     plain_http: Vec<Spanned<String>>,
+    proxy: Field<String>,
+    no_proxy: Option<String>,
+    docker_config: Field<PathBuf>,
+    spool_from_mib: Option<u32>,
+    #[serde(default)]
+    host: BTreeMap<Spanned<String>, RawHost>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHost {
+    #[serde(default)]
+    mirrors: Vec<Spanned<String>>,
+    ca: Field<PathBuf>,
+    client_certificate: Field<PathBuf>,
+    client_key: Field<PathBuf>,
 }
 
 /// A value that parses but will not do.
@@ -84,14 +102,7 @@ impl RawConfig {
             log_level: self.log_level.unwrap_or_default(),
             hub: hub.validate()?,
             network: self.network.validate()?,
-            registry: RegistryConfig {
-                plain_http: self
-                    .registry
-                    .plain_http
-                    .into_iter()
-                    .map(|host| check(host, registry_host))
-                    .collect::<Result<_, _>>()?,
-            },
+            registry: self.registry.validate()?,
         })
     }
 }
@@ -103,6 +114,53 @@ impl RawNetwork {
                 .unwrap_or(NetworkConfig::default().bridge),
             subnet: checked(self.subnet, subnet)?,
             engine: self.engine.unwrap_or_default(),
+        })
+    }
+}
+
+impl RawRegistry {
+    fn validate(self) -> Result<RegistryConfig, Mistake> {
+        let plain_http = self.plain_http.into_iter();
+        let hosts = self.host.into_iter().map(|(host, options)| {
+            let offset = host.span().start;
+            Ok((check(host, registry_host)?, options.validate(offset)?))
+        });
+        let proxy = checked(self.proxy, proxy)?.map(|url| ProxyConfig {
+            url,
+            no_proxy: self.no_proxy.unwrap_or_default(),
+        });
+        Ok(RegistryConfig {
+            plain_http: plain_http
+                .map(|host| check(host, registry_host))
+                .collect::<Result<_, _>>()?,
+            hosts: hosts.collect::<Result<_, _>>()?,
+            proxy,
+            docker_config: checked(self.docker_config, path)?,
+            spool_from: self.spool_from_mib.map(|mib| u64::from(mib) << 20),
+        })
+    }
+}
+
+impl RawHost {
+    /// `offset` is where the host stands.
+    fn validate(self, offset: usize) -> Result<RegistryOptions, Mistake> {
+        let certificate = checked(self.client_certificate, path)?;
+        let key = checked(self.client_key, path)?;
+        let client_certificate = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key }),
+            (None, None) => None,
+            _ => {
+                let reason = "client_certificate and client_key go together".to_owned();
+                return Err(Mistake { offset, reason });
+            }
+        };
+        let mirrors = self.mirrors.into_iter();
+        Ok(RegistryOptions {
+            mirrors: mirrors
+                .map(|mirror| check(mirror, mirror_place))
+                .collect::<Result<_, _>>()?,
+            ca: checked(self.ca, path)?,
+            client_certificate,
         })
     }
 }
@@ -176,6 +234,27 @@ fn subnet(text: String) -> Result<Subnet, String> {
     parse().ok_or_else(|| {
         format!("{text:?} is no IPv4 subnet such as \"172.18.0.0/16\" with a prefix from 8 to 29")
     })
+}
+
+fn proxy(url: String) -> Result<String, String> {
+    let host = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    if host.is_none_or(|host| host.is_empty() || host.contains(char::is_whitespace)) {
+        // May hold a password, so it is not shown.
+        return Err("it is not of the form \"http://host:port\"".to_owned());
+    }
+    Ok(url)
+}
+
+/// `host[:port]` or `host[:port]/prefix`.
+fn mirror_place(place: String) -> Result<String, String> {
+    let (host, prefix) = place.split_once('/').unwrap_or((&place, ""));
+    registry_host(host.to_owned())?;
+    if prefix.contains(|c: char| c.is_whitespace() || "?#@:".contains(c)) {
+        return Err(format!("{place:?} is not of the form \"host:port/prefix\""));
+    }
+    Ok(place)
 }
 
 fn registry_host(host: String) -> Result<String, String> {

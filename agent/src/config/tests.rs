@@ -1,3 +1,7 @@
+use std::collections::BTreeMap;
+
+use kobune_puller::{ClientCertificate, ProxyConfig, RegistryOptions};
+
 use super::*;
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -7,6 +11,29 @@ fn parse(text: &str) -> Result<Config, String> {
 #[test]
 fn an_empty_file_is_the_defaults() {
     assert_eq!(parse(""), Ok(Config::default()));
+}
+
+fn every_registry_key() -> RegistryConfig {
+    RegistryConfig {
+        plain_http: vec!["registry.lan:5000".to_owned(), "[::1]:5000".to_owned()],
+        hosts: BTreeMap::from([(
+            "docker.io".to_owned(),
+            RegistryOptions {
+                mirrors: vec!["cache.lan:5000/hub".to_owned()],
+                ca: Some("/etc/kobune/ca.pem".into()),
+                client_certificate: Some(ClientCertificate {
+                    certificate: "/etc/kobune/device.pem".into(),
+                    key: "/etc/kobune/device.key".into(),
+                }),
+            },
+        )]),
+        proxy: Some(ProxyConfig {
+            url: "http://proxy.lan:3128".to_owned(),
+            no_proxy: ".lan".to_owned(),
+        }),
+        docker_config: Some("/etc/kobune/docker.json".into()),
+        spool_from: Some(16 << 20),
+    }
 }
 
 #[test]
@@ -29,6 +56,15 @@ engine = "forwarder"
 
 [registry]
 plain_http = ["registry.lan:5000", "[::1]:5000"]
+proxy = "http://proxy.lan:3128"
+no_proxy = ".lan"
+docker_config = "/etc/kobune/docker.json"
+spool_from_mib = 16
+[registry.host."docker.io"]
+mirrors = ["cache.lan:5000/hub"]
+ca = "/etc/kobune/ca.pem"
+client_certificate = "/etc/kobune/device.pem"
+client_key = "/etc/kobune/device.key"
 "#,
     );
     let expected = Config {
@@ -50,9 +86,7 @@ plain_http = ["registry.lan:5000", "[::1]:5000"]
             }),
             engine: PortEngine::Forwarder,
         },
-        registry: RegistryConfig {
-            plain_http: vec!["registry.lan:5000".to_owned(), "[::1]:5000".to_owned()],
-        },
+        registry: every_registry_key(),
     };
     assert_eq!(config, Ok(expected));
 }
@@ -123,6 +157,21 @@ const COMPLAINTS: &[(&str, &str, &str)] = &[
         "[registry]\nplain_http = [\n  \"good\",\n  \"http://bad\",\n]",
         "4, key \"registry.plain_http\"",
         "\"http://bad\" is not of the form",
+    ),
+    (
+        "[registry]\nproxy = \"user:secret@host\"",
+        "2, key \"registry.proxy\"",
+        "it is not of the form",
+    ),
+    (
+        "[registry.host.\"a.io\"]\nmirrors = [\"b.io/x?y\"]",
+        "2, key \"registry.host.\\\"a.io\\\".mirrors\"",
+        "\"b.io/x?y\" is not of the form",
+    ),
+    (
+        "[registry.host.\"a.io\"]\nclient_key = \"/k\"",
+        "1, key \"registry.host.\\\"a.io\\\"\"",
+        "client_certificate and client_key go together",
     ),
     (
         "[registry]\nplain_http = [\n  7,\n]",

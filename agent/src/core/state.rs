@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use kobune_puller::parse_reference;
 use kobune_runtime::ContainerId;
-use oci_spec::distribution::Reference;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -193,7 +192,7 @@ impl Sources {
     pub(super) fn credentials_for(
         &self,
         module: &ContainerId,
-        image: &Reference,
+        image: &kobune_puller::Reference,
     ) -> Option<&RegistryCredentials> {
         match &self.deployment {
             Some((_, deployment)) if self.deploys(module) => deployment.credentials_for(image),
