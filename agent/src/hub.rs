@@ -12,6 +12,7 @@ mod device;
 mod dps;
 mod http_head;
 mod identity;
+mod keeper;
 mod link;
 mod methods;
 mod progress;
@@ -22,7 +23,6 @@ mod transport;
 pub(crate) mod twin;
 mod websocket;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,9 +53,8 @@ const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 const RENEW_AT: u32 = 85;
 /// How often a clock that is wrong is looked at.
 const CLOCK_POLL: Duration = Duration::from_secs(2);
-/// Wait after identities could not be made; it doubles up to [`IDENTITY_RETRY_MAX`].
-const IDENTITY_RETRY: Duration = Duration::from_secs(10);
-const IDENTITY_RETRY_MAX: Duration = Duration::from_secs(600);
+/// Wait after the hub could not be set up: a file may come, an enrolment may be made.
+const SETUP_RETRY: Duration = Duration::from_secs(300);
 
 /// What the hub's tasks work with.
 pub(crate) struct HubParts {
@@ -102,34 +101,35 @@ struct Client {
     key_is_fresh: bool,
 }
 
-/// Keeps the connection with the hub until `shutdown`. What makes that impossible for
-/// ever is logged; the modules run on.
+/// Keeps the connection with the hub until `shutdown`. What stands in the way is logged,
+/// and tried again; the modules run on.
 pub(crate) async fn run(parts: HubParts, mut shutdown: watch::Receiver<bool>) {
     let mut down = shutdown.clone();
-    let client = tokio::select! {
-        client = set_up(&parts) => client,
+    let (client, wanted) = tokio::select! {
+        ready = ready(&parts) => ready,
         () = ending(&mut down) => return,
     };
-    match client {
-        Ok((client, wanted)) => {
-            let keeper = keep_identities(
-                Arc::clone(&client.registry),
-                Arc::clone(&client.identities),
-                wanted,
-            );
-            let keeper = tokio::spawn(keeper);
-            client.run(&mut shutdown).await;
-            keeper.abort();
+    let keeper = tokio::spawn(keeper::keep_identities(
+        Arc::clone(&client.registry),
+        Arc::clone(&client.identities),
+        wanted,
+    ));
+    client.run(&mut shutdown).await;
+    keeper.abort();
+}
+
+/// The client, as soon as it can be set up.
+async fn ready(parts: &HubParts) -> (Client, keeper::Wanted) {
+    loop {
+        match set_up(parts).await {
+            Ok(ready) => return ready,
+            Err(error) => tracing::error!(error = chain(&error), "cannot set up the hub's client"),
         }
-        Err(error) => {
-            tracing::error!(error = chain(&error), "the hub cannot be used");
-        }
+        tokio::time::sleep(SETUP_RETRY).await;
     }
 }
 
-type Wanted = watch::Receiver<Option<BTreeSet<String>>>;
-
-async fn set_up(parts: &HubParts) -> Result<(Client, Wanted), SetupError> {
+async fn set_up(parts: &HubParts) -> Result<(Client, keeper::Wanted), SetupError> {
     wait_for_clock().await;
     let config = &parts.config;
     let tls = transport::tls(
@@ -351,40 +351,6 @@ impl Client {
                 End::Throttled
             }
             _ => End::Unreachable,
-        }
-    }
-}
-
-/// Makes and deletes identities as deployments come and go, and tries again what failed.
-async fn keep_identities(
-    registry: Arc<ModuleRegistry>,
-    identities: Arc<Mutex<Identities>>,
-    mut wanted: Wanted,
-) {
-    let mut wait = IDENTITY_RETRY;
-    while let Ok(()) = wanted.changed().await {
-        loop {
-            let Some(modules) = wanted.borrow_and_update().clone() else {
-                break;
-            };
-            let errors = identities.lock().await.reconcile(&registry, &modules).await;
-            for error in &errors {
-                tracing::warn!(
-                    error = chain(error),
-                    "a module identity is not as it should be"
-                );
-            }
-            if errors.is_empty() {
-                wait = IDENTITY_RETRY;
-                break;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(wait) => wait = (wait * 2).min(IDENTITY_RETRY_MAX),
-                changed = wanted.changed() => match changed {
-                    Ok(()) => wait = IDENTITY_RETRY,
-                    Err(_) => return,
-                },
-            }
         }
     }
 }

@@ -17,6 +17,10 @@ mod tree;
 
 use std::path::Path;
 
+use kobune_fixtures::{
+    Content, Format, ImageBuilder, Index, LayerBuilder, LongNames, Platform as FixturePlatform,
+    layout,
+};
 use kobune_puller::{
     ClientCertificate, Credentials, Platform, PullError, PullRequest, PulledImage, Puller,
     PullerConfig, RegistryOptions, Secret, Store, parse_reference,
@@ -106,6 +110,83 @@ async fn images_behind_a_password_file_unpack_as_umoci_unpacks_them() {
         .await
         .expect_err("no such tag");
     assert!(error.is_not_found(), "{error}");
+}
+
+/// Every kind of entry a layer can have, over another layer, for four platforms.
+fn index_of_odd_images() -> Content {
+    let platforms = [("amd64", ""), ("arm64", "v8"), ("arm", "v7"), ("arm", "v6")];
+    let images = platforms.map(|(architecture, variant)| {
+        let below = LayerBuilder::new()
+            .dir("dir", 0o755)
+            .dir("dir/hidden", 0o755)
+            .file("dir/hidden/file", 0o644, "below")
+            .file("dir/gone", 0o644, "below")
+            .file("platform", 0o644, format!("{architecture}{variant}"));
+        let above = LayerBuilder::new()
+            .dir("dir", 0o750)
+            .owner(7, 8)
+            .whiteout("dir/gone")
+            .dir("dir/hidden", 0o1777)
+            .opaque("dir/hidden")
+            .file("dir/hidden/new", 0o6755, "above")
+            .owner(1000, 1001)
+            .xattr("user.note", "a\nb=c")
+            .hardlink("dir/hard", "dir/hidden/new")
+            .symlink("dir/link", "/dir/hidden/new")
+            .device("null", 0o666, 1, 3)
+            .block_device("disk", 0o660, 8, 1)
+            .fifo("pipe", 0o600)
+            .file(
+                format!("{}/{}", "d".repeat(90), "f".repeat(200)),
+                0o600,
+                "long",
+            )
+            .long_names(LongNames::Gnu);
+        ImageBuilder::new(FixturePlatform::linux(architecture, variant))
+            .layer(below.build())
+            .layer(above.build())
+            .build()
+    });
+    let mut content = Content::new();
+    content.add_index("odd", "1", &Index::new(Format::Oci, images.into()));
+    content
+}
+
+#[tokio::test]
+async fn an_index_of_all_platforms_unpacks_as_umoci_unpacks_the_hosts_image() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir_in(images::cache()).expect("a directory");
+    let server = Server::with_password_file(directory.path());
+    let index = directory.path().join("index");
+    layout::write(&index, &index_of_odd_images()).expect("a layout");
+    let from = format!("oci:{}:odd:1", index.display());
+    let login = format!("--dest-creds={USER}:{PASSWORD}");
+    let reference = format!("{}/test/odd:1", server.address());
+    let to = format!("docker://{reference}");
+    let all = [
+        "--insecure-policy",
+        "copy",
+        "-q",
+        "--all",
+        "--dest-tls-verify=false",
+    ];
+    run(
+        "skopeo",
+        all.into_iter().chain([login.as_str(), &from, &to]),
+    );
+    let single = directory.path().join("single");
+    let hosts = format!("oci:{}:odd", single.display());
+    run("skopeo", ["--insecure-policy", "copy", "-q", &from, &hosts]);
+
+    let store = Store::open(directory.path().join("store")).expect("a store");
+    let pulled = pull(&store, &reference, Some(PASSWORD))
+        .await
+        .expect("pulled");
+    let expected = images::unpacked(&single, "odd", directory.path());
+    let mounted = tree::Overlay::mount(&pulled.layers, directory.path());
+    tree::assert_same(mounted.path(), &expected, pulled.layers.len(), "the index");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{Device, Programs};
 
 /// A runtime with one image: `/probe`, and busybox as `/bin/sh` and its other tools.
-/// To be used within [`Device::enter`].
+/// To be used within [`Device::in_namespaces`].
 #[derive(Debug)]
 pub struct Direct {
     /// The runtime.

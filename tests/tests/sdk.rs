@@ -64,7 +64,16 @@ fn the_command_line_enrols_devices() {
     }
     let device = Device::new();
     let state = device.dir().join("hub");
-    let _hub = Hub::start(&device, &state);
+    let hub = Hub::start(&device, &state);
+    let shown = |hub: &Hub| {
+        hub.greeting
+            .iter()
+            .any(|line| line.contains("SharedAccessKey="))
+    };
+    assert!(shown(&hub), "the first start shows the connection string");
+    drop(hub);
+    let hub = Hub::start(&device, &state);
+    assert!(!shown(&hub), "later starts do not");
     let run = |args: &[&str]| {
         let mut command = device.command(hub_program());
         let output = command.args(args).arg("--state").arg(&state).output();
@@ -91,11 +100,15 @@ fn the_command_line_enrols_devices() {
 }
 
 /// A hub on a device; ends with this.
-struct Hub(Child);
+struct Hub {
+    process: Child,
+    /// What it said until it was ready.
+    greeting: Vec<String>,
+}
 
 impl Hub {
     fn start(device: &Device, state: &Path) -> Self {
-        let mut child = device
+        let process = device
             .command(hub_program())
             .args(["serve", "--state"])
             .arg(state)
@@ -103,16 +116,24 @@ impl Hub {
             .stderr(Stdio::null())
             .spawn()
             .expect("the hub starts");
-        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        let mut lines = stdout.lines().map_while(Result::ok);
-        let listening = lines.any(|line| line.starts_with("listening"));
-        assert!(listening, "the hub does not listen");
-        Self(child)
+        let mut hub = Self {
+            process,
+            greeting: Vec::new(),
+        };
+        let stdout = hub.process.stdout.take().expect("stdout is piped");
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let last = line.starts_with("listening");
+            hub.greeting.push(line);
+            if last {
+                return hub;
+            }
+        }
+        panic!("the hub does not listen: {:?}", hub.greeting);
     }
 
     /// Resident memory in KiB.
     fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()));
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         let status = status.unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
@@ -122,8 +143,8 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

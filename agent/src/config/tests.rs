@@ -233,3 +233,36 @@ fn programs_are_found_beside_the_executable() {
     config.programs_dir = Some("/none".into());
     assert_eq!(config.find_program("kobune-test", &exe), None);
 }
+
+#[test]
+fn iot_edges_file_gives_the_hub_and_its_other_keys_are_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    assert_eq!(load_aziot(&path).unwrap(), None);
+    let text = r#"
+hostname = "my-device"
+auto_reprovisioning_mode = "Dynamic"
+
+[provisioning]
+source = "manual"
+connection_string = "HostName=h.net;DeviceId=d;SharedAccessKey=AQID"
+dynamic_reprovisioning = false
+
+[agent]
+name = "edgeAgent"
+type = "docker"
+
+[agent.env]
+RuntimeLogLevel = "debug"
+UpstreamProtocol = "AmqpWs"
+
+[moby_runtime]
+uri = "unix:///var/run/docker.sock"
+"#;
+    std::fs::write(&path, text).unwrap();
+    let hub = load_aziot(&path).unwrap().unwrap();
+    assert_eq!(hub.upstream, crate::provisioning::Upstream::MqttWs);
+    std::fs::write(&path, text.replace("manual", "tpm")).unwrap();
+    let error = load_aziot(&path).unwrap_err();
+    assert!(error.to_string().contains("line 6"), "{error}");
+}
