@@ -6,11 +6,13 @@
 
 mod agent;
 mod device;
+pub mod machine;
 mod programs;
 pub mod tutorial;
 
 pub use agent::{Agent, CliOutput};
 pub use device::Device;
+pub use machine::{Machine, MachineFiles};
 pub use programs::Programs;
 
 /// Says whether tests that need root can run. In CI (`CI=true`) a missing privilege is a
