@@ -5,7 +5,9 @@
     reason = "a command for people"
 )]
 
+mod cross;
 mod demo;
+mod device;
 mod setup;
 mod test;
 
@@ -14,9 +16,12 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  demo     set up, then run the tutorial's deployment on a device of its own
+  demo     set up, then run the tutorial's deployment on a device of its own;
+           with --device [--arch armv7|arm64] on a virtual one, with a button to press
   test     set up, then run every check and every test
   check    formatting, lints and documentation only
+  cross    build static programs for a device: armv7, arm64, armv6 or x86_64
+  device   boot a virtual device and run a command on it: [--arch armv7|arm64] [COMMAND]
   setup    install what demo and tests need (Debian packages)
 ";
 
@@ -24,9 +29,12 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args[..] {
-        ["demo"] => setup::as_root("demo").and_then(|root| if root { demo::run() } else { Ok(()) }),
+        ["demo"] => setup::as_root(&args, demo::run),
+        ["demo", "--device", ref rest @ ..] => setup::as_root(&args, || device::demo(rest)),
         ["test"] => test::run(),
         ["check"] => test::check(),
+        ["cross", ref rest @ ..] => cross::run(rest),
+        ["device", ref rest @ ..] => setup::as_root(&args, || device::run(rest)),
         ["setup"] => setup::install(&setup::DEMO).and_then(|()| setup::install(&setup::TEST)),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
