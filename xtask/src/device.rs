@@ -21,7 +21,7 @@ use modules::Modules;
 use packages::Packages;
 
 /// What building and booting take, from Debian.
-const PACKAGES: [(&str, &str); 4] = [
+pub(crate) const PACKAGES: [(&str, &str); 4] = [
     ("qemu-system-arm", "/usr/bin/qemu-system-arm"),
     ("kmod", "/usr/sbin/depmod"),
     ("e2fsprogs", "/usr/sbin/mke2fs"),
