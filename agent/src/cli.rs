@@ -9,6 +9,7 @@ mod execute;
 mod help;
 mod output;
 mod progress;
+mod provision;
 mod run_args;
 mod wait;
 mod words;
@@ -25,7 +26,9 @@ use crate::api::client::{Client, ClientError};
 use crate::api::wire::Problem;
 use crate::config::{self, Config, ConfigError};
 use crate::daemon::{self, DaemonError};
+use crate::error_chain::chain;
 use args::{Arguments, Global, Output, Verb};
+use provision::{ConfigVerb, ProvisionError};
 
 /// Variable that names the daemon's socket.
 const SOCKET_VARIABLE: &str = "KOBUNE_SOCKET";
@@ -50,6 +53,8 @@ enum CliError {
     Usage(#[from] UsageError),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Provision(#[from] ProvisionError),
     #[error(transparent)]
     Daemon(#[from] DaemonError),
     #[error(transparent)]
@@ -114,6 +119,7 @@ fn run(
             .write_all(topic.text().as_bytes())
             .map_err(CliError::Output),
         Verb::Daemon => Ok(daemon::run(&configuration(&global)?)?),
+        Verb::Config(verb) => configure(&verb, &global, out),
         verb => {
             let mut console = Console {
                 out,
@@ -131,10 +137,28 @@ fn run(
     }
 }
 
-fn configuration(global: &Global) -> Result<Config, ConfigError> {
+/// Writes or checks the configuration, without the daemon.
+fn configure(verb: &ConfigVerb, global: &Global, out: &mut dyn Write) -> Result<(), CliError> {
+    if let ConfigVerb::Manual {
+        connection_string,
+        force,
+    } = verb
+    {
+        let path = config_path(global);
+        let path = path.unwrap_or_else(|| config::DEFAULT_PATH.into());
+        provision::write(&path, connection_string, *force)?;
+    }
+    let text = provision::describe(&configuration(global)?);
+    out.write_all(text.as_bytes()).map_err(CliError::Output)
+}
+
+fn config_path(global: &Global) -> Option<PathBuf> {
     let named = global.config.clone();
-    let path = named.or_else(|| std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from));
-    config::load(path.as_deref())
+    named.or_else(|| std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from))
+}
+
+fn configuration(global: &Global) -> Result<Config, ConfigError> {
+    config::load(config_path(global).as_deref())
 }
 
 fn socket(global: &Global) -> Result<PathBuf, ConfigError> {
@@ -165,13 +189,7 @@ impl CliError {
 
     /// One line with the chain of causes, then one per problem.
     fn report(&self) -> String {
-        let mut text = format!("kobune: {self}");
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            let _ = write!(text, ": {cause}");
-            source = cause.source();
-        }
-        text.push('\n');
+        let mut text = format!("kobune: {}\n", chain(self));
         let problems: &[Problem] = match self {
             Self::NotCarriedOut(problems) => problems,
             Self::Client(ClientError::Refused(refused)) => &refused.problems,

@@ -5,6 +5,8 @@
 //! reads the latest module table, and listens to events. A reply channel that is dropped
 //! unanswered reads as "the daemon is shutting down".
 
+mod snapshot;
+
 use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -13,6 +15,8 @@ use crate::api::wire::{
     Accepted, DeploymentView, ErrorCode, Event, ImageView, ModuleInspection, ModuleView, Problem,
     RunRequest,
 };
+
+pub use snapshot::{ModuleSnapshot, Snapshot};
 
 /// Events kept for a listener that is slow; it is told when it missed some.
 const EVENT_BACKLOG: usize = 256;
@@ -30,6 +34,16 @@ pub enum Command {
     Apply {
         /// The deployment.
         manifest: String,
+        /// Answer.
+        reply: Reply<Accepted>,
+    },
+    /// Replace the deployment by a twin's desired properties (JSON text, without `$version`)
+    /// of this version. The one in force again changes nothing. Answered as `Apply`.
+    ApplyDesired {
+        /// The desired properties of `$edgeAgent`.
+        manifest: String,
+        /// Their version.
+        version: i64,
         /// Answer.
         reply: Reply<Accepted>,
     },
@@ -97,6 +111,7 @@ pub struct CommandError {
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Arc<Vec<ModuleView>>>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
     events: broadcast::Sender<Event>,
 }
 
@@ -107,6 +122,8 @@ pub struct CoreChannels {
     pub commands: mpsc::Receiver<Command>,
     /// Where the core publishes its module table, sorted by name.
     pub status: watch::Sender<Arc<Vec<ModuleView>>>,
+    /// Where the core publishes what a hub may see.
+    pub snapshot: watch::Sender<Arc<Snapshot>>,
     /// Where the core tells of progress. Module changes need not be sent: listeners see
     /// them in `status`.
     pub events: broadcast::Sender<Event>,
@@ -117,15 +134,18 @@ pub struct CoreChannels {
 pub fn channels() -> (Handle, CoreChannels) {
     let (commands, requests) = mpsc::channel(COMMAND_BACKLOG);
     let (publish, status) = watch::channel(Arc::default());
+    let (publish_snapshot, snapshot) = watch::channel(Arc::default());
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
     let handle = Handle {
         commands,
         status,
+        snapshot,
         events: events.clone(),
     };
     let core = CoreChannels {
         commands: requests,
         status: publish,
+        snapshot: publish_snapshot,
         events,
     };
     (handle, core)
@@ -150,6 +170,10 @@ impl Handle {
 
     pub(crate) fn status(&self) -> watch::Receiver<Arc<Vec<ModuleView>>> {
         self.status.clone()
+    }
+
+    pub(crate) fn snapshot(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
     }
 
     pub(crate) fn events(&self) -> broadcast::Receiver<Event> {

@@ -4,16 +4,24 @@
 //! complaint names file, line and key.
 
 mod locate;
+mod provisioning;
 mod raw;
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use kobune_puller::{ProxyConfig, RegistryOptions};
 use serde::Deserialize;
+
+use crate::provisioning::HubConfig;
 
 /// Where the configuration is looked for if nobody says otherwise; only this file may be
 /// missing.
 pub const DEFAULT_PATH: &str = "/etc/kobune/config.toml";
+
+/// IoT Edge's configuration: where ours is missing, the hub is taken from it.
+const AZIOT_PATH: &str = "/etc/aziot/config.toml";
 
 /// Where a distribution installs the launcher and the monitor.
 const LIBEXEC: &str = "/usr/libexec/kobune";
@@ -39,6 +47,8 @@ pub struct Config {
     pub cgroup_parent: PathBuf,
     /// Least level of what is logged.
     pub log_level: LogLevel,
+    /// The hub that the device belongs to; none where absent.
+    pub hub: Option<HubConfig>,
     /// The modules' network.
     pub network: NetworkConfig,
     /// How registries are reached.
@@ -83,6 +93,15 @@ pub enum PortEngine {
 pub struct RegistryConfig {
     /// Registries (`host` or `host:port`) to be spoken to without TLS.
     pub plain_http: Vec<String>,
+    /// What is special about some registries: mirrors, authorities, client certificates.
+    pub hosts: BTreeMap<String, RegistryOptions>,
+    /// The proxy; the environment's where absent.
+    pub proxy: Option<ProxyConfig>,
+    /// A docker `config.json` for images whose deployment has no credentials.
+    pub docker_config: Option<PathBuf>,
+    /// Size in bytes from which a layer's download survives this process; 0 for never, the
+    /// puller's usual one where absent.
+    pub spool_from: Option<u64>,
 }
 
 /// Level of a log message.
@@ -137,12 +156,55 @@ pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
     match std::fs::read_to_string(chosen) {
         Ok(text) => Config::parse(chosen, &text),
         Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            Ok(Config::default())
+            let hub = load_aziot(Path::new(AZIOT_PATH))?;
+            Ok(Config {
+                hub,
+                ..Config::default()
+            })
         }
         Err(source) => Err(ConfigError::Read {
             path: chosen.to_owned(),
             source,
         }),
+    }
+}
+
+/// The hub of IoT Edge's configuration file; `None` where there is no file.
+fn load_aziot(path: &Path) -> Result<Option<HubConfig>, ConfigError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(ConfigError::Read {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    let raw: provisioning::AziotConfig = read_toml(path, &text)?;
+    raw.validate()
+        .map_err(|mistake| invalid(path, &text, mistake.offset, mistake.reason))
+}
+
+fn read_toml<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let offset = error.span().map_or(0, |span| span.start);
+        invalid(
+            path,
+            text,
+            offset,
+            error.message().trim().replace('\n', ", "),
+        )
+    })
+}
+
+fn invalid(path: &Path, text: &str, offset: usize, reason: String) -> ConfigError {
+    let place = locate::place(text, offset);
+    ConfigError::Invalid {
+        path: path.to_owned(),
+        line: place.line,
+        key: place.key,
+        reason,
     }
 }
 
@@ -152,21 +214,9 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Invalid`] for the first mistake.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let invalid = |offset, reason| {
-            let place = locate::place(text, offset);
-            ConfigError::Invalid {
-                path: path.to_owned(),
-                line: place.line,
-                key: place.key,
-                reason,
-            }
-        };
-        let raw: raw::RawConfig = toml::from_str(text).map_err(|error| {
-            let offset = error.span().map_or(0, |span| span.start);
-            invalid(offset, error.message().trim().replace('\n', ", "))
-        })?;
+        let raw: raw::RawConfig = read_toml(path, text)?;
         raw.validate()
-            .map_err(|mistake| invalid(mistake.offset, mistake.reason))
+            .map_err(|mistake| invalid(path, text, mistake.offset, mistake.reason))
     }
 
     /// The program `name` of ours: in `programs_dir` if that is set, otherwise beside the
@@ -200,6 +250,7 @@ impl Default for Config {
             programs_dir: None,
             cgroup_parent: "/kobune".into(),
             log_level: LogLevel::default(),
+            hub: None,
             network: NetworkConfig::default(),
             registry: RegistryConfig::default(),
         }

@@ -13,6 +13,7 @@
 mod chains;
 mod commands;
 mod pulls;
+mod snapshot;
 mod state;
 mod view;
 
@@ -30,12 +31,12 @@ use tokio::task::JoinSet;
 
 use crate::api::wire::{DeploymentState, Event, Problem};
 use crate::command::CoreChannels;
-use crate::deployment::{Deployment, Fingerprint};
+use crate::deployment::{Deployment, Fingerprint, ModuleSpec};
 use crate::error_chain::chain;
 use crate::plan::{self, CurrentModule, History, Plan};
 
 use chains::{ChainDone, Request};
-use pulls::{PullDone, Pulled};
+use pulls::{PullDone, Pulled, Pulling};
 use state::Sources;
 
 /// Under this annotation a container carries the fingerprint of the spec it was made from.
@@ -77,9 +78,9 @@ pub(crate) struct Core {
     start_warnings: BTreeMap<ContainerId, Vec<String>>,
     /// Images pulled for modules that are still to be created.
     pulled: BTreeMap<ContainerId, Pulled>,
-    pulling: BTreeSet<ContainerId>,
-    /// Modules with a chain of steps under way.
-    busy: BTreeSet<ContainerId>,
+    pulling: BTreeMap<ContainerId, Pulling>,
+    /// Modules with a chain of steps under way, and its rank.
+    busy: BTreeMap<ContainerId, i64>,
     /// Running modules whose exit is waited for.
     watched: BTreeSet<ContainerId>,
     /// What operators asked for and is not under way yet.
@@ -103,8 +104,8 @@ impl Core {
             seen: BTreeMap::new(),
             start_warnings: BTreeMap::new(),
             pulled: BTreeMap::new(),
-            pulling: BTreeSet::new(),
-            busy: BTreeSet::new(),
+            pulling: BTreeMap::new(),
+            busy: BTreeMap::new(),
             watched: BTreeSet::new(),
             requests: VecDeque::new(),
             work: JoinSet::new(),
@@ -115,12 +116,10 @@ impl Core {
     /// Runs until `shutdown`. Modules are left running unless the configuration says
     /// otherwise; steps under way are finished first.
     pub(crate) async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
-        for error in self.parts.runtime.sweep() {
-            tracing::error!(
-                error = chain(&error),
-                "cannot clean up after an earlier run"
-            );
-        }
+        // What runs is shown from the first moment on.
+        self.look();
+        self.publish_modules(Timestamp::now());
+        self.sweep().await;
         loop {
             let wake = self.reconcile();
             tokio::select! {
@@ -131,6 +130,22 @@ impl Core {
             }
         }
         self.shut_down().await;
+    }
+
+    /// Cleans up after earlier runs, beside the reactor: questions are answered meanwhile.
+    async fn sweep(&mut self) {
+        let runtime = Arc::clone(&self.parts.runtime);
+        match tokio::task::spawn_blocking(move || runtime.sweep()).await {
+            Ok(failures) => {
+                for error in failures {
+                    tracing::error!(
+                        error = chain(&error),
+                        "cannot clean up after an earlier run"
+                    );
+                }
+            }
+            Err(error) => tracing::error!(%error, "the clean-up failed: this is a defect"),
+        }
     }
 
     async fn shut_down(mut self) {
@@ -167,12 +182,17 @@ impl Core {
     fn reconcile(&mut self) -> Duration {
         self.look();
         self.start_requests();
-        let now = Timestamp::now();
-        let plan = self.plan(now);
-        self.start_pulls(&plan);
+        let mut now = Timestamp::now();
+        let mut plan = self.plan(now);
+        if self.start_pulls(&plan) {
+            // Later than the failures, which would else seem to come from the future.
+            now = Timestamp::now();
+            plan = self.plan(now);
+        }
         self.start_chains(&plan);
         self.watch_running();
         self.publish(&plan, now);
+        self.publish_snapshot(now);
         let wake = plan
             .wake_at
             .and_then(|at| at.since(now))
@@ -197,7 +217,7 @@ impl Core {
             .into_iter()
             .map(|container| (container.request.id.clone(), container))
             .collect();
-        for module in &self.busy {
+        for module in self.busy.keys() {
             if let Some(before) = self.seen.remove(module) {
                 seen.insert(module.clone(), before);
             }
@@ -214,18 +234,25 @@ impl Core {
     }
 
     fn current(&self) -> BTreeMap<ContainerId, CurrentModule> {
-        let current = |container: &ContainerState| CurrentModule {
-            fingerprint: container
-                .request
-                .annotations
-                .get(FINGERPRINT)
-                .map(|text| Fingerprint::from(text.as_str())),
-            status: container.status,
+        let fingerprint = |container: &ContainerState| {
+            let text = container.request.annotations.get(FINGERPRINT);
+            text.map(|text| Fingerprint::from(text.as_str()))
         };
-        self.seen
-            .iter()
-            .map(|(id, container)| (id.clone(), current(container)))
-            .collect()
+        // While its next image is on its way a container is as good as any: it is kept, and
+        // restarted where it ends.
+        let awaited = |id: &ContainerId| {
+            let spec = self.desired.modules.get(id);
+            spec.filter(|_| self.pulling.contains_key(id))
+                .map(ModuleSpec::fingerprint)
+        };
+        let current = |(id, container): (&ContainerId, &ContainerState)| {
+            let module = CurrentModule {
+                fingerprint: awaited(id).or_else(|| fingerprint(container)),
+                status: container.status,
+            };
+            (id.clone(), module)
+        };
+        self.seen.iter().map(current).collect()
     }
 
     /// Waits for the exit of every running module that nobody waits for yet.
@@ -238,7 +265,7 @@ impl Core {
             .map(|container| container.request.id.clone())
             .collect();
         for module in running {
-            if self.busy.contains(&module) || self.watched.contains(&module) {
+            if self.busy.contains_key(&module) || self.watched.contains(&module) {
                 continue;
             }
             match self.parts.runtime.watch(&module) {
@@ -283,6 +310,9 @@ impl Core {
         };
         if state != self.deployment_state {
             self.deployment_state = state;
+            if !pending {
+                crate::sys::release_memory();
+            }
             let revision = self.sources.revision();
             self.emit(Event::Deployment {
                 revision,

@@ -1,7 +1,7 @@
 //! `kobune daemon`: puts the parts together and runs them until a signal ends it.
 //!
-//! Three tasks on one thread: the core, the API server, and, where the configuration names
-//! a deployment file, its watcher. Blocking work runs on threads of tokio's pool.
+//! Tasks on one thread: the core, the API server and, where the configuration names them,
+//! the hub's client and the watcher of a deployment file. Blocking work runs on threads of tokio's pool.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::command::{self, Command, Handle};
 use crate::config::{Config, LogLevel, PortEngine};
 use crate::core::{Core, CoreParts};
 use crate::error_chain::chain;
+use crate::hub::{self, HubParts};
 use crate::lock::StateLock;
 
 /// How often the deployment file is looked at, as often as IoT Edge's agent reconciles.
@@ -46,6 +47,7 @@ fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
 /// Where the state directory is another daemon's or unusable, a program is missing, or the
 /// socket cannot be served. Modules that run are not touched by that.
 pub fn run(config: &Config) -> Result<(), DaemonError> {
+    crate::sys::limit_allocator();
     log_to_stderr(config.log_level);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -64,9 +66,18 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     let (handle, channels) = command::channels();
     let runtime = open_runtime(config)?;
     let store = Store::open(&config.state_dir).map_err(failed("cannot open the image store"))?;
+    let usual = PullerConfig::new(store.clone());
     let registry = PullerConfig {
         plain_http: config.registry.plain_http.clone(),
-        ..PullerConfig::new(store.clone())
+        registries: config.registry.hosts.clone(),
+        proxy: config.registry.proxy.clone(),
+        docker_config: config.registry.docker_config.clone(),
+        spool_from: match config.registry.spool_from {
+            None => usual.spool_from,
+            Some(0) => None,
+            from => from,
+        },
+        ..usual
     };
     let puller = Puller::new(registry).map_err(failed("cannot set up the registry client"))?;
     let core = Core::new(CoreParts {
@@ -87,15 +98,29 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     if let Some(path) = config.deployment.clone() {
         tokio::spawn(watch_file(path, handle.clone()));
     }
+    let (for_hub, down_hub) = (handle.clone(), shutdown.clone());
+    let hub = connect_hub(config, for_hub, down_hub);
     tracing::info!(socket = %config.socket.display(), "ready");
     let mut down = shutdown.clone();
     let api = server.serve(handle, async move {
         // An error means that the sender is gone, which is the end too.
         let _ = down.wait_for(|down| *down).await;
     });
-    tokio::join!(core.run(shutdown), api);
+    tokio::join!(core.run(shutdown), api, hub);
     tracing::info!("ended");
     Ok(())
+}
+
+/// Runs the hub's client where the configuration has a hub.
+async fn connect_hub(config: &Config, handle: Handle, shutdown: watch::Receiver<bool>) {
+    if let Some(hub) = &config.hub {
+        let parts = HubParts {
+            config: hub.clone(),
+            handle,
+            state_dir: config.state_dir.clone(),
+        };
+        hub::run(parts, shutdown).await;
+    }
 }
 
 fn open_runtime(config: &Config) -> Result<LinuxRuntime, DaemonError> {

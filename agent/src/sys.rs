@@ -1,4 +1,4 @@
-//! The one thing the agent does that the compiler cannot check.
+//! What the agent does that the compiler cannot check.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -13,4 +13,26 @@ pub(crate) fn register(process: PidFd) -> io::Result<AsyncFd<PidFd>> {
     // lives and closes it only when dropped, which `AsyncFd` lets happen after it has
     // deregistered it. No reference to it is handed out that could replace it.
     unsafe { AsyncFd::register(process) }.map_err(Into::into)
+}
+
+/// Makes glibc's allocator keep little for itself: one arena for all threads, where it would
+/// make one for each, and large buffers as mappings of their own, which go when they are
+/// freed. Other allocators are left as they are. To be called before there are threads.
+pub(crate) fn limit_allocator() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets numbers of the allocator, which takes them at any time.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 10);
+    }
+}
+
+/// Gives the pages that a burst of work used back to the kernel; glibc alone keeps them.
+pub(crate) fn release_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: touches unused memory of the allocator only, under its own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }

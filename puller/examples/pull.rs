@@ -54,6 +54,9 @@ fn run() -> Result<(), Box<dyn Error>> {
     });
     let mut config = PullerConfig::new(Store::open(directory)?);
     config.plain_http.extend(options.get("plain-http").cloned());
+    if let Some(bytes) = options.get("spool-from") {
+        config.spool_from = Some(bytes.parse()?);
+    }
     let request = PullRequest {
         reference: parse_reference(reference)?,
         credentials,

@@ -4,13 +4,18 @@ use std::fmt;
 
 /// Text that must not reach a log, an error or a file: neither `Debug` nor `Display` show it, and it
 /// cannot be serialised.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
+/// The user name that docker's tools use for an identity token (docker-credential-helpers): the
+/// password is then no password, but a refresh token of OAuth 2.0.
+pub(crate) const IDENTITY: &str = "<token>";
+
 /// User name and password for one registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Credentials {
     /// The user name; for ACR the registry's admin, a token's name or a service principal's id.
+    /// `<token>` says that the password is an identity token, as docker's tools have it.
     pub username: String,
     /// The password that goes with it.
     pub password: Secret,

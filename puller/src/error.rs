@@ -1,5 +1,7 @@
 //! Why a pull failed.
 
+use std::time::Duration;
+
 use oci_spec::distribution::Reference;
 use oci_spec::image::Digest;
 use thiserror::Error;
@@ -60,6 +62,8 @@ pub enum PullError {
         status: u16,
         /// What the server said.
         detail: String,
+        /// How long it wants to be left alone, from its `Retry-After` header.
+        retry_after: Option<Duration>,
     },
     /// The manifest or the configuration cannot be used.
     #[error("use {subject} of {reference}")]
@@ -123,6 +127,24 @@ impl PullError {
             Self::Transport { source, .. } => !source.is_builder() && !source.is_redirect(),
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
             Self::Verify { source, .. } => matches!(source, VerifyError::Truncated { .. }),
+            _ => false,
+        }
+    }
+
+    /// How long the server wants to be left alone, if it said so. A pull waits by itself where that
+    /// is no more than a few minutes.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// True if this machine is to blame, not what is served: its store or its file system.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::Store { .. } => true,
+            Self::Unpack { source, .. } => !source.is_content(),
             _ => false,
         }
     }

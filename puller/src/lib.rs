@@ -19,6 +19,7 @@
 )]
 
 mod auth;
+mod config;
 mod credentials;
 mod digest;
 mod error;
@@ -36,13 +37,14 @@ mod unpack;
 pub use oci_spec::distribution::Reference;
 pub use oci_spec::image::{Digest, ImageConfiguration};
 
+pub use config::{ClientCertificate, ProxyConfig, PullerConfig, RegistryOptions};
 pub use credentials::{Credentials, Secret};
 pub use digest::VerifyError;
 pub use error::PullError;
 pub use manifest::ManifestError;
 pub use platform::{InvalidPlatform, Platform};
 pub use progress::{LayerProgress, LayerState, ProgressSink};
-pub use pull::{PullRequest, Puller, PullerConfig};
+pub use pull::{PullRequest, Puller};
 pub use reference::{InvalidReference, parse_reference};
 pub use store::{Images, PulledImage, Store, StoreError, Swept};
 pub use unpack::UnpackError;

@@ -35,7 +35,7 @@ pub enum ManifestError {
     /// No JSON of the expected form.
     #[error("read its JSON")]
     Json(#[source] serde_json::Error),
-    /// A format this crate does not read, such as schema 1, an artifact or a zstd layer.
+    /// A format this crate does not read, such as schema 1 or an artifact.
     #[error("media type {0:?} is not supported")]
     MediaType(String),
     /// A layer that is to be fetched from elsewhere.
@@ -77,6 +77,7 @@ pub(crate) enum Document {
 pub(crate) enum Compression {
     None,
     Gzip,
+    Zstd,
 }
 
 /// One layer, as manifest and configuration together describe it.
@@ -192,9 +193,12 @@ fn layer(descriptor: &Descriptor, diff_id: &str) -> Result<Layer, ManifestError>
 fn compression(descriptor: &Descriptor) -> Result<Compression, ManifestError> {
     match descriptor.media_type() {
         MediaType::ImageLayerGzip => Ok(Compression::Gzip),
+        MediaType::ImageLayerZstd => Ok(Compression::Zstd),
         MediaType::ImageLayer => Ok(Compression::None),
         other => match other.to_string().as_str() {
             "application/vnd.docker.image.rootfs.diff.tar.gzip" => Ok(Compression::Gzip),
+            // Not standard, but what buildkit calls them in an image of docker's format.
+            "application/vnd.docker.image.rootfs.diff.tar.zstd" => Ok(Compression::Zstd),
             "application/vnd.docker.image.rootfs.diff.tar" => Ok(Compression::None),
             "application/vnd.oci.image.layer.nondistributable.v1.tar"
             | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"

@@ -1,41 +1,34 @@
 //! A pull from end to end: reference, manifest, configuration, missing layers, record.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use oci_spec::distribution::Reference;
 use oci_spec::image::{Digest, ImageManifest};
 use tokio::sync::{Semaphore, watch};
 
+use crate::auth::docker::{self, DockerConfig, Found};
+use crate::auth::refusal::Refusals;
 use crate::auth::token::TokenCache;
+use crate::config::{PullerConfig, RegistryOptions};
 use crate::credentials::Credentials;
 use crate::digest;
 use crate::error::PullError;
-use crate::layer;
-use crate::manifest::{self, Document, Layer, ManifestError};
+use crate::layer::Transfer;
+use crate::manifest::{self, Compression, Document, Layer, ManifestError};
 use crate::platform::{self, Platform};
 use crate::progress::{LayerProgress, LayerState, ProgressSink};
-use crate::registry::{Client, PlainHttp, Session, Subject};
+use crate::registry::{Client, Endpoint, PlainHttp, Session, Subject, Transport};
 use crate::store::{PulledImage, Record, Store, StoreError, parents_id};
 
 /// Layers transferred at once, over all pulls; docker's usual number.
 const CONCURRENT_LAYERS: usize = 3;
+/// What a zstd layer counts for: its decoder keeps a window of megabytes, gunzip's 32 KiB.
+const ZSTD_WEIGHT: u32 = 2;
 /// Indexes in indexes that are followed.
 const MAX_INDEXES: usize = 2;
-
-/// How a [`Puller`] behaves.
-#[derive(Debug, Clone)]
-pub struct PullerConfig {
-    /// Where images go.
-    pub store: Store,
-    /// Registries, as `host` or `host:port`, that may be spoken to without TLS; addresses of this
-    /// machine always may. TLS is tried first all the same.
-    pub plain_http: Vec<String>,
-    /// Pause before a failed request is repeated the first time, doubled for each further time up to
-    /// 30 seconds.
-    pub retry_delay: Duration,
-}
 
 /// Pulls images into one store. Clones share their tokens and limits.
 #[derive(Debug, Clone)]
@@ -44,7 +37,7 @@ pub struct Puller {
 }
 
 /// What to pull.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullRequest {
     /// The image.
     pub reference: Reference,
@@ -58,8 +51,13 @@ pub struct PullRequest {
 struct Shared {
     store: Store,
     plain_http: PlainHttp,
+    transport: Transport,
+    registries: BTreeMap<String, RegistryOptions>,
+    docker_config: Option<PathBuf>,
+    spool_from: Option<u64>,
     retry_delay: Duration,
     tokens: TokenCache,
+    refusals: Refusals,
     transfers: Semaphore,
     /// Layers some pull is fetching: another that needs them waits instead of fetching them too.
     underway: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
@@ -72,17 +70,6 @@ struct Job<'a> {
     progress: &'a dyn ProgressSink,
 }
 
-impl PullerConfig {
-    /// The usual configuration: TLS everywhere but on this machine, repetition after one second.
-    pub fn new(store: Store) -> Self {
-        Self {
-            store,
-            plain_http: Vec::new(),
-            retry_delay: Duration::from_secs(1),
-        }
-    }
-}
-
 impl Puller {
     /// A puller; refuses entries of `plain_http` that are no hosts. Opens no connection.
     pub fn new(config: PullerConfig) -> Result<Self, PullError> {
@@ -90,8 +77,16 @@ impl Puller {
             shared: Arc::new(Shared {
                 store: config.store,
                 plain_http: PlainHttp::new(config.plain_http)?,
+                transport: Transport {
+                    silence: config.silence,
+                    proxy: config.proxy,
+                },
+                registries: config.registries,
+                docker_config: config.docker_config,
+                spool_from: config.spool_from,
                 retry_delay: config.retry_delay,
                 tokens: TokenCache::default(),
+                refusals: Refusals::default(),
                 transfers: Semaphore::new(CONCURRENT_LAYERS),
                 underway: Mutex::default(),
             }),
@@ -115,17 +110,61 @@ impl Puller {
         request: &PullRequest,
         progress: &dyn ProgressSink,
     ) -> Result<PulledImage, PullError> {
+        let reference = &request.reference;
+        let options = self.shared.options(reference.registry());
+        for mirror in &options.mirrors {
+            let mut endpoint = Endpoint::mirror(mirror, reference);
+            endpoint.credentials = self.shared.known_login(&endpoint.host).await?;
+            match self.pull_from(&endpoint, request, progress).await {
+                // The next one may do better, but not about this machine.
+                Err(error) if !error.is_local() => {}
+                other => return other,
+            }
+        }
+        let credentials = match &request.credentials {
+            Some(given) => Some(given.clone()),
+            None => self.shared.known_login(reference.registry()).await?,
+        };
+        let endpoint = Endpoint::registry(reference, credentials);
+        self.pull_from(&endpoint, request, progress).await
+    }
+
+    async fn pull_from(
+        &self,
+        endpoint: &Endpoint,
+        request: &PullRequest,
+        progress: &dyn ProgressSink,
+    ) -> Result<PulledImage, PullError> {
         let shared = &*self.shared;
-        let plain_http = shared.plain_http.clone();
-        let client = blocking(move || Client::new(plain_http)).await?;
-        let asked = (&request.reference, request.credentials.as_ref());
-        let session = Session::new(client, &shared.tokens, asked, shared.retry_delay).await;
+        let (scope, credentials) = (endpoint.scope(), endpoint.credentials.as_ref());
+        let reference = &request.reference;
+        if let Some(detail) = shared.refusals.get(&scope, credentials, Instant::now()) {
+            let reference = reference.clone();
+            return Err(PullError::Unauthorized { reference, detail });
+        }
+        let client = blocking({
+            let (plain_http, transport) = (shared.plain_http.clone(), shared.transport.clone());
+            let options = shared.options(&endpoint.host);
+            move || Client::new(plain_http, &transport, &options)
+        });
+        let asked = (reference, endpoint);
+        let session = Session::new(client.await?, &shared.tokens, asked, shared.retry_delay).await;
         let job = Job {
             shared,
             session: &session,
             progress,
         };
-        job.run(&request.platform).await
+        let result = job.run(&request.platform).await;
+        match &result {
+            Err(PullError::Unauthorized { detail, .. }) => {
+                shared
+                    .refusals
+                    .put(scope, credentials, detail, Instant::now());
+            }
+            Ok(_) => shared.refusals.forget(&scope),
+            Err(_) => {}
+        }
+        result
     }
 }
 
@@ -254,10 +293,20 @@ impl Job<'_> {
             self.tell(layer, LayerState::Present);
             return Ok(());
         }
-        let permit = self.shared.transfers.acquire().await;
+        let weight = match layer.compression {
+            Compression::Zstd => ZSTD_WEIGHT,
+            Compression::Gzip | Compression::None => 1,
+        };
+        let permit = self.shared.transfers.acquire_many(weight).await;
         let _permit = permit.expect("invariant: the semaphore is never closed");
-        let fetched =
-            layer::fetch(self.session, &self.shared.store, layer, self.progress, stop).await?;
+        let transfer = Transfer {
+            session: self.session,
+            store: &self.shared.store,
+            layer,
+            progress: self.progress,
+            spool_from: self.shared.spool_from,
+        };
+        let fetched = transfer.run(&stop).await?;
         if fetched.is_some() {
             self.tell(layer, LayerState::Complete);
         }
@@ -294,6 +343,28 @@ impl Job<'_> {
 }
 
 impl Shared {
+    /// What is special about a registry.
+    fn options(&self, registry: &str) -> RegistryOptions {
+        self.registries.get(registry).cloned().unwrap_or_default()
+    }
+
+    /// The login that docker's configuration knows for a registry.
+    async fn known_login(&self, registry: &str) -> Result<Option<Credentials>, PullError> {
+        let Some(path) = self.docker_config.clone() else {
+            return Ok(None);
+        };
+        let registry = registry.to_owned();
+        let look = move || match DockerConfig::read(&path)?.find(&registry) {
+            Found::Here(credentials) => Ok(Some(credentials)),
+            Found::Helper(name) => docker::ask_helper(&name, &registry),
+            Found::Nowhere => Ok(None),
+        };
+        let found: std::io::Result<_> = blocking(look).await;
+        found.map_err(|error| PullError::Client {
+            source: format!("look for a login in docker's configuration: {error}").into(),
+        })
+    }
+
     /// The lock of one layer, shared by all pulls that need it now.
     fn turn(&self, diff_id: &Digest) -> Arc<tokio::sync::Mutex<()>> {
         let mut underway = lock(&self.underway);

@@ -1,16 +1,20 @@
 //! Image references as docker reads them.
 //!
-//! `oci_spec::distribution::Reference` does most of it. Three things differ from docker and are put
-//! right here: a first component with capital letters is a host, a host may be an IPv6 address in
-//! brackets, and 64 hex digits alone are an image id, not a name. A digest in capital letters is
-//! refused, as docker does.
+//! The type is `oci_spec::distribution::Reference`, the reading is ours: that crate's own
+//! compiles a regular expression that then holds some ten megabytes for as long as the process
+//! lives, and it differs from docker on hosts in capital letters, IPv6 addresses and image ids.
 
-use oci_spec::distribution::{ParseError, Reference};
-use oci_spec::image::Digest;
+use oci_spec::distribution::Reference;
 use thiserror::Error;
 
-/// Stands in for a host that `oci-spec` cannot read.
-const STAND_IN: &str = "host.invalid";
+/// The registry that short names mean.
+const DOCKER_HUB: &str = "docker.io";
+/// Its name of old.
+const DOCKER_HUB_LEGACY: &str = "index.docker.io";
+/// Longest repository name.
+const MAX_REPOSITORY: usize = 255;
+/// Longest tag.
+const MAX_TAG: usize = 128;
 
 /// A text that is no image reference.
 #[derive(Debug, Error)]
@@ -20,7 +24,26 @@ pub struct InvalidReference {
     text: String,
     /// What is wrong with it.
     #[source]
-    source: ParseError,
+    source: Problem,
+}
+
+/// What is wrong with a reference.
+#[derive(Debug, Error)]
+enum Problem {
+    #[error("64 hex digits are an image id, not a name")]
+    Id,
+    #[error("{0:?} is no host with an optional port")]
+    Host(String),
+    #[error(
+        "the repository {0:?} must be lower-case letters and digits, with single '/', '.', '_', '__' or dashes between them"
+    )]
+    Repository(String),
+    #[error("the repository is longer than {MAX_REPOSITORY} characters")]
+    TooLong,
+    #[error("{0:?} is no tag")]
+    Tag(String),
+    #[error("{0:?} is no sha256, sha384 or sha512 digest in lower-case hex digits")]
+    Digest(String),
 }
 
 /// Reads a reference like `busybox`, `registry:5000/a/b:tag` or `name@sha256:...`, with docker's
@@ -32,49 +55,120 @@ pub fn parse_reference(text: &str) -> Result<Reference, InvalidReference> {
     })
 }
 
-fn parse(text: &str) -> Result<Reference, ParseError> {
+fn parse(text: &str) -> Result<Reference, Problem> {
     if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(ParseError::ReferenceInvalidFormat);
+        return Err(Problem::Id);
     }
-    let reference = match text.split_once('/') {
-        Some((host, rest)) if needs_stand_in(host) => {
-            let known: Reference = format!("{STAND_IN}/{rest}").parse()?;
-            with_registry(&known, host)
-        }
-        _ => text.parse()?,
+    let (rest, digest) = match text.split_once('@') {
+        Some((rest, digest)) => (rest, Some(checked(digest, is_digest, Problem::Digest)?)),
+        None => (text, None),
     };
-    match reference.digest().map(Digest::try_from) {
-        Some(Err(_)) => Err(ParseError::DigestInvalidFormat),
-        _ => Ok(reference),
+    // A colon before the last slash belongs to a port or an address.
+    let (name, tag) = match rest.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => {
+            (name, Some(checked(tag, is_tag, Problem::Tag)?))
+        }
+        _ => (rest, None),
+    };
+    let (registry, repository) = split_registry(name)?;
+    if repository.len() > MAX_REPOSITORY {
+        return Err(Problem::TooLong);
+    }
+    if !repository.split('/').all(is_component) {
+        return Err(Problem::Repository(repository));
+    }
+    Ok(match (tag, digest) {
+        (Some(tag), Some(digest)) => {
+            Reference::with_tag_and_digest(registry, repository, tag, digest)
+        }
+        (None, Some(digest)) => Reference::with_digest(registry, repository, digest),
+        (tag, None) => {
+            let tag = tag.unwrap_or_else(|| "latest".to_owned());
+            Reference::with_tag(registry, repository, tag)
+        }
+    })
+}
+
+fn checked(
+    part: &str,
+    is_good: fn(&str) -> bool,
+    problem: fn(String) -> Problem,
+) -> Result<String, Problem> {
+    if is_good(part) {
+        Ok(part.to_owned())
+    } else {
+        Err(problem(part.to_owned()))
     }
 }
 
-/// True for hosts that docker accepts and `oci-spec` does not see as one.
-fn needs_stand_in(host: &str) -> bool {
+/// Registry and repository of a name without tag and digest. What stands before the first slash
+/// is a host if it looks like one: with a dot, a colon or a capital letter, or `localhost`.
+fn split_registry(name: &str) -> Result<(String, String), Problem> {
+    let is_telling = |c: char| matches!(c, '.' | ':') || c.is_ascii_uppercase();
+    let (registry, repository) = match name.split_once('/') {
+        Some((host, rest)) if host == "localhost" || host.contains(is_telling) => {
+            (checked(host, is_host, Problem::Host)?, rest)
+        }
+        _ => (DOCKER_HUB.to_owned(), name),
+    };
+    let is_hub = registry == DOCKER_HUB || registry == DOCKER_HUB_LEGACY;
+    if !is_hub {
+        return Ok((registry, repository.to_owned()));
+    }
+    let repository = if repository.contains('/') {
+        repository.to_owned()
+    } else {
+        format!("library/{repository}")
+    };
+    Ok((DOCKER_HUB.to_owned(), repository))
+}
+
+/// `name`, `a.b.c` or `[address]`, each with an optional port.
+fn is_host(host: &str) -> bool {
+    let is_port =
+        |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
     if let Some((address, port)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        let port_is_good = port.is_empty()
-            || port
-                .strip_prefix(':')
-                .is_some_and(|digits| !digits.is_empty() && digits.parse::<u16>().is_ok());
+        let port_is_good = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
         return port_is_good && address.parse::<std::net::Ipv6Addr>().is_ok();
     }
-    let letters = host
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    let ends_well = !host.starts_with('-') && !host.ends_with('-');
-    letters && ends_well && host.bytes().any(|byte| byte.is_ascii_uppercase())
+    let (name, port) = match host.split_once(':') {
+        Some((name, port)) => (name, Some(port)),
+        None => (host, None),
+    };
+    let is_label = |label: &str| {
+        let letters = label
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        letters && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+    };
+    name.split('.').all(is_label) && port.is_none_or(is_port)
 }
 
-fn with_registry(known: &Reference, registry: &str) -> Reference {
-    let (registry, repository) = (registry.to_owned(), known.repository().to_owned());
-    let own = |part: Option<&str>| part.map(str::to_owned).unwrap_or_default();
-    match (known.tag(), known.digest()) {
-        (tag, None) => Reference::with_tag(registry, repository, own(tag)),
-        (None, digest) => Reference::with_digest(registry, repository, own(digest)),
-        (tag, digest) => {
-            Reference::with_tag_and_digest(registry, repository, own(tag), own(digest))
-        }
-    }
+/// A part of a repository between slashes.
+fn is_component(component: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let mut separators = component.split(is_word).filter(|run| !run.is_empty());
+    component.starts_with(is_word)
+        && component.ends_with(is_word)
+        && separators.all(|run| matches!(run, "." | "_" | "__") || run.bytes().all(|b| b == b'-'))
+}
+
+fn is_tag(tag: &str) -> bool {
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    tag.len() <= MAX_TAG
+        && tag.bytes().next().is_some_and(is_word)
+        && tag.bytes().all(|b| is_word(b) || matches!(b, b'.' | b'-'))
+}
+
+fn is_digest(digest: &str) -> bool {
+    let length = match digest.split_once(':') {
+        Some(("sha256", _)) => 64,
+        Some(("sha384", _)) => 96,
+        Some(("sha512", _)) => 128,
+        _ => return false,
+    };
+    let hex = &digest["sha256:".len()..];
+    hex.len() == length && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -118,6 +212,14 @@ mod tests {
                 Some("1.0-arm32v7"),
                 None,
             ),
+            (
+                "test.com:5000",
+                "docker.io",
+                "library/test.com",
+                Some("5000"),
+                None,
+            ),
+            ("a--b/c__d:_x", "docker.io", "a--b/c__d", Some("_x"), None),
             ("Host/app", "Host", "app", Some("latest"), None),
             ("[::1]:5000/a/b:c", "[::1]:5000", "a/b", Some("c"), None),
             (&pinned, "host.io", "a/b", Some("1"), Some(digest.as_str())),
@@ -143,6 +245,18 @@ mod tests {
             "a@sha256:12",
             "a b",
             "a/../b",
+            "a//b",
+            "a/",
+            "a._b",
+            "a-",
+            "a:b:c",
+            "a:-b",
+            "a@b@c",
+            "a@sha1:12",
+            "a:\u{e9}",
+            "host.io/",
+            "host:99999/a",
+            "host:+1/a",
             "host:5000/",
             "-Host/a",
             "[::1/a",
@@ -157,6 +271,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_oci_spec_reads_is_read_the_same(text in "([a-z0-9-]{1,4}(\\.[a-z]{1,3})?(:[0-9]{1,4})?/)?[a-z0-9._-]{1,6}(/[a-z0-9_]{1,4})?(:[a-zA-Z0-9._-]{1,5})?") {
+            if let Ok(known) = text.parse::<Reference>() {
+                prop_assert_eq!(parse_reference(&text).expect("what oci-spec reads"), known);
+            }
+        }
+
         #[test]
         fn what_was_read_is_read_again_the_same(text in "[a-zA-Z0-9:/._@\\[\\]-]{0,40}") {
             if let Ok(reference) = parse_reference(&text) {

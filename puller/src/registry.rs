@@ -3,9 +3,12 @@
 
 mod body;
 mod client;
+mod endpoint;
 mod login;
 mod session;
+mod tls;
 
 pub(crate) use body::Body;
-pub(crate) use client::{Client, PlainHttp};
+pub(crate) use client::{Client, PlainHttp, Transport};
+pub(crate) use endpoint::Endpoint;
 pub(crate) use session::{Session, Subject};

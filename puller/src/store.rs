@@ -6,6 +6,7 @@
 //! root/implied/<diff_id>           directories that layer uses without listing them, if any
 //! root/images/<hash>.json          one record per reference
 //! root/images/configs/<image id>   configurations, byte for byte
+//! root/spool/<digest>              beginnings of compressed layers, where that is asked for
 //! root/staging/                    what is being made; emptied when the store is opened
 //! ```
 //!
@@ -15,6 +16,7 @@
 mod layer;
 mod parents;
 mod record;
+mod spool;
 mod sweep;
 
 use std::collections::HashMap;
@@ -33,6 +35,7 @@ pub(crate) use layer::Staging;
 pub(crate) use parents::parents_id;
 pub(crate) use record::Record;
 pub use record::{Images, PulledImage};
+pub(crate) use spool::Spool;
 pub use sweep::Swept;
 
 /// Stores this process has open, so that opening one again shares its locks.
@@ -105,7 +108,7 @@ impl Store {
     /// Removes what an interrupted pull left in `staging`. Blocking.
     pub fn open(root: impl AsRef<Path>) -> Result<Self, StoreError> {
         let root = root.as_ref();
-        for directory in ["layers", "implied", "images/configs", "staging"] {
+        for directory in ["layers", "implied", "images/configs", "spool", "staging"] {
             make_directories(&root.join(directory))?;
         }
         let root = &root.canonicalize().map_err(failed("find", root))?;

@@ -6,6 +6,8 @@
 
 mod archive;
 mod error;
+mod fresh;
+mod listed;
 mod path;
 mod pax;
 mod tree;

@@ -18,8 +18,8 @@ mod tree;
 use std::path::Path;
 
 use kobune_puller::{
-    Credentials, Platform, PullError, PullRequest, PulledImage, Puller, PullerConfig, Secret,
-    Store, parse_reference,
+    ClientCertificate, Credentials, Platform, PullError, PullRequest, PulledImage, Puller,
+    PullerConfig, RegistryOptions, Secret, Store, parse_reference,
 };
 
 use images::run;
@@ -162,6 +162,13 @@ async fn tls_trusts_the_machine_s_certificates_and_no_others() {
     pull(&store, &reference, None)
         .await
         .expect_err("the certificate is unknown");
+    let options = RegistryOptions {
+        ca: Some(certificate.clone().into()),
+        ..RegistryOptions::default()
+    };
+    pull_with(&store, &reference, options)
+        .await
+        .expect("the certificate is trusted for this registry");
     // The machine's certificates are read from where this variable says, and setting it for this
     // process would disturb the other tests.
     let again = std::process::Command::new(std::env::current_exe().expect("a path"))
@@ -178,4 +185,57 @@ async fn tls_trusts_the_machine_s_certificates_and_no_others() {
         "{}",
         String::from_utf8_lossy(&again.stdout)
     );
+}
+
+async fn pull_with(
+    store: &Store,
+    reference: &str,
+    options: RegistryOptions,
+) -> Result<PulledImage, PullError> {
+    let mut config = PullerConfig::new(store.clone());
+    let host = reference.split('/').next().expect("a host");
+    config.registries.insert(host.to_owned(), options);
+    let request = PullRequest {
+        reference: parse_reference(reference).expect("a reference"),
+        credentials: None,
+        platform: Platform::host(),
+    };
+    let puller = Puller::new(config).expect("a puller");
+    puller.pull(&request, &()).await
+}
+
+#[tokio::test]
+async fn a_client_certificate_opens_a_registry_that_wants_one() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir_in(images::cache()).expect("a directory");
+    let store = Store::open(directory.path().join("store")).expect("a store");
+    let (open, certificate) = Server::with_tls(directory.path());
+    let reference = format!("{}/test/busybox:1", open.address());
+    push(&images::layout(), "busybox", &reference, "oci");
+    drop(open);
+    let (server, key) = Server::with_client_certificates(directory.path());
+    let reference = format!("{}/test/busybox:1", server.address());
+    let ca = Some(certificate.clone().into());
+    let mut options = RegistryOptions {
+        ca,
+        ..RegistryOptions::default()
+    };
+    pull_with(&store, &reference, options.clone())
+        .await
+        .expect_err("it wants a certificate");
+    options.client_certificate = Some(ClientCertificate {
+        certificate: certificate.clone().into(),
+        key: key.into(),
+    });
+    pull_with(&store, &reference, options.clone())
+        .await
+        .expect("let in");
+    options.ca = Some(directory.path().join("none.pem"));
+    let error = pull_with(&store, &reference, options)
+        .await
+        .expect_err("no such file");
+    let source = std::error::Error::source(&error).expect("a source");
+    assert!(source.to_string().contains("none.pem"), "{source}");
 }

@@ -4,8 +4,12 @@
 
 #[path = "registry/faults.rs"]
 mod faults;
+#[path = "registry/resume.rs"]
+mod resume;
 #[path = "registry/scene.rs"]
 mod scene;
+#[path = "registry/ways.rs"]
+mod ways;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,8 +17,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use kobune_fixtures::{
-    Auth, Compression, Content, Fault, Format, ImageBuilder, Index, LayerBuilder, Options,
-    Platform as FixturePlatform, Target, Times,
+    Auth, Compression, Content, Digest, Fault, Format, ImageBuilder, Index, Layer, LayerBuilder,
+    Options, Platform as FixturePlatform, Target, Times,
 };
 use kobune_puller::{
     Credentials, LayerProgress, LayerState, PullError, PullRequest, Secret, Store, VerifyError,
@@ -24,15 +28,17 @@ use kobune_puller::{
 use scene::*;
 
 #[tokio::test]
-async fn both_formats_and_both_compressions_are_pulled() {
+async fn both_formats_and_all_compressions_are_pulled() {
     if !is_root() {
         return;
     }
     for (format, compression) in [
         (Format::Oci, Compression::Gzip),
         (Format::Oci, Compression::None),
+        (Format::Oci, Compression::Zstd),
         (Format::Docker, Compression::Gzip),
         (Format::Docker, Compression::None),
+        (Format::Docker, Compression::Zstd),
     ] {
         let layers = [layer("low", compression), layer("high", compression)];
         let image = layers
@@ -78,6 +84,49 @@ async fn both_formats_and_both_compressions_are_pulled() {
             image.config
         );
         assert_eq!(scene.count("staging"), 0);
+    }
+}
+
+#[tokio::test]
+async fn zstd_streams_may_have_many_frames_but_no_huge_window() {
+    if !is_root() {
+        return;
+    }
+    let plain = layer("a", Compression::Zstd);
+    let (first, second) = plain.tar.split_at(1000);
+    let frame = |data: &[u8]| zstd::encode_all(data, 19).expect("compressed");
+    let skippable = [
+        &0x184D_2A50_u32.to_le_bytes()[..],
+        &3_u32.to_le_bytes(),
+        b"toc",
+    ]
+    .concat();
+    let mut long = zstd::Encoder::new(Vec::new(), 3).expect("an encoder");
+    long.window_log(27).expect("a window");
+    std::io::Write::write_all(&mut long, &plain.tar).expect("compressed");
+    for (blob, is_good) in [
+        (frame(&plain.tar), true),
+        (
+            [frame(first), skippable.clone(), frame(second), skippable].concat(),
+            true,
+        ),
+        (long.finish().expect("compressed"), false),
+        ([frame(&plain.tar), vec![7; 9]].concat(), false),
+    ] {
+        let layer = Layer {
+            digest: Digest::of(&blob),
+            blob,
+            ..plain.clone()
+        };
+        let image = ImageBuilder::new(amd64()).layer(layer).build();
+        let scene = Scene::serving(&image);
+        match scene.pull(":1.0").await {
+            Ok(_) => assert!(is_good),
+            Err(error) => {
+                assert!(!is_good, "{}", chain(&error));
+                scene.assert_clean(&error, image.layers[0].digest.as_str());
+            }
+        }
     }
 }
 

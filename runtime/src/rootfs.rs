@@ -54,7 +54,13 @@ impl Rootfs<'_> {
             fs::create_dir_all(dir).map_err(error("create", dir))?;
         }
         // Mount data is bounded by a page: descriptors are short names for long paths.
-        let lowers = self.open_layers()?;
+        let mut lowers = self.open_layers()?;
+        if lowers.is_empty() {
+            // An overlay needs one; an image may have no files.
+            let empty = self.writable.join("empty");
+            fs::create_dir_all(&empty).map_err(error("create", &empty))?;
+            lowers.push(open_path(&empty)?);
+        }
         let upper_fd = open_path(&upper)?;
         let work_fd = open_path(&work)?;
         let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());

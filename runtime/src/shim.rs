@@ -6,20 +6,22 @@
 //! |---|---|---|
 //! | `config.json` | agent | OCI spec of the container, as any OCI runtime would take it |
 //! | `shim.json` | agent | [`ShimJob`] |
-//! | `lock` | launcher | locked (flock) from before the container exists until its monitor ended |
+//! | `lock` | nobody | locked (flock) from before the launcher exists until the monitor ended |
 //! | `launch.log` | launcher | what libcontainer had to say while launching |
 //! | `task.json` | launcher | [`TaskRecord`], written when the container was started |
 //! | `exit.json` | monitor | [`ExitRecord`], written when the main process ended |
 //!
 //! The launcher answers the agent with one line of JSON, a [`LaunchReport`], on its
-//! standard output. SIGTERM to the monitor means: send the stop signal, wait for the grace
-//! period, kill; SIGUSR1 means: kill now. Old monitors meet new agents after an upgrade: [`CONTRACT`] is in every
-//! file, and what it says is never changed, only added to.
+//! standard output; its standard input is the locked `lock`, which the agent opened and the
+//! monitor keeps. SIGTERM to the monitor means: send the stop signal, wait for the grace
+//! period, kill; SIGUSR1 means: kill now. Old monitors meet new agents after an upgrade:
+//! [`CONTRACT`] is in every file, and what it says is never changed, only added to.
 
 mod client;
 mod process;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,9 @@ pub use process::{PidFd, ProcessId};
 
 /// Version of this contract.
 pub const CONTRACT: u32 = 1;
+
+/// Time a launch may take before it counts as hung: a slow SD card stays far below.
+pub const LAUNCH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Spec of the container in the bundle directory.
 pub const CONFIG_FILE: &str = "config.json";

@@ -21,6 +21,32 @@ pub struct CliOutput {
 }
 
 impl CliOutput {
+    /// Runs `command` without input.
+    ///
+    /// # Panics
+    /// Where it cannot be run.
+    #[must_use]
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.stdin(Stdio::null()).output();
+        let output = output.expect("the program runs");
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Standard error of a call that must have failed with `code`.
+    ///
+    /// # Panics
+    /// Where it ended otherwise.
+    #[must_use]
+    #[track_caller]
+    pub fn failed(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
+        self.stderr
+    }
+
     /// Standard output of a call that must have worked.
     ///
     /// # Panics
@@ -112,15 +138,83 @@ impl<'d> Agent<'d> {
     /// Where it cannot be run.
     #[must_use]
     pub fn cli(&self, args: &[&str]) -> CliOutput {
-        let output = self
-            .command(args)
-            .stdin(Stdio::null())
-            .output()
-            .expect("kobune runs");
-        CliOutput {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        CliOutput::of(&mut self.command(args))
+    }
+
+    /// Applies a deployment and waits until it is carried out.
+    ///
+    /// # Panics
+    /// Where the command line cannot be run.
+    #[must_use]
+    pub fn apply(&self, deployment: &Value) -> CliOutput {
+        self.apply_with(deployment, &[])
+    }
+
+    /// As [`Agent::apply`], with further arguments.
+    ///
+    /// # Panics
+    /// Where the command line cannot be run.
+    #[must_use]
+    pub fn apply_with(&self, deployment: &Value, arguments: &[&str]) -> CliOutput {
+        let file = self.device.dir().join("deployment.json");
+        fs::write(&file, deployment.to_string()).expect("the deployment's file");
+        let file = file.to_string_lossy();
+        self.cli(&[&["apply", &file], arguments].concat())
+    }
+
+    /// Runs a program of a module's image in its namespaces, as `docker exec` does.
+    ///
+    /// # Panics
+    /// Where the module does not run.
+    #[must_use]
+    pub fn exec(&self, module: &str, words: &[&str]) -> CliOutput {
+        let pid = self.module(module)["pid"].as_i64().expect("it runs");
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--target", &pid.to_string()])
+            .args(["--mount", "--net", "--uts", "--ipc", "--root", "--wd", "--"])
+            .args(words);
+        CliOutput::of(&mut command)
+    }
+
+    /// What a module wrote so far, stdout and stderr.
+    #[must_use]
+    pub fn logs(&self, module: &str) -> String {
+        let output = self.cli(&["logs", module]);
+        output.stdout + &output.stderr
+    }
+
+    /// Waits until the module has written `text`.
+    ///
+    /// # Panics
+    /// Where it has not within 15 seconds.
+    #[track_caller]
+    pub fn wait_log(&self, module: &str, text: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            let log = self.logs(module);
+            if log.contains(text) {
+                return log;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{module} did not write {text:?} but {log:?}\nagent's log:\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until `text` stands in the agent's own log, behind its first `from` bytes.
+    ///
+    /// # Panics
+    /// Where it does not within 15 seconds.
+    #[track_caller]
+    pub fn wait_agent_log(&self, from: usize, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while !self.log()[from..].contains(text) {
+            assert!(Instant::now() < deadline, "no {text:?} in {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 

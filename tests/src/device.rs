@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use tempfile::TempDir;
 
 /// Run inside the new namespaces: loopback up, a `/dev` of its own with the tutorial's
@@ -28,6 +28,18 @@ mount -t tmpfs tmpfs "$1/dev/shm"
 mount --rbind "$1/dev" /dev
 echo ready
 exec sleep infinity
+"#;
+
+/// Undoes what does not outlive the power. Links may go with their namespaces meanwhile.
+const POWER_CYCLE: &str = r#"
+grep -o " $1/\(state\|run\)/[^ ]*" /proc/mounts | sort -r | while read -r mount; do
+    umount -l "$mount" || exit 1
+done
+for link in $(ip -brief link | cut -d " " -f 1 | cut -d @ -f 1 | grep "^kb\|^azure-iot-edge$"); do
+    ip link del "$link" 2>/dev/null
+done
+nft flush ruleset
+rm -rf "$1/run"
 "#;
 
 /// A device. Dropping it ends every process in it, and with them its network and mounts.
@@ -127,6 +139,30 @@ impl Device {
         })
     }
 
+    /// Runs `work` on a thread in the device's network and mounts; programs it starts are
+    /// on the device.
+    ///
+    /// # Panics
+    /// Where `work` panics.
+    pub fn in_namespaces<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = |kind| {
+            fs::File::open(format!("/proc/{}/ns/{kind}", self.inside())).expect("the device lives")
+        };
+        let (network, mounts) = (namespace("net"), namespace("mnt"));
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                // A thread that shares its root and directory cannot change its mounts.
+                unshare(CloneFlags::CLONE_FS).expect("a root of its own");
+                setns(network, CloneFlags::CLONE_NEWNET).expect("the device's network");
+                setns(mounts, CloneFlags::CLONE_NEWNS).expect("the device's mounts");
+                work()
+            });
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
     /// Answer of `curl` on the device: status code and body.
     ///
     /// # Errors
@@ -177,7 +213,8 @@ impl Device {
             links
                 .lines()
                 .filter_map(|line| line.split_whitespace().next())
-                .filter(|link| *link != "lo" && *link != "azure-iot-edge")
+                .map(|link| link.split('@').next().unwrap_or(link))
+                .filter(|link| !["lo", "azure-iot-edge", crate::outside::LINK].contains(link))
                 .map(|link| format!("link {link}")),
         );
         for path in self.cgroup_dirs() {
@@ -221,6 +258,28 @@ impl Device {
                     && args.contains(&dir)
             })
             .collect()
+    }
+
+    /// What a power cycle does: the modules' processes `pids` and whatever the agent started
+    /// end at once, mounts, links and rules are gone, and so is `run`, which is no disk.
+    ///
+    /// # Panics
+    /// Where the shell cannot be run.
+    pub fn power_cycle(&self, pids: &[i32]) {
+        let ours = ["kobune-monitor", "kobune-shim"].map(|name| self.processes(name));
+        for pid in ours.iter().flatten().chain(pids) {
+            let pid = nix::unistd::Pid::from_raw(*pid);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
+        }
+        for dir in self.cgroup_dirs() {
+            remove_cgroup(&dir);
+        }
+        let run = self
+            .command("sh")
+            .args(["-c", POWER_CYCLE, "sh"])
+            .arg(self.dir())
+            .status();
+        assert!(run.expect("sh runs").success(), "the power cycle failed");
     }
 
     fn cgroup_dirs(&self) -> Vec<PathBuf> {

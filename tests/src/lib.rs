@@ -6,13 +6,20 @@
 
 mod agent;
 mod device;
+mod direct;
+mod hub;
 pub mod machine;
+pub mod outside;
+pub mod probe;
 mod programs;
 pub mod tutorial;
 
 pub use agent::{Agent, CliOutput};
 pub use device::Device;
+pub use direct::{Direct, Run};
+pub use hub::Hub;
 pub use machine::{Machine, MachineFiles};
+pub use outside::Outside;
 pub use programs::Programs;
 
 /// Says whether tests that need root can run. In CI (`CI=true`) a missing privilege is a

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 /// Where the built programs are.
 #[derive(Debug, Clone)]
 pub struct Programs {
-    /// Directory of `kobune`, `kobune-shim` and `kobune-monitor`.
+    /// Directory of `kobune`, `kobune-shim`, `kobune-monitor` and `kobune-hub`.
     pub agent: PathBuf,
     /// Directory of the static fixture programs.
     pub fixtures: PathBuf,
@@ -43,6 +43,8 @@ impl Programs {
                 "kobune",
                 "-p",
                 "kobune-runtime",
+                "-p",
+                "kobune-hub",
             ],
             None,
         );
@@ -98,6 +100,23 @@ fn cargo(args: &[&str], flags: Option<&str>) {
         .current_dir(workspace())
         .args(args)
         .args(["--quiet", "--locked"]);
+    // What the cargo that runs this test says of the test's own package: build scripts that
+    // watch these variables would take every build for a new one.
+    let own = [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_CRATE_",
+        "CARGO_BIN_",
+        "CARGO_PRIMARY_",
+    ];
+    for (name, _) in std::env::vars_os() {
+        if own
+            .iter()
+            .any(|prefix| name.to_string_lossy().starts_with(prefix))
+        {
+            command.env_remove(name);
+        }
+    }
     if let Some(flags) = flags {
         command.env("RUSTFLAGS", flags);
     }

@@ -88,3 +88,37 @@ pub fn deployment(registry: &Registry, tag: &str) -> Value {
         }}},
     })
 }
+
+/// A registry on the device, without a login, that has the probe program as the image
+/// `probe` under each of `tags`; images of different tags differ.
+///
+/// # Panics
+/// Where it cannot be started.
+#[must_use]
+pub fn probe_registry(device: &Device, tags: &[&str]) -> Registry {
+    let program = fs::read(Programs::built().fixture("probe")).expect("a built probe");
+    let mut content = Content::new();
+    for tag in tags {
+        let image = module_image(Platform::host(), "probe", &program, &[]);
+        let image = image.edit_config(|config| config["config"]["Labels"] = json!({ "tag": tag }));
+        content.add_image("probe", tag, &image);
+    }
+    device
+        .in_network(|| Registry::start(content, Options::default()))
+        .expect("the registry starts")
+}
+
+/// A module of a deployment that runs the probe with `args`.
+#[must_use]
+pub fn probe_module(registry: &Registry, tag: &str, args: &[&str]) -> Value {
+    json!({
+        "version": "1.0",
+        "type": "docker",
+        "status": "running",
+        "restartPolicy": "always",
+        "settings": {
+            "image": registry.reference("probe", tag),
+            "createOptions": json!({ "Cmd": args }).to_string(),
+        },
+    })
+}

@@ -10,13 +10,14 @@ type Package = (&'static str, &'static str);
 pub(crate) const DEMO: [Package; 2] = [("curl", "/usr/bin/curl"), ("iproute2", "/sbin/ip")];
 
 /// What the tests run beside that: real registries, real images, real clients.
-pub(crate) const TEST: [Package; 8] = [
+pub(crate) const TEST: [Package; 9] = [
     ("apache2-utils", "/usr/bin/htpasswd"),
     ("busybox-static", "/bin/busybox"),
     ("debootstrap", "/usr/sbin/debootstrap"),
     ("docker-registry", "/usr/bin/docker-registry"),
     ("openssl", "/usr/bin/openssl"),
     ("python3", "/usr/bin/python3"),
+    ("python3-venv", "/var/lib/dpkg/info/python3-venv.list"),
     ("skopeo", "/usr/bin/skopeo"),
     ("umoci", "/usr/bin/umoci"),
 ];

@@ -21,8 +21,22 @@ pub(crate) fn run() -> Result<(), String> {
     setup::run(&mut test)
 }
 
-/// Formatting, lints and documentation.
+/// Packages in `Cargo.lock`, the project's own included. Raising this takes a reason.
+const MAX_PACKAGES: usize = 400;
+/// What must never be linked: C libraries that need cmake, bindgen or a licence we do not
+/// ship, and what would bring a second TLS stack.
+const BANNED: [&str; 6] = [
+    "aws-lc-rs",
+    "aws-lc-sys",
+    "openssl-sys",
+    "native-tls",
+    "libseccomp-sys",
+    "libbpf-sys",
+];
+
+/// Formatting, dependencies, lints and documentation.
 pub(crate) fn check() -> Result<(), String> {
+    dependencies(&std::fs::read_to_string("Cargo.lock").map_err(|error| error.to_string())?)?;
     setup::run(&mut cargo(&["fmt", "--all", "--check"]))?;
     setup::run(&mut cargo(&[
         "clippy",
@@ -37,6 +51,28 @@ pub(crate) fn check() -> Result<(), String> {
         cargo(&["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )
+}
+
+/// Holds `Cargo.lock` to what a small static agent can afford.
+fn dependencies(lock: &str) -> Result<(), String> {
+    let names: Vec<&str> = lock
+        .lines()
+        .filter_map(|line| line.strip_prefix("name = "))
+        .collect();
+    let named = |banned: &&&str| names.iter().any(|name| name.trim_matches('"') == **banned);
+    if let Some(banned) = BANNED.iter().find(named) {
+        return Err(format!("Cargo.lock has {banned}, which must not be linked"));
+    }
+    if lock.contains("source = \"git+") {
+        return Err("Cargo.lock has a git dependency".to_owned());
+    }
+    if names.len() > MAX_PACKAGES {
+        return Err(format!(
+            "Cargo.lock has {} packages, more than {MAX_PACKAGES}",
+            names.len()
+        ));
+    }
+    Ok(())
 }
 
 fn cargo(args: &[&str]) -> Command {

@@ -113,7 +113,10 @@ impl FakeCore {
 
     fn answer(&mut self, command: Command) {
         match command {
-            Command::Apply { manifest, reply } => {
+            Command::Apply { manifest, reply }
+            | Command::ApplyDesired {
+                manifest, reply, ..
+            } => {
                 let _ = reply.send(self.apply(&manifest));
             }
             Command::Run { request, reply } => {
@@ -187,7 +190,11 @@ impl FakeCore {
             return Err(CommandError::new(ErrorCode::Conflict, message));
         }
         self.add(name, module);
-        Ok(self.accept())
+        let accepted = self.accept();
+        Ok(Accepted {
+            modules: vec![name.to_owned()],
+            ..accepted
+        })
     }
 
     fn add(&mut self, name: &str, module: &Value) {

@@ -15,6 +15,7 @@ use super::query;
 use super::route::Context;
 use super::wire::{ErrorCode, LogRecord};
 use crate::command::CommandError;
+use crate::error_chain::chain;
 use crate::moment;
 
 /// How often a followed log is looked at.
@@ -142,17 +143,6 @@ fn break_off(read: Result<(), LogError>, chunks: &Chunks) {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let done = tokio::task::spawn_blocking(work).await;
     done.expect("invariant: reading a log does not panic and is not cancelled")
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 impl LogRequest {

@@ -7,6 +7,7 @@ use kobune_runtime::Timestamp;
 
 use super::UsageError;
 use super::help::{self, Topic};
+use super::provision::ConfigVerb;
 use super::run_args::RunArguments;
 use super::words::{Word, Words, text};
 use crate::api::client::LogParameters;
@@ -40,6 +41,7 @@ pub(super) enum Output {
 pub(super) enum Verb {
     Daemon,
     Apply(ApplyArguments),
+    Config(ConfigVerb),
     Run(Box<RunArguments>),
     Remove(Vec<String>),
     Restart(Vec<String>),
@@ -126,6 +128,10 @@ fn parse_verb(
         "apply" => apply(words, global),
         "run" => RunArguments::parse(words, global),
         "logs" => logs(words, global, now),
+        "config" => {
+            let verb = ConfigVerb::parse(words, global)?;
+            Ok(verb.map_or(Verb::Help(Topic::Config), Verb::Config))
+        }
         "help" => {
             let topic = words.rest()?;
             Ok(Verb::Help(help::topic(topic.first().map(String::as_str))))

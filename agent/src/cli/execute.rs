@@ -64,7 +64,9 @@ pub(super) async fn execute(
         Verb::Logs(arguments) => logs(&arguments, client, console).await,
         Verb::Apply(arguments) => apply(&arguments, client, console).await,
         Verb::Run(arguments) => run(&arguments, client, console).await,
-        Verb::Daemon | Verb::Help(_) => unreachable!("invariant: they need no daemon"),
+        Verb::Daemon | Verb::Config(_) | Verb::Help(_) => {
+            unreachable!("invariant: they need no daemon")
+        }
     }
 }
 
@@ -138,7 +140,7 @@ async fn apply(
     if arguments.detach {
         return console.show(&accepted, |_| String::new());
     }
-    let done = wait::carried_out(events, client, (accepted.revision, None), console).await?;
+    let done = wait::carried_out(events, client, &accepted, console).await?;
     let modules = accepted.modules.len();
     console.show(&done, |_| {
         format!("deployment applied, modules: {modules}\n")
@@ -170,13 +172,7 @@ async fn run(
     let events = client.events().await?;
     let accepted = client.run(&request).await?;
     wait::warn(&accepted, console)?;
-    let done = wait::carried_out(
-        events,
-        client,
-        (accepted.revision, Some(&request.name)),
-        console,
-    )
-    .await?;
+    let done = wait::carried_out(events, client, &accepted, console).await?;
     console.show(&done, |_| format!("{}\n", request.name))
 }
 

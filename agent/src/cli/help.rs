@@ -7,6 +7,7 @@ pub(super) enum Topic {
     Apply,
     Run,
     Logs,
+    Config,
 }
 
 /// The text for a command; the overview for any other word.
@@ -15,6 +16,7 @@ pub(super) fn topic(word: Option<&str>) -> Topic {
         Some("apply") => Topic::Apply,
         Some("run") => Topic::Run,
         Some("logs") => Topic::Logs,
+        Some("config") => Topic::Config,
         _ => Topic::Overview,
     }
 }
@@ -26,6 +28,7 @@ impl Topic {
             Self::Apply => APPLY,
             Self::Run => RUN,
             Self::Logs => LOGS,
+            Self::Config => CONFIG,
         }
     }
 }
@@ -46,8 +49,9 @@ Commands:
   stop NAME...           stop modules until they are restarted
   inspect NAME...        show all about modules, as JSON
   images                 show the images on disk
+  config mp|apply        connect the device to a hub, check the configuration
   version                show the versions of this program and of the daemon
-  help [COMMAND]         show this text, or that of apply, run or logs
+  help [COMMAND]         show this text, or that of apply, run, logs or config
 
 Options of every command:
   -o, --output text|json  form of the output
@@ -63,6 +67,21 @@ Replaces the deployment by FILE ('-': standard input) and waits until it is carr
 Usage: kobune apply [OPTIONS] FILE|-
 
   -d, --detach   return when the deployment is accepted
+";
+
+const CONFIG: &str = "\
+Connects the device to an Azure IoT Hub, and checks the configuration.
+
+Usage: kobune config mp -c CONNECTION_STRING [-f]
+       kobune config apply
+
+  mp      write the device's connection string into the configuration file
+  apply   check the configuration file
+
+  -c, --connection-string TEXT  HostName=...;DeviceId=...;SharedAccessKey=...
+  -f, --force                   replace another hub
+
+The daemon reads its configuration when it starts.
 ";
 
 const LOGS: &str = "\

@@ -114,20 +114,26 @@ fn description(view: &ModuleView, now: Timestamp) -> String {
             Some(code) => format!("Failed ({code})"),
             None => "Failed".to_owned(),
         }),
-        ModuleStatus::Backoff => view
-            .description
-            .clone()
-            .unwrap_or_else(|| ended("Restarting, ended".to_owned())),
+        ModuleStatus::Backoff => {
+            stated(view).unwrap_or_else(|| ended("Restarting, ended".to_owned()))
+        }
         ModuleStatus::Dead => "Dead".to_owned(),
-        ModuleStatus::Unknown => view
-            .description
-            .clone()
-            .unwrap_or_else(|| "Unknown".to_owned()),
+        ModuleStatus::Unknown => stated(view).unwrap_or_else(|| "Unknown".to_owned()),
     };
     match view.problem.as_deref() {
         None => words,
         Some(problem) => format!("{words}: {}", clipped(problem)),
     }
+}
+
+/// The state as the daemon words it, without the problem that it puts behind.
+fn stated(view: &ModuleView) -> Option<String> {
+    let text = view.description.as_deref()?;
+    let problem = view.problem.as_deref().unwrap_or_default();
+    let state = text
+        .find(&format!("; {problem}"))
+        .map_or(text, |at| &text[..at]);
+    Some(state.to_owned())
 }
 
 fn clipped(text: &str) -> String {
@@ -170,6 +176,10 @@ mod tests {
         let mut unknown = running("new", "r/new:1");
         unknown.status = ModuleStatus::Unknown;
         unknown.problem = Some(format!("pull failed: {}", "x".repeat(80)));
+        unknown.description = unknown
+            .problem
+            .as_ref()
+            .map(|problem| format!("Not created yet; {problem} (next attempt in 9 seconds)"));
         let mut backoff = running("loop", "r/loop:1");
         backoff.status = ModuleStatus::Backoff;
         backoff.description = Some("Restarting in 10 seconds".to_owned());
@@ -177,7 +187,7 @@ mod tests {
             &[running("led", "r/led:1"), stopped, failed, unknown, backoff],
             now,
         );
-        let problem = format!("Unknown: pull failed: {}...", "x".repeat(44));
+        let problem = format!("Not created yet: pull failed: {}...", "x".repeat(44));
         let expected = [
             ["NAME", "STATUS", "DESCRIPTION", "CONFIG"],
             [
@@ -191,7 +201,7 @@ mod tests {
             ["loop", "backoff", "Restarting in 10 seconds", "r/loop:1"],
             ["new", "unknown", &problem, "r/new:1"],
         ]
-        .map(|[a, b, c, d]| format!("{a:<28}{b:<15}{c:<72}{d}\n"))
+        .map(|[a, b, c, d]| format!("{a:<28}{b:<15}{c:<80}{d}\n"))
         .concat();
         assert_eq!(shown, expected);
     }

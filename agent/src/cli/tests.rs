@@ -9,6 +9,31 @@ fn parse(line: &[&str]) -> Result<Arguments, String> {
 }
 
 #[test]
+fn config_verbs_parse() {
+    for (line, verb) in [
+        (&["config", "apply"][..], Verb::Config(ConfigVerb::Apply)),
+        (
+            &["config", "mp", "-f", "-c", "HostName=h"],
+            Verb::Config(ConfigVerb::Manual {
+                connection_string: "HostName=h".to_owned(),
+                force: true,
+            }),
+        ),
+        (&["config", "--help"], Verb::Help(Topic::Config)),
+    ] {
+        assert_eq!(parse(line).map(|arguments| arguments.verb), Ok(verb));
+    }
+    for bad in [
+        &["config"][..],
+        &["config", "mp"],
+        &["config", "x"],
+        &["config", "apply", "-c", "x"],
+    ] {
+        parse(bad).unwrap_err();
+    }
+}
+
+#[test]
 fn verbs_parse() {
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     let apply = |file: &str, detach| {

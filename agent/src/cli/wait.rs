@@ -14,15 +14,16 @@ pub(super) fn warn(accepted: &Accepted, console: &mut Console<'_>) -> Result<(),
     Ok(())
 }
 
-/// Reads `events` until the deployment `revision`, or a later one, is carried out or
-/// failed; the events of before the request was sent are among them. With `module`, what
-/// concerns other modules is no failure.
+/// Reads `events` until what was `accepted`, or a later revision, is carried out or failed;
+/// the events of before the request was sent are among them. What concerns modules that it
+/// did not ask for is no failure of it.
 pub(super) async fn carried_out(
     mut events: JsonLines<Event>,
     client: &Client,
-    (revision, module): (u64, Option<&str>),
+    accepted: &Accepted,
     console: &mut Console<'_>,
 ) -> Result<DeploymentView, CliError> {
+    let revision = accepted.revision;
     let mut progress = Progress::new(console.terminal && console.output == Output::Text);
     loop {
         let event = events.next().await?.ok_or(CliError::DaemonEnded)?;
@@ -49,26 +50,21 @@ pub(super) async fn carried_out(
         if let Some((state, problems)) = state
             && state != DeploymentState::Applying
         {
-            return ended(revision, state, problems, module);
+            return ended(accepted, problems);
         }
     }
 }
 
-fn ended(
-    revision: u64,
-    state: DeploymentState,
-    mut problems: Vec<Problem>,
-    module: Option<&str>,
-) -> Result<DeploymentView, CliError> {
-    if module.is_some() {
-        problems.retain(|problem| problem.module.as_deref() == module);
-    }
-    let own = module.is_none() || !problems.is_empty();
-    if state == DeploymentState::Failed && own {
+fn ended(accepted: &Accepted, mut problems: Vec<Problem>) -> Result<DeploymentView, CliError> {
+    problems.retain(|problem| {
+        let module = problem.module.as_ref();
+        module.is_none_or(|module| accepted.modules.contains(module))
+    });
+    if !problems.is_empty() {
         return Err(CliError::NotCarriedOut(problems));
     }
     Ok(DeploymentView {
-        revision,
+        revision: accepted.revision,
         state: DeploymentState::Applied,
         problems,
         manifest: None,

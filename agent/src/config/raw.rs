@@ -1,10 +1,13 @@
 //! The file as it is written, and the step from there to a valid configuration.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use kobune_puller::{ClientCertificate, ProxyConfig, RegistryOptions};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::provisioning::{AziotConfig, RawAgent, RawProvisioning};
 use super::{Config, LogLevel, NetworkConfig, PortEngine, RegistryConfig, Subnet};
 
 /// Longest path of the socket in bytes: `sun_path` has 107 without the final zero, and the
@@ -31,6 +34,10 @@ pub(super) struct RawConfig {
     network: RawNetwork,
     #[serde(default)]
     registry: RawRegistry,
+    provisioning: Field<RawProvisioning>,
+    trust_bundle_cert: Field<String>,
+    #[serde(default)]
+    agent: RawAgent,
 }
 
 #[derive(Default, Deserialize)]
@@ -46,6 +53,22 @@ struct RawNetwork {
 struct RawRegistry {
     #[serde(default)]
     plain_http: Vec<Spanned<String>>,
+    proxy: Field<String>,
+    no_proxy: Option<String>,
+    docker_config: Field<PathBuf>,
+    spool_from_mib: Option<u32>,
+    #[serde(default)]
+    host: BTreeMap<Spanned<String>, RawHost>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHost {
+    #[serde(default)]
+    mirrors: Vec<Spanned<String>>,
+    ca: Field<PathBuf>,
+    client_certificate: Field<PathBuf>,
+    client_key: Field<PathBuf>,
 }
 
 /// A value that parses but will not do.
@@ -60,6 +83,11 @@ impl RawConfig {
         let default = Config::default();
         let run_dir = checked(self.run_dir, path)?.unwrap_or(default.run_dir);
         let socket = checked(self.socket, socket_path)?;
+        let hub = AziotConfig {
+            provisioning: self.provisioning,
+            trust_bundle_cert: self.trust_bundle_cert,
+            agent: self.agent,
+        };
         Ok(Config {
             state_dir: checked(self.state_dir, path)?.unwrap_or(default.state_dir),
             socket: socket.unwrap_or_else(|| run_dir.join("kobune.sock")),
@@ -72,15 +100,9 @@ impl RawConfig {
             programs_dir: checked(self.programs_dir, path)?,
             cgroup_parent: checked(self.cgroup_parent, path)?.unwrap_or(default.cgroup_parent),
             log_level: self.log_level.unwrap_or_default(),
+            hub: hub.validate()?,
             network: self.network.validate()?,
-            registry: RegistryConfig {
-                plain_http: self
-                    .registry
-                    .plain_http
-                    .into_iter()
-                    .map(|host| check(host, registry_host))
-                    .collect::<Result<_, _>>()?,
-            },
+            registry: self.registry.validate()?,
         })
     }
 }
@@ -96,14 +118,64 @@ impl RawNetwork {
     }
 }
 
-fn checked<T, U>(
+impl RawRegistry {
+    fn validate(self) -> Result<RegistryConfig, Mistake> {
+        let plain_http = self.plain_http.into_iter();
+        let hosts = self.host.into_iter().map(|(host, options)| {
+            let offset = host.span().start;
+            Ok((check(host, registry_host)?, options.validate(offset)?))
+        });
+        let proxy = checked(self.proxy, proxy)?.map(|url| ProxyConfig {
+            url,
+            no_proxy: self.no_proxy.unwrap_or_default(),
+        });
+        Ok(RegistryConfig {
+            plain_http: plain_http
+                .map(|host| check(host, registry_host))
+                .collect::<Result<_, _>>()?,
+            hosts: hosts.collect::<Result<_, _>>()?,
+            proxy,
+            docker_config: checked(self.docker_config, path)?,
+            spool_from: self.spool_from_mib.map(|mib| u64::from(mib) << 20),
+        })
+    }
+}
+
+impl RawHost {
+    /// `offset` is where the host stands.
+    fn validate(self, offset: usize) -> Result<RegistryOptions, Mistake> {
+        let certificate = checked(self.client_certificate, path)?;
+        let key = checked(self.client_key, path)?;
+        let client_certificate = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key }),
+            (None, None) => None,
+            _ => {
+                let reason = "client_certificate and client_key go together".to_owned();
+                return Err(Mistake { offset, reason });
+            }
+        };
+        let mirrors = self.mirrors.into_iter();
+        Ok(RegistryOptions {
+            mirrors: mirrors
+                .map(|mirror| check(mirror, mirror_place))
+                .collect::<Result<_, _>>()?,
+            ca: checked(self.ca, path)?,
+            client_certificate,
+        })
+    }
+}
+
+pub(super) fn checked<T, U>(
     field: Field<T>,
     rule: impl Fn(T) -> Result<U, String>,
 ) -> Result<Option<U>, Mistake> {
     field.map(|value| check(value, rule)).transpose()
 }
 
-fn check<T, U>(value: Spanned<T>, rule: impl Fn(T) -> Result<U, String>) -> Result<U, Mistake> {
+pub(super) fn check<T, U>(
+    value: Spanned<T>,
+    rule: impl Fn(T) -> Result<U, String>,
+) -> Result<U, Mistake> {
     let offset = value.span().start;
     rule(value.into_inner()).map_err(|reason| Mistake { offset, reason })
 }
@@ -162,6 +234,27 @@ fn subnet(text: String) -> Result<Subnet, String> {
     parse().ok_or_else(|| {
         format!("{text:?} is no IPv4 subnet such as \"172.18.0.0/16\" with a prefix from 8 to 29")
     })
+}
+
+fn proxy(url: String) -> Result<String, String> {
+    let host = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    if host.is_none_or(|host| host.is_empty() || host.contains(char::is_whitespace)) {
+        // May hold a password, so it is not shown.
+        return Err("it is not of the form \"http://host:port\"".to_owned());
+    }
+    Ok(url)
+}
+
+/// `host[:port]` or `host[:port]/prefix`.
+fn mirror_place(place: String) -> Result<String, String> {
+    let (host, prefix) = place.split_once('/').unwrap_or((&place, ""));
+    registry_host(host.to_owned())?;
+    if prefix.contains(|c: char| c.is_whitespace() || "?#@:".contains(c)) {
+        return Err(format!("{place:?} is not of the form \"host:port/prefix\""));
+    }
+    Ok(place)
 }
 
 fn registry_host(host: String) -> Result<String, String> {

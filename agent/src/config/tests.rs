@@ -1,3 +1,7 @@
+use std::collections::BTreeMap;
+
+use kobune_puller::{ClientCertificate, ProxyConfig, RegistryOptions};
+
 use super::*;
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -7,6 +11,29 @@ fn parse(text: &str) -> Result<Config, String> {
 #[test]
 fn an_empty_file_is_the_defaults() {
     assert_eq!(parse(""), Ok(Config::default()));
+}
+
+fn every_registry_key() -> RegistryConfig {
+    RegistryConfig {
+        plain_http: vec!["registry.lan:5000".to_owned(), "[::1]:5000".to_owned()],
+        hosts: BTreeMap::from([(
+            "docker.io".to_owned(),
+            RegistryOptions {
+                mirrors: vec!["cache.lan:5000/hub".to_owned()],
+                ca: Some("/etc/kobune/ca.pem".into()),
+                client_certificate: Some(ClientCertificate {
+                    certificate: "/etc/kobune/device.pem".into(),
+                    key: "/etc/kobune/device.key".into(),
+                }),
+            },
+        )]),
+        proxy: Some(ProxyConfig {
+            url: "http://proxy.lan:3128".to_owned(),
+            no_proxy: ".lan".to_owned(),
+        }),
+        docker_config: Some("/etc/kobune/docker.json".into()),
+        spool_from: Some(16 << 20),
+    }
 }
 
 #[test]
@@ -29,6 +56,15 @@ engine = "forwarder"
 
 [registry]
 plain_http = ["registry.lan:5000", "[::1]:5000"]
+proxy = "http://proxy.lan:3128"
+no_proxy = ".lan"
+docker_config = "/etc/kobune/docker.json"
+spool_from_mib = 16
+[registry.host."docker.io"]
+mirrors = ["cache.lan:5000/hub"]
+ca = "/etc/kobune/ca.pem"
+client_certificate = "/etc/kobune/device.pem"
+client_key = "/etc/kobune/device.key"
 "#,
     );
     let expected = Config {
@@ -41,6 +77,7 @@ plain_http = ["registry.lan:5000", "[::1]:5000"]
         programs_dir: Some("/opt/kobune".into()),
         cgroup_parent: "/edge".into(),
         log_level: LogLevel::Debug,
+        hub: None,
         network: NetworkConfig {
             bridge: "kobune0".to_owned(),
             subnet: Some(Subnet {
@@ -49,9 +86,7 @@ plain_http = ["registry.lan:5000", "[::1]:5000"]
             }),
             engine: PortEngine::Forwarder,
         },
-        registry: RegistryConfig {
-            plain_http: vec!["registry.lan:5000".to_owned(), "[::1]:5000".to_owned()],
-        },
+        registry: every_registry_key(),
     };
     assert_eq!(config, Ok(expected));
 }
@@ -124,6 +159,21 @@ const COMPLAINTS: &[(&str, &str, &str)] = &[
         "\"http://bad\" is not of the form",
     ),
     (
+        "[registry]\nproxy = \"user:secret@host\"",
+        "2, key \"registry.proxy\"",
+        "it is not of the form",
+    ),
+    (
+        "[registry.host.\"a.io\"]\nmirrors = [\"b.io/x?y\"]",
+        "2, key \"registry.host.\\\"a.io\\\".mirrors\"",
+        "\"b.io/x?y\" is not of the form",
+    ),
+    (
+        "[registry.host.\"a.io\"]\nclient_key = \"/k\"",
+        "1, key \"registry.host.\\\"a.io\\\"\"",
+        "client_certificate and client_key go together",
+    ),
+    (
         "[registry]\nplain_http = [\n  7,\n]",
         "3, key \"registry.plain_http\"",
         "invalid type: integer `7`",
@@ -182,4 +232,37 @@ fn programs_are_found_beside_the_executable() {
     assert_eq!(config.find_program("kobune-test", &exe), Some(program));
     config.programs_dir = Some("/none".into());
     assert_eq!(config.find_program("kobune-test", &exe), None);
+}
+
+#[test]
+fn iot_edges_file_gives_the_hub_and_its_other_keys_are_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    assert_eq!(load_aziot(&path).unwrap(), None);
+    let text = r#"
+hostname = "my-device"
+auto_reprovisioning_mode = "Dynamic"
+
+[provisioning]
+source = "manual"
+connection_string = "HostName=h.net;DeviceId=d;SharedAccessKey=AQID"
+dynamic_reprovisioning = false
+
+[agent]
+name = "edgeAgent"
+type = "docker"
+
+[agent.env]
+RuntimeLogLevel = "debug"
+UpstreamProtocol = "AmqpWs"
+
+[moby_runtime]
+uri = "unix:///var/run/docker.sock"
+"#;
+    std::fs::write(&path, text).unwrap();
+    let hub = load_aziot(&path).unwrap().unwrap();
+    assert_eq!(hub.upstream, crate::provisioning::Upstream::MqttWs);
+    std::fs::write(&path, text.replace("manual", "tpm")).unwrap();
+    let error = load_aziot(&path).unwrap_err();
+    assert!(error.to_string().contains("line 6"), "{error}");
 }

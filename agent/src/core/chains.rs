@@ -55,10 +55,10 @@ impl Core {
     /// are there, not before modules of a lower startup order are through.
     pub(super) fn start_chains(&mut self, plan: &Plan) {
         let waits_for_images = !self.pulling.is_empty();
-        let mut gate = self.busy.iter().map(|module| self.rank(module)).min();
+        let mut gate = self.busy.values().copied().min();
         for (module, steps) in group(plan) {
-            let rank = self.rank(&module);
-            let deferred = self.busy.contains(&module)
+            let rank = self.rank(&module, &steps);
+            let deferred = self.busy.contains_key(&module)
                 || self.busy.len() >= MAX_CHAINS
                 || steps.iter().any(|(action, _)| *action == Action::Create)
                     && !self.image_ready(&module)
@@ -74,11 +74,15 @@ impl Core {
         }
     }
 
-    /// Removals come first, then startup order.
-    fn rank(&self, module: &ContainerId) -> i64 {
-        self.desired
-            .modules
-            .get(module)
+    /// What frees ports and devices comes first, then startup order; what an operator asks
+    /// for and the release of what an ended module held are in nobody's way.
+    fn rank(&self, module: &ContainerId, steps: &[(Action, Option<Reason>)]) -> i64 {
+        if steps.iter().all(|(_, reason)| reason.is_none()) {
+            return i64::MAX;
+        }
+        let frees = |action: &Action| matches!(action, Action::Stop | Action::Remove);
+        let spec = self.desired.modules.get(module);
+        spec.filter(|_| !steps.iter().all(|(action, _)| frees(action)))
             .map_or(-1, |spec| spec.startup_order.into())
     }
 
@@ -88,7 +92,7 @@ impl Core {
             let Some(request) = self.requests.pop_front() else {
                 return;
             };
-            if self.busy.contains(&request.module) {
+            if self.busy.contains_key(&request.module) {
                 self.requests.push_back(request);
                 continue;
             }
@@ -103,7 +107,7 @@ impl Core {
 
     /// Releases what an ended module held.
     pub(super) fn settle(&mut self, module: ContainerId) {
-        if !self.busy.contains(&module) {
+        if !self.busy.contains_key(&module) {
             self.start_chain(module, Vec::new(), None);
         }
     }
@@ -114,7 +118,7 @@ impl Core {
             self.history.record_stopping(&module);
             self.save_history();
         }
-        self.busy.insert(module.clone());
+        self.busy.insert(module.clone(), self.rank(&module, &steps));
         let runtime = std::sync::Arc::clone(&self.parts.runtime);
         let chain = Chain {
             module,

@@ -18,6 +18,11 @@ impl Core {
     pub(super) fn command(&mut self, command: Command) {
         match command {
             Command::Apply { manifest, reply } => answer(reply, self.apply(manifest)),
+            Command::ApplyDesired {
+                manifest,
+                version,
+                reply,
+            } => answer(reply, self.apply_desired(manifest, version)),
             Command::Run { request, reply } => answer(reply, self.run_module(request)),
             Command::Restart { module, reply } => self.restart(&module, reply),
             Command::Stop { module, reply } => self.stop(&module, reply),
@@ -33,6 +38,30 @@ impl Core {
     fn apply(&mut self, manifest: String) -> Result<Accepted, CommandError> {
         let parsed =
             deployment::parse(&manifest, Strictness::Local).map_err(|error| invalid(&error))?;
+        self.accept(manifest, None, parsed)
+    }
+
+    /// Takes a twin's desired properties; those in force already change nothing, so that
+    /// a hub that repeats them disturbs no back-off.
+    fn apply_desired(&mut self, manifest: String, version: i64) -> Result<Accepted, CommandError> {
+        let parsed =
+            deployment::parse(&manifest, Strictness::Twin).map_err(|error| invalid(&error))?;
+        if self.sources.is_in_force(&manifest, version) {
+            return Ok(Accepted {
+                revision: self.sources.revision(),
+                modules: parsed.modules.keys().map(ToString::to_string).collect(),
+                warnings: warnings(&parsed),
+            });
+        }
+        self.accept(manifest, Some(version), parsed)
+    }
+
+    fn accept(
+        &mut self,
+        manifest: String,
+        desired_version: Option<i64>,
+        parsed: deployment::Deployment,
+    ) -> Result<Accepted, CommandError> {
         if let Some(name) = parsed
             .modules
             .keys()
@@ -43,7 +72,7 @@ impl Core {
         }
         let modules = parsed.modules.keys().map(ToString::to_string).collect();
         let warnings = warnings(&parsed);
-        let kept = self.sources.accept(manifest, parsed);
+        let kept = self.sources.accept(manifest, desired_version, parsed);
         let revision = kept.map_err(|error| CommandError::new(ErrorCode::Failed, chain(&error)))?;
         tracing::info!(revision, "deployment accepted");
         self.take_over();
@@ -77,6 +106,7 @@ impl Core {
     /// Something else shall be from here on.
     fn take_over(&mut self) {
         self.desired = self.sources.merged();
+        self.drop_obsolete_pulls();
         self.history.clear_failures();
         self.save_history();
         self.deployment_state = crate::api::wire::DeploymentState::Applying;
@@ -133,9 +163,10 @@ impl Core {
             return answer(reply, Err(run_error(error)));
         }
         self.desired = self.sources.merged();
-        match self.existing(name) {
-            Ok(module) => {
-                let actions = vec![Action::Stop, Action::Remove];
+        self.drop_obsolete_pulls();
+        match self.created_soon(name) {
+            Some(module) => {
+                let actions = vec![Action::Remove];
                 self.requests.push_back(Request {
                     module,
                     actions,
@@ -143,8 +174,14 @@ impl Core {
                 });
             }
             // It was never created.
-            Err(_) => answer(reply, Ok(())),
+            None => answer(reply, Ok(())),
         }
+    }
+
+    /// The module's id, where it has a container or one is being made.
+    fn created_soon(&self, name: &str) -> Option<ContainerId> {
+        let mut known = self.seen.keys().chain(self.busy.keys());
+        known.find(|module| module.as_str() == name).cloned()
     }
 
     /// The module's id, where it has a container.

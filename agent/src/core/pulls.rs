@@ -6,10 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use kobune_puller::{Credentials, LayerProgress, Platform, PullError, PullRequest, PulledImage};
 use kobune_runtime::{ContainerId, Timestamp};
 use tokio::sync::broadcast;
+use tokio::task::AbortHandle;
 
 use super::{Core, Done};
 use crate::api::wire::{Event, LayerState, PullProgress};
-use crate::deployment::{Fingerprint, ImagePullPolicy};
+use crate::deployment::{Fingerprint, ImagePullPolicy, ModuleSpec};
 use crate::error_chain::chain;
 use crate::plan::{Action, Plan};
 
@@ -19,8 +20,16 @@ pub(super) struct Pulled {
     image: PulledImage,
 }
 
+/// A pull under way.
+pub(super) struct Pulling {
+    fingerprint: Fingerprint,
+    request: PullRequest,
+    task: AbortHandle,
+}
+
 /// How a pull ended.
 pub(super) struct PullDone {
+    task: tokio::task::Id,
     module: ContainerId,
     fingerprint: Fingerprint,
     image: String,
@@ -29,22 +38,61 @@ pub(super) struct PullDone {
 
 impl Core {
     /// Starts the plan's pulls that are not under way or done. Several modules of one
-    /// image share its layers: the puller fetches each once.
-    pub(super) fn start_pulls(&mut self, plan: &Plan) {
+    /// image share its layers: the puller fetches each once. Says whether an image is
+    /// known to be missing from now on, which makes another plan.
+    pub(super) fn start_pulls(&mut self, plan: &Plan) -> bool {
+        let mut failed = false;
         for step in &plan.steps {
             let module = &step.module;
             let wanted = matches!(step.action, Action::Pull | Action::Create);
-            if !wanted || self.pulling.contains(module) || self.image_ready(module) {
+            if !wanted || self.pulling.contains_key(module) || self.image_ready(module) {
                 continue;
             }
             let Some(spec) = self.desired.modules.get(module) else {
                 continue;
             };
             if spec.image_pull_policy == ImagePullPolicy::Never {
-                self.take_local_image(&module.clone());
+                failed |= !self.take_local_image(&module.clone());
             } else if step.action == Action::Pull {
                 self.start_pull(&module.clone());
             }
+        }
+        failed
+    }
+
+    /// Gives up pulls, and forgets images, that nothing asks for any more: those that are
+    /// wanted instead need not wait for them.
+    pub(super) fn drop_obsolete_pulls(&mut self) {
+        let mut pulling = std::mem::take(&mut self.pulling);
+        pulling.retain(|module, pull| {
+            let spec = self.desired.modules.get(module);
+            let wanted = spec.is_some_and(|spec| {
+                pull.fingerprint == spec.fingerprint()
+                    && pull.request == self.pull_request(module, spec)
+            });
+            if !wanted {
+                tracing::info!(%module, image = %pull.request.reference, "pull given up: it is not wanted any more");
+                pull.task.abort();
+            }
+            wanted
+        });
+        self.pulling = pulling;
+        let desired = &self.desired.modules;
+        self.pulled.retain(|module, pulled| {
+            let spec = desired.get(module);
+            spec.is_some_and(|spec| pulled.fingerprint == spec.fingerprint())
+        });
+    }
+
+    fn pull_request(&self, module: &ContainerId, spec: &ModuleSpec) -> PullRequest {
+        let credentials = self.sources.credentials_for(module, &spec.image);
+        PullRequest {
+            reference: spec.image.clone(),
+            credentials: credentials.map(|c| Credentials {
+                username: c.username.clone(),
+                password: c.password.clone(),
+            }),
+            platform: Platform::host(),
         }
     }
 
@@ -52,15 +100,7 @@ impl Core {
         let Some(spec) = self.desired.modules.get(module) else {
             return;
         };
-        let credentials = self.sources.credentials_for(module, &spec.image);
-        let request = PullRequest {
-            reference: spec.image.clone(),
-            credentials: credentials.map(|c| Credentials {
-                username: c.username.clone(),
-                password: c.password.clone(),
-            }),
-            platform: Platform::host(),
-        };
+        let request = self.pull_request(module, spec);
         let progress = Progress {
             image: spec.image_text.clone(),
             events: self.parts.channels.events.clone(),
@@ -69,27 +109,43 @@ impl Core {
         let (fingerprint, image) = (spec.fingerprint(), spec.image_text.clone());
         let (puller, module) = (self.parts.puller.clone(), module.clone());
         tracing::info!(%module, %image, "pulling");
-        self.pulling.insert(module.clone());
-        self.work.spawn(async move {
+        let (name, kept) = (module.clone(), request.clone());
+        let pulled_for = fingerprint.clone();
+        let task = self.work.spawn(async move {
             let result = puller
                 .pull(&request, &|step: &LayerProgress| progress.report(step))
                 .await;
             Done::Pull(Box::new(PullDone {
+                task: tokio::task::id(),
                 module,
                 fingerprint,
                 image,
                 result,
             }))
         });
+        self.pulling.insert(
+            name,
+            Pulling {
+                fingerprint: pulled_for,
+                request: kept,
+                task,
+            },
+        );
     }
 
     pub(super) fn pull_done(&mut self, done: PullDone) {
         let PullDone {
+            task,
             module,
             fingerprint,
             image,
             result,
         } = done;
+        // One that was given up may have ended all the same.
+        let expected = self.pulling.get(&module);
+        if expected.is_none_or(|pulling| pulling.task.id() != task) {
+            return;
+        }
         self.pulling.remove(&module);
         match result {
             Ok(pulled) => self.take_image(module, fingerprint, image, pulled),
@@ -135,16 +191,17 @@ impl Core {
         Some(image)
     }
 
-    /// For a module whose image may not be pulled.
-    fn take_local_image(&mut self, module: &ContainerId) {
+    /// For a module whose image may not be pulled. Says whether it is there.
+    fn take_local_image(&mut self, module: &ContainerId) -> bool {
         let Some(spec) = self.desired.modules.get(module) else {
-            return;
+            return false;
         };
         let (fingerprint, name) = (spec.fingerprint(), spec.image_text.clone());
         match self.parts.store.lookup(&spec.image) {
             Ok(Some(image)) => {
                 self.pulled
                     .insert(module.clone(), Pulled { fingerprint, image });
+                return true;
             }
             Ok(None) => {
                 let why =
@@ -156,6 +213,7 @@ impl Core {
                 format!("cannot use the image {name}: {}", chain(&error)),
             ),
         }
+        false
     }
 
     fn fail_pull(&mut self, module: &ContainerId, message: String) {

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use kobune_puller::parse_reference;
 use kobune_runtime::ContainerId;
-use oci_spec::distribution::Reference;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ pub(super) struct Sources {
     dir: PathBuf,
     /// `None` until one was accepted, or while the stored one is unreadable.
     deployment: Option<(Stored, Deployment)>,
-    runs: BTreeMap<String, RunRequest>,
+    runs: Runs,
     run_deployment: Deployment,
     /// Whether both could be read; until then nothing may be removed.
     known: bool,
@@ -34,11 +34,17 @@ pub(super) struct Sources {
 pub(super) struct Stored {
     pub(super) revision: u64,
     pub(super) manifest: String,
+    /// Version of the twin that it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) desired_version: Option<i64>,
 }
 
 /// `run.json`.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Runs {
+    /// Of the last change of these.
+    #[serde(default)]
+    revision: u64,
     modules: BTreeMap<String, RunRequest>,
 }
 
@@ -73,7 +79,7 @@ pub(super) fn load(dir: &Path) -> (Sources, History) {
     let sources = Sources {
         dir: dir.to_owned(),
         deployment,
-        runs: runs.modules,
+        runs,
         run_deployment,
         known,
     };
@@ -106,8 +112,7 @@ fn parse_runs(runs: &BTreeMap<String, RunRequest>) -> Result<Deployment, Invalid
                 .module
                 .pointer("/settings/image")
                 .and_then(Value::as_str)?;
-            let registry = image
-                .parse::<Reference>()
+            let registry = parse_reference(image)
                 .ok()
                 .map(|image| image.registry().to_owned());
             let address = credentials.address.clone().or(registry)?;
@@ -132,11 +137,24 @@ impl Sources {
         self.known
     }
 
-    /// Counts accepted changes.
+    /// Counts accepted changes, of the deployment and of what was added by hand.
     pub(super) fn revision(&self) -> u64 {
-        self.deployment
-            .as_ref()
-            .map_or(0, |(stored, _)| stored.revision)
+        let deployment = self.deployment.as_ref();
+        let deployed = deployment.map_or(0, |(stored, _)| stored.revision);
+        deployed.max(self.runs.revision)
+    }
+
+    /// Version of the twin that the deployment came from.
+    pub(super) fn desired_version(&self) -> Option<i64> {
+        let (stored, _) = self.deployment.as_ref()?;
+        stored.desired_version
+    }
+
+    /// Whether the deployment is `manifest` of this version.
+    pub(super) fn is_in_force(&self, manifest: &str, version: i64) -> bool {
+        self.deployment.as_ref().is_some_and(|(stored, _)| {
+            stored.desired_version == Some(version) && stored.manifest == manifest
+        })
     }
 
     /// The accepted manifest.
@@ -148,7 +166,7 @@ impl Sources {
 
     /// Whether `kobune run` added the module.
     pub(super) fn has_run(&self, module: &str) -> bool {
-        self.runs.contains_key(module)
+        self.runs.modules.contains_key(module)
     }
 
     /// Whether the deployment has the module.
@@ -169,15 +187,19 @@ impl Sources {
         merged
     }
 
-    /// Credentials for an image from where its module comes from.
+    /// Credentials for a module's image: the deployment's for its modules, for one added by
+    /// hand those that were given with it and nobody else's.
     pub(super) fn credentials_for(
         &self,
         module: &ContainerId,
-        image: &Reference,
+        image: &kobune_puller::Reference,
     ) -> Option<&RegistryCredentials> {
         match &self.deployment {
             Some((_, deployment)) if self.deploys(module) => deployment.credentials_for(image),
-            _ => self.run_deployment.credentials_for(image),
+            _ => {
+                let own = self.run_deployment.registries.get(module.as_str());
+                own.filter(|registry| registry.serves(image.registry()))
+            }
         }
     }
 
@@ -185,11 +207,13 @@ impl Sources {
     pub(super) fn accept(
         &mut self,
         manifest: String,
+        desired_version: Option<i64>,
         deployment: Deployment,
     ) -> Result<u64, StoreError> {
         let stored = Stored {
             revision: self.revision() + 1,
             manifest,
+            desired_version,
         };
         store::write(&self.dir.join("deployment.json"), &stored)?;
         let revision = stored.revision;
@@ -200,23 +224,26 @@ impl Sources {
 
     /// Adds a module by hand.
     pub(super) fn add_run(&mut self, request: RunRequest) -> Result<(), RunError> {
-        let mut runs = self.runs.clone();
+        let mut runs = self.runs.modules.clone();
         runs.insert(request.name.clone(), request);
         self.keep_runs(runs)
     }
 
     /// Forgets a module that was added by hand.
     pub(super) fn remove_run(&mut self, module: &str) -> Result<(), RunError> {
-        let mut runs = self.runs.clone();
+        let mut runs = self.runs.modules.clone();
         runs.remove(module);
         self.keep_runs(runs)
     }
 
     fn keep_runs(&mut self, modules: BTreeMap<String, RunRequest>) -> Result<(), RunError> {
         let parsed = parse_runs(&modules).map_err(RunError::Invalid)?;
-        let runs = Runs { modules };
+        let runs = Runs {
+            revision: self.revision() + 1,
+            modules,
+        };
         store::write(&self.dir.join("run.json"), &runs).map_err(RunError::Store)?;
-        self.runs = runs.modules;
+        self.runs = runs;
         self.run_deployment = parsed;
         Ok(())
     }

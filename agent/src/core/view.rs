@@ -17,6 +17,11 @@ impl Core {
     /// Publishes the module table and the deployment's state, if they changed.
     pub(super) fn publish(&mut self, plan: &Plan, now: Timestamp) {
         self.update_deployment_state(plan);
+        self.publish_modules(now);
+    }
+
+    /// Publishes the module table.
+    pub(super) fn publish_modules(&self, now: Timestamp) {
         let current = self.current();
         let mut names: Vec<&ContainerId> =
             self.desired.modules.keys().chain(current.keys()).collect();
@@ -81,7 +86,7 @@ impl Core {
 
     /// What goes on with the module right now comes before what its state says.
     fn description(&self, name: &ContainerId, description: String) -> Option<String> {
-        if self.pulling.contains(name) {
+        if self.pulling.contains_key(name) {
             return Some("Pulling image".to_owned());
         }
         Some(description).filter(|text| !text.is_empty())

@@ -1,8 +1,10 @@
 //! One of a deployment's `modules`.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 
-use oci_spec::distribution::{ParseError, Reference};
+use kobune_puller::parse_reference;
+use oci_spec::distribution::Reference;
 
 use super::fields::{Fault, Fields, Findings, Node};
 use super::{
@@ -141,15 +143,12 @@ fn image_reference(node: &Node<'_>) -> Result<(Reference, String), Fault> {
             "has a placeholder that nothing filled in: {text:?}"
         )));
     }
-    let invalid = |error| node.fault(format!("is no image reference: {text:?}: {error}"));
-    let reference = Reference::try_from(text.as_str()).map_err(invalid)?;
-    // The parser lets upper case through where it may be a host, and then takes none for one.
-    if reference
-        .repository()
-        .contains(|c: char| c.is_ascii_uppercase())
-    {
-        return Err(invalid(ParseError::NameContainsUppercase));
-    }
+    let reference = parse_reference(&text).map_err(|error| {
+        // The error itself only repeats the text.
+        let why = error.source().map(ToString::to_string);
+        let why = why.unwrap_or_else(|| error.to_string());
+        node.fault(format!("is no image reference: {text:?}: {why}"))
+    })?;
     Ok((reference, text))
 }
 

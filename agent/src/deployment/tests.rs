@@ -147,7 +147,7 @@ fn all_problems_of_all_modules_are_named_at_once() {
     let mut document = desired(json!({
         "one": {"type": "docker", "status": "paused", "restartPolicy": "on-failured", "startupOrder": -1,
             "imagePullPolicy": "sometimes", "env": {"A": {"value": ["x"]}, "B=C": {"value": ""}},
-            "settings": {"image": "UPPER/case", "createOptions": {"HostConfig": {"Memory": "lots", "Binds": ["a/b:/c"]}}}},
+            "settings": {"image": "lower/CASE", "createOptions": {"HostConfig": {"Memory": "lots", "Binds": ["a/b:/c"]}}}},
         "two.dotted": {"status": "running", "settings": {}},
         "three": [],
         "four": null,
@@ -166,7 +166,7 @@ fn all_problems_of_all_modules_are_named_at_once() {
         "module one: restartPolicy must be never or on-failure or on-unhealthy or always, not \"on-failured\"",
         "module one: settings.createOptions.HostConfig.Binds[0] has the source \"a/b\": expected an absolute path or the name of a volume",
         "module one: settings.createOptions.HostConfig.Memory must be a whole number, not text",
-        "module one: settings.image is no image reference: \"UPPER/case\": repository name must be lowercase",
+        "module one: settings.image is no image reference: \"lower/CASE\": the repository \"lower/CASE\" must be lower-case letters and digits, with single '/', '.', '_', '__' or dashes between them",
         "module one: startupOrder must be from 0 to 4294967295",
         "module one: status must be running or stopped, not \"paused\"",
         "module three: must be an object, not a list",

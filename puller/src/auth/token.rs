@@ -6,19 +6,20 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::credentials::Secret;
+use crate::credentials::{Credentials, Secret};
 
 /// How long a token lives whose server does not say (distribution, token authentication spec).
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 /// How long before its end a token is no longer used.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// What a grant is good for. The user is part of it: another's token must not be reused.
+/// What a grant is good for. User and password are part of it: neither another's token may be
+/// reused, nor one for a password that was replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Scope {
     pub(crate) registry: String,
     pub(crate) repository: String,
-    pub(crate) username: Option<String>,
+    pub(crate) credentials: Option<Credentials>,
 }
 
 /// The value of an `Authorization` header.
@@ -91,11 +92,14 @@ impl TokenResponse {
 mod tests {
     use super::*;
 
-    fn scope(username: Option<&str>) -> Scope {
+    fn scope(login: Option<(&str, &str)>) -> Scope {
         Scope {
             registry: "host".into(),
             repository: "app".into(),
-            username: username.map(str::to_owned),
+            credentials: login.map(|(username, password)| Credentials {
+                username: username.into(),
+                password: Secret::new(password),
+            }),
         }
     }
 
@@ -119,19 +123,21 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_is_used_by_its_user_until_shortly_before_its_end() {
+    fn a_grant_is_used_for_its_login_until_shortly_before_its_end() {
         let now = Instant::now();
+        let login = Some(("a", "old"));
         let cache = TokenCache::default();
         cache.put(
-            scope(Some("a")),
+            scope(login),
             grant(r#"{"token":"a"}"#, now).expect("token"),
             now,
         );
-        assert!(cache.get(&scope(Some("a")), now).is_some());
+        assert!(cache.get(&scope(login), now).is_some());
         assert!(cache.get(&scope(None), now).is_none());
+        assert!(cache.get(&scope(Some(("a", "new"))), now).is_none());
         let late = now + Duration::from_secs(51);
-        assert!(cache.get(&scope(Some("a")), late).is_none());
-        cache.forget(&scope(Some("a")));
-        assert!(cache.get(&scope(Some("a")), now).is_none());
+        assert!(cache.get(&scope(login), late).is_none());
+        cache.forget(&scope(login));
+        assert!(cache.get(&scope(login), now).is_none());
     }
 }

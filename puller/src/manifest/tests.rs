@@ -95,6 +95,14 @@ fn layers_are_gzip_or_plain() {
             "application/vnd.docker.image.rootfs.diff.tar.gzip",
             Compression::Gzip,
         ),
+        (
+            "application/vnd.oci.image.layer.v1.tar+zstd",
+            Compression::Zstd,
+        ),
+        (
+            "application/vnd.docker.image.rootfs.diff.tar.zstd",
+            Compression::Zstd,
+        ),
         ("application/vnd.oci.image.layer.v1.tar", Compression::None),
         (
             "application/vnd.docker.image.rootfs.diff.tar",
@@ -111,9 +119,9 @@ fn layers_that_cannot_be_pulled_are_refused_by_name() {
     let gzip = "application/vnd.oci.image.layer.v1.tar+gzip";
     for (media_type, diff_ids, word) in [
         (
-            "application/vnd.oci.image.layer.v1.tar+zstd",
+            "application/vnd.oci.image.layer.v1.tar+xz",
             vec![DIGEST],
-            "zstd",
+            "xz",
         ),
         (
             "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",

@@ -1,7 +1,5 @@
 //! A blob's bytes, each once and in order, across broken connections.
 
-use std::time::Duration;
-
 use oci_spec::image::Digest;
 use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
@@ -9,11 +7,10 @@ use reqwest::{Response, StatusCode};
 use super::session::{Session, Subject};
 use crate::digest::VerifyError;
 use crate::error::PullError;
+use crate::manifest::Layer;
 
 /// Interruptions without a new byte between them before they are final.
 const MAX_FAILURES: u32 = 5;
-/// Longest pause before a repetition.
-const MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// A blob that is being received.
 #[derive(Debug)]
@@ -30,14 +27,14 @@ pub(crate) struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// The layer `digest` of `size` bytes.
-    pub(crate) fn layer(session: &'a Session<'a>, digest: &'a Digest, size: u64) -> Self {
+    /// What `layer` has after its first `received` bytes.
+    pub(crate) fn layer(session: &'a Session<'a>, layer: &'a Layer, received: u64) -> Self {
         Self {
             session,
-            subject: Subject::Layer(digest.clone()),
-            digest,
-            size,
-            received: 0,
+            subject: Subject::Layer(layer.digest.clone()),
+            digest: &layer.digest,
+            size: layer.size,
+            received,
             response: None,
             repeated: 0,
             failures: 0,
@@ -48,7 +45,7 @@ impl<'a> Body<'a> {
         &self.subject
     }
 
-    /// Bytes handed out so far.
+    /// Bytes handed out so far, and those before.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
@@ -61,6 +58,9 @@ impl<'a> Body<'a> {
     ) -> Result<Option<impl AsRef<[u8]> + Send + 'static>, PullError> {
         loop {
             let Some(response) = &mut self.response else {
+                if self.received == self.size {
+                    return Ok(None);
+                }
                 self.open().await?;
                 continue;
             };
@@ -123,9 +123,7 @@ impl<'a> Body<'a> {
         if self.failures > MAX_FAILURES {
             return Err(error);
         }
-        let delay = self.session.delay * 2_u32.pow(self.failures - 1);
-        tokio::time::sleep(delay.min(MAX_DELAY)).await;
-        Ok(())
+        self.session.pause(self.failures, error).await
     }
 
     fn truncated(&self) -> PullError {

@@ -1,17 +1,17 @@
 //! The HTTP client: TLS, time limits, redirects, and which hosts may speak without TLS.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::redirect::{Attempt, Policy};
+use reqwest::{NoProxy, Proxy};
 
+use super::tls;
+use crate::config::{ProxyConfig, RegistryOptions};
 use crate::error::PullError;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(30);
-/// How long a server may be silent before the connection counts as broken.
-const SILENCE: Duration = Duration::from_secs(60);
 /// How long the question takes whether a host speaks TLS; only hosts that need not are asked.
 const PROBE: Duration = Duration::from_secs(5);
 /// Most redirects in a row, curl's and reqwest's usual limit being 10 as well.
@@ -23,6 +23,13 @@ const DOCKER_HUB: &str = "registry-1.docker.io";
 /// Hosts that may be spoken to without TLS: those listed, and this machine, as docker has it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PlainHttp(Vec<String>);
+
+/// What holds for all registries.
+#[derive(Debug, Clone)]
+pub(crate) struct Transport {
+    pub(crate) silence: Duration,
+    pub(crate) proxy: Option<ProxyConfig>,
+}
 
 /// An HTTP client for one pull: connections and root certificates are gone after it.
 #[derive(Debug, Clone)]
@@ -59,18 +66,27 @@ impl PlainHttp {
 }
 
 impl Client {
-    /// Reads the machine's root certificates; without any, only plain HTTP works. Blocking.
-    pub(crate) fn new(plain_http: PlainHttp) -> Result<Self, PullError> {
+    /// Reads the machine's root certificates and those of `options`; without any, only plain HTTP
+    /// works. Blocking.
+    pub(crate) fn new(
+        plain_http: PlainHttp,
+        transport: &Transport,
+        options: &RegistryOptions,
+    ) -> Result<Self, PullError> {
         let allowed = plain_http.clone();
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls().map_err(failed)?)
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::config(options)?)
             .user_agent(concat!("kobune-puller/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
+            .read_timeout(transport.silence)
             .referer(false)
-            .redirect(Policy::custom(move |attempt| redirect(&allowed, attempt)))
-            .build()
-            .map_err(failed)?;
+            .redirect(Policy::custom(move |attempt| redirect(&allowed, attempt)));
+        if let Some(proxy) = &transport.proxy {
+            let excepted = NoProxy::from_string(&proxy.no_proxy);
+            let proxy = Proxy::all(&proxy.url).map_err(failed)?;
+            builder = builder.proxy(proxy.no_proxy(excepted));
+        }
+        let http = builder.build().map_err(failed)?;
         Ok(Self { http, plain_http })
     }
 
@@ -110,19 +126,6 @@ fn redirect(allowed: &PlainHttp, attempt: Attempt<'_>) -> reqwest::redirect::Act
     attempt.follow()
 }
 
-/// ring instead of rustls's default provider: it builds for 32-bit ARM with a plain C compiler.
-fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    // Certificates that cannot be read are as good as absent: connections that need one fail.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
-}
-
 fn authority(url: &reqwest::Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
@@ -144,7 +147,7 @@ fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
-fn failed<E: std::error::Error + Send + Sync + 'static>(source: E) -> PullError {
+pub(super) fn failed<E: std::error::Error + Send + Sync + 'static>(source: E) -> PullError {
     PullError::Client {
         source: Box::new(source),
     }

@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use reqwest::{StatusCode, Url};
 
 use super::session::{Session, Subject, detail, limited};
+use crate::auth::ask;
 use crate::auth::challenge::{self, Challenge};
 use crate::auth::token::{Grant, TokenResponse};
-use crate::credentials::{Credentials, Secret};
+use crate::credentials::{Credentials, IDENTITY, Secret};
 use crate::error::PullError;
 use crate::manifest::MAX_DOCUMENT;
 
@@ -33,7 +34,7 @@ impl Session<'_> {
         if of("basic").is_none() {
             return Err(self.unauthorized("the registry asks for no kind of login known here"));
         }
-        let Some(credentials) = self.credentials else {
+        let Some(credentials) = &self.endpoint.credentials else {
             return Err(self.unauthorized("the registry wants credentials and none are given"));
         };
         if !Url::parse(&self.base).is_ok_and(|url| self.client.is_confidential(&url)) {
@@ -47,10 +48,26 @@ impl Session<'_> {
 
     /// Asks the token server a challenge names (distribution, token authentication specification).
     async fn token(&self, subject: &Subject, bearer: &Challenge) -> Result<Grant, PullError> {
-        let mut request = self.client.http.get(self.token_url(bearer)?);
-        if let Some(credentials) = self.credentials {
-            request = request.header(AUTHORIZATION, basic(credentials).expose());
-        }
+        let url = self.token_url(bearer)?;
+        let request = match &self.endpoint.credentials {
+            Some(identity) if identity.username == IDENTITY => {
+                let (url, form) = ask::exchange(url, identity);
+                let kind = "application/x-www-form-urlencoded";
+                self.client
+                    .http
+                    .post(url)
+                    .header(CONTENT_TYPE, kind)
+                    .body(form)
+            }
+            Some(credentials) => {
+                let header = basic(credentials);
+                self.client
+                    .http
+                    .get(url)
+                    .header(AUTHORIZATION, header.expose())
+            }
+            None => self.client.http.get(url),
+        };
         let response = request
             .send()
             .await
@@ -76,23 +93,10 @@ impl Session<'_> {
 
     /// Where to ask for a token, and for what.
     fn token_url(&self, bearer: &Challenge) -> Result<Url, PullError> {
-        let realm = bearer
-            .parameter("realm")
-            .and_then(|realm| Url::parse(realm).ok());
-        let Some(mut url) = realm.filter(|url| self.client.is_confidential(url)) else {
-            return Err(self.unauthorized("the registry names no token server that speaks TLS"));
-        };
-        let own = format!("repository:{}:pull", self.reference.repository());
-        let mut query = url.query_pairs_mut();
-        if let Some(service) = bearer.parameter("service") {
-            query.append_pair("service", service);
-        }
-        query.append_pair("scope", bearer.parameter("scope").unwrap_or(&own));
-        if let Some(credentials) = self.credentials {
-            query.append_pair("account", &credentials.username);
-        }
-        drop(query);
-        Ok(url)
+        let credentials = self.endpoint.credentials.as_ref();
+        let url = ask::token_url(bearer, &self.endpoint.repository, credentials);
+        url.filter(|url| self.client.is_confidential(url))
+            .ok_or_else(|| self.unauthorized("the registry names no token server that speaks TLS"))
     }
 
     fn unauthorized(&self, detail: &str) -> PullError {

@@ -5,19 +5,23 @@ use std::time::{Duration, Instant};
 
 use oci_spec::distribution::Reference;
 use oci_spec::image::Digest;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RANGE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RANGE, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 
 use super::client::Client;
-use crate::auth::token::{Grant, Scope, TokenCache};
-use crate::credentials::Credentials;
+use super::endpoint::Endpoint;
+use crate::auth::token::{Grant, TokenCache};
 use crate::digest::VerifyError;
 use crate::error::PullError;
 use crate::manifest::{self, MAX_DOCUMENT, ManifestError};
 
 /// Attempts at one document before a transient failure is final.
 const ATTEMPTS: u32 = 3;
+/// Longest pause of our own before a repetition.
+const MAX_DELAY: Duration = Duration::from_secs(30);
+/// Longest pause that a server can ask for; with a longer one the pull fails and says so.
+const MAX_PATIENCE: Duration = Duration::from_secs(300);
 /// Most bytes of a server's complaint that are read.
 const MAX_DETAIL: u64 = 8 << 10;
 /// Most characters of it that are shown.
@@ -30,7 +34,7 @@ pub(crate) struct Session<'a> {
     /// `https://host/v2/name`.
     pub(crate) base: String,
     pub(crate) reference: &'a Reference,
-    pub(crate) credentials: Option<&'a Credentials>,
+    pub(crate) endpoint: &'a Endpoint,
     pub(crate) tokens: &'a TokenCache,
     /// Before the first repetition; doubled for each further one.
     pub(crate) delay: Duration,
@@ -70,16 +74,15 @@ impl<'a> Session<'a> {
     pub(crate) async fn new(
         client: Client,
         tokens: &'a TokenCache,
-        request: (&'a Reference, Option<&'a Credentials>),
+        (reference, endpoint): (&'a Reference, &'a Endpoint),
         delay: Duration,
     ) -> Self {
-        let (reference, credentials) = request;
-        let base = client.base(reference.registry()).await;
+        let base = client.base(&endpoint.host).await;
         Self {
-            base: format!("{base}/v2/{}", reference.repository()),
+            base: format!("{base}/v2/{}", endpoint.repository),
             client,
             reference,
-            credentials,
+            endpoint,
             tokens,
             delay,
         }
@@ -164,11 +167,23 @@ impl<'a> Session<'a> {
             attempt += 1;
             match self.document_once(subject, path, limit).await {
                 Err(error) if error.is_transient() && attempt < ATTEMPTS => {
-                    tokio::time::sleep(self.delay * 2_u32.pow(attempt - 1)).await;
+                    self.pause(attempt, error).await?;
                 }
                 other => return other,
             }
         }
+    }
+
+    /// Waits after the `failures`th failure in a row, as long as the server wants; gives the error
+    /// back if that is too long to wait for.
+    pub(super) async fn pause(&self, failures: u32, error: PullError) -> Result<(), PullError> {
+        let own = (self.delay * 2_u32.pow(failures - 1)).min(MAX_DELAY);
+        let pause = error.retry_after().map_or(own, |wanted| wanted.max(own));
+        if pause > MAX_PATIENCE {
+            return Err(error);
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
     }
 
     async fn document_once(
@@ -213,7 +228,7 @@ impl<'a> Session<'a> {
         subject: &Subject,
         request: RequestBuilder,
     ) -> Result<Response, PullError> {
-        let scope = self.scope();
+        let scope = self.endpoint.scope();
         let attempt = |grant: Option<Grant>| async {
             let request = request.try_clone().expect("invariant: a GET has no body");
             let request = match grant {
@@ -243,6 +258,7 @@ impl<'a> Session<'a> {
         if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
             return Ok(response);
         }
+        let retry_after = retry_after(&response);
         let detail = detail(response).await;
         let (reference, subject) = (self.reference.clone(), subject.to_string());
         Err(match status {
@@ -259,17 +275,16 @@ impl<'a> Session<'a> {
                 subject,
                 status: other.as_u16(),
                 detail,
+                retry_after,
             },
         })
     }
+}
 
-    fn scope(&self) -> Scope {
-        Scope {
-            registry: self.reference.registry().to_owned(),
-            repository: self.reference.repository().to_owned(),
-            username: self.credentials.map(|known| known.username.clone()),
-        }
-    }
+/// The seconds in a `Retry-After` header; registries send no dates in it.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// What a server says about its refusal, short and printable.

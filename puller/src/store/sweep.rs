@@ -21,7 +21,8 @@ impl Store {
     /// Removes layers that no readable image record names, no pull under way needs, and `keep` does
     /// not list: `keep` holds layer directories that are in use though their image was removed, as
     /// [`super::PulledImage::layers`] gave them. A layer loses its name before its files go, so an
-    /// interruption leaves no half layer. Blocking.
+    /// interruption leaves no half layer. Beginnings of layers that nobody went on fetching for a week
+    /// go too. Blocking.
     pub fn sweep(&self, keep: &[PathBuf]) -> Result<Swept, StoreError> {
         // Held until all names are gone: a pull that begins now waits, and then finds none of them.
         let pins = lock(&self.inner.pins);
@@ -43,6 +44,7 @@ impl Store {
         let implied = self.set_aside(&self.path("implied"), &used)?;
         let configs = self.set_aside(&self.path("images/configs"), &used)?;
         drop(pins);
+        self.sweep_spool()?;
         let swept = Swept {
             layers: layers.len(),
             configs: configs.len(),

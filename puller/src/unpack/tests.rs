@@ -585,3 +585,95 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, u64)> {
     }
     found
 }
+
+#[test]
+fn a_file_in_the_place_of_a_directory_keeps_its_own_time() {
+    if !is_root() {
+        return;
+    }
+    let layer = LayerBuilder::new()
+        .dir("a", 0o755)
+        .mtime(5)
+        .file("a", 0o644, "")
+        .mtime(9);
+    with_each_resolver(|resolver| {
+        let scene = Scene::new();
+        scene.unpack(&layer, resolver).expect("unpacked");
+        let metadata = fs::symlink_metadata(scene.root().join("a")).expect("a file");
+        assert!(metadata.is_file() && metadata.mtime() == 9);
+    });
+}
+
+#[test]
+fn set_group_directories_and_inherited_lists_do_not_touch_what_is_inside() {
+    if !is_root() {
+        return;
+    }
+    // One entry: group 1234 may write (linux/posix_acl_xattr.h).
+    let entry = |tag: u16, perm: u16, id: u32| {
+        [
+            &tag.to_le_bytes()[..],
+            &perm.to_le_bytes(),
+            &id.to_le_bytes(),
+        ]
+        .concat()
+    };
+    let list = [
+        2_u32.to_le_bytes().to_vec(),
+        entry(1, 7, u32::MAX),
+        entry(4, 0, u32::MAX),
+        entry(8, 2, 1234),
+        entry(16, 2, u32::MAX),
+        entry(32, 0, u32::MAX),
+    ];
+    let layer = LayerBuilder::new()
+        .dir("group", 0o2775)
+        .owner(7, 8)
+        .dir("group/below", 0o755)
+        .file("group/file", 0o664, "")
+        .dir("list", 0o755)
+        .xattr("system.posix_acl_default", list.concat())
+        .dir("list/below", 0o751)
+        .file("list/file", 0o644, "")
+        .dir("group", 0o2770)
+        .owner(7, 9);
+    with_each_resolver(|resolver| {
+        let scene = Scene::new();
+        if let Err(UnpackError::Attribute { .. }) = scene.unpack(&layer, resolver) {
+            println!("skipped: this file system has no access lists");
+            return;
+        }
+        for (name, expected) in [
+            ("group", (0o2770, 7, 9)),
+            ("group/below", (0o755, 0, 0)),
+            ("group/file", (0o664, 0, 0)),
+            ("list/below", (0o751, 0, 0)),
+            ("list/file", (0o644, 0, 0)),
+        ] {
+            let metadata = fs::symlink_metadata(scene.root().join(name)).expect(name);
+            let found = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());
+            assert_eq!(found, expected, "{name}");
+        }
+        assert!(!scene.root().join("probe").exists());
+    });
+}
+
+#[test]
+fn names_of_directories_cannot_fill_the_memory() {
+    if !is_root() {
+        return;
+    }
+    // Each entry of one kilobyte makes 256 directories nobody listed.
+    let deep = |at: usize| format!("{at:03}/{}", "abc/".repeat(255));
+    let layer = (0..8).fold(LayerBuilder::new(), |layer, at| {
+        layer.file(format!("{}f", deep(at)), 0o644, "")
+    });
+    let scene = Scene::new();
+    let error = scene
+        .unpack(&layer, Resolver::Walk)
+        .expect_err("too many names");
+    assert!(
+        error.to_string().contains("directory names") && error.is_content(),
+        "{error}"
+    );
+}

@@ -21,6 +21,8 @@ use crate::sys;
 const MAX_LINKS: usize = 40;
 /// How often a resolution that raced with a rename elsewhere is repeated (openat2(2), EAGAIN).
 const MAX_RACES: usize = 16;
+/// Directories held open; deeper trees are opened again on the way up.
+const MAX_OPEN: usize = 32;
 /// Mode of a directory that an archive uses but does not list.
 const IMPLICIT: u32 = 0o755;
 /// Hides a directory's content in lower layers (kernel, overlayfs.rst).
@@ -51,10 +53,13 @@ pub(crate) enum Missing {
 pub(crate) struct Tree {
     root: Rc<OwnedFd>,
     resolver: Resolver,
-    /// The directory used last: archives list one directory after the other.
-    last: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    /// The directory used last and some above it: archives go down and come back up.
+    open: Vec<(Vec<u8>, Rc<OwnedFd>)>,
     /// Directories made because an entry needed them, and not listed since.
     implied: BTreeSet<Vec<u8>>,
+    /// Bytes that went into `implied`.
+    implied_bytes: usize,
+    replaced: bool,
 }
 
 impl Resolver {
@@ -73,8 +78,10 @@ impl Tree {
         Ok(Self {
             root: Rc::new(root),
             resolver,
-            last: None,
+            open: Vec::new(),
             implied: BTreeSet::from([Vec::new()]),
+            implied_bytes: 0,
+            replaced: false,
         })
     }
 
@@ -83,9 +90,19 @@ impl Tree {
         self.implied.remove(path);
     }
 
+    /// Bytes that names of unlisted directories take, at most.
+    pub(crate) fn memory(&self) -> usize {
+        self.implied_bytes
+    }
+
     /// The directories that the archive used but did not list.
     pub(crate) fn into_implied(self) -> BTreeSet<Vec<u8>> {
         self.implied
+    }
+
+    /// True if anything was ever removed: then a name may be something else than it was.
+    pub(crate) fn has_replaced(&self) -> bool {
+        self.replaced
     }
 
     pub(crate) fn root(&self) -> Rc<OwnedFd> {
@@ -102,10 +119,14 @@ impl Tree {
             return Ok(self.root());
         }
         let path = components.join(&b'/');
-        if let Some((last, fd)) = &self.last
-            && *last == path
-        {
-            return Ok(fd.clone());
+        while let Some((last, fd)) = self.open.last() {
+            if *last == path {
+                return Ok(fd.clone());
+            }
+            if is_below(&path, last) {
+                break;
+            }
+            self.open.pop();
         }
         let found = match self.resolver {
             Resolver::Kernel => self.resolve(&path),
@@ -116,14 +137,18 @@ impl Tree {
             other => other?,
         };
         let fd = Rc::new(fd);
-        self.last = Some((path, fd.clone()));
+        if self.open.len() == MAX_OPEN {
+            self.open.remove(0);
+        }
+        self.open.push((path, fd.clone()));
         Ok(fd)
     }
 
     /// Removes `name` from `directory`, with everything below it.
     pub(crate) fn remove(&mut self, directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
         // What was cached may lie below, or be reached through, what disappears.
-        self.last = None;
+        self.open.clear();
+        self.replaced = true;
         remove(directory, name)
     }
 
@@ -168,7 +193,9 @@ impl Tree {
                     make_directory(&here, &name)?;
                     if links == 0 {
                         // Without links the path so far is the one that was asked for.
-                        self.implied.insert(components[..=depth].join(&b'/'));
+                        let path = components[..=depth].join(&b'/');
+                        self.implied_bytes += path.len() + size_of::<Vec<u8>>();
+                        self.implied.insert(path);
                     }
                     todo.push(name);
                 }
@@ -231,6 +258,12 @@ pub(crate) fn stat(directory: &OwnedFd, name: &[u8]) -> Result<Option<FileStat>,
         Err(Errno::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// True if `path` lies below the directory `above`.
+fn is_below(path: &[u8], above: &[u8]) -> bool {
+    let rest = path.strip_prefix(above);
+    rest.is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 fn confined(flags: OFlag) -> OpenHow {

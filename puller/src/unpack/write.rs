@@ -18,6 +18,8 @@ use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
 
 use super::archive::{Archive, Entry, Kind, Time};
 use super::error::{UnpackError, lossy};
+use super::fresh::Fresh;
+use super::listed::Listed;
 use super::path::components;
 use super::tree::{self, Missing, Tree, proc_path, set_opaque};
 use crate::sys;
@@ -25,6 +27,11 @@ use crate::sys;
 /// Bytes moved between the decoder and a file at once.
 const BUFFER: usize = 128 * 1024;
 
+/// Most memory for names of directories; the largest layers in use need a tenth of it. Tests, which
+/// really make the directories, have less.
+const MAX_NAMES: usize = if cfg!(test) { 256 << 10 } else { 16 << 20 };
+/// The set-group-id bit.
+const SET_GROUP: u32 = 0o2000;
 /// Attributes with which an archive would speak to overlayfs instead of to programs.
 const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 /// Attributes that belong to the machine that packed the image; umoci leaves them out as well.
@@ -35,16 +42,18 @@ const FOREIGN: [&[u8]; 2] = [b"security.selinux", b"system.nfs4_acl"];
 pub(super) struct Writer {
     tree: Tree,
     buffer: Box<[u8]>,
+    fresh: Fresh,
     /// Directories get their times at the end, when nothing is put into them any more.
-    directories: Vec<(Vec<u8>, Time)>,
+    directories: Listed,
 }
 
 impl Writer {
     pub(super) fn new(tree: Tree) -> Self {
         Self {
+            fresh: Fresh::probe(&tree.root()),
             tree,
             buffer: vec![0; BUFFER].into_boxed_slice(),
-            directories: Vec::new(),
+            directories: Listed::default(),
         }
     }
 
@@ -55,13 +64,15 @@ impl Writer {
         missing: Missing,
     ) -> Result<Rc<OwnedFd>, UnpackError> {
         let found = self.tree.directory(parents, missing);
-        found.map_err(UnpackError::io("open the directory of", path))
+        let found = found.map_err(UnpackError::io("open the directory of", path))?;
+        self.check_names(path)?;
+        Ok(found)
     }
 
     /// Gives the root itself the metadata of the archive's entry for it.
     pub(super) fn root(&mut self, entry: &Entry) -> Result<(), UnpackError> {
         let root = self.tree.root();
-        self.metadata(&root, b".", entry)
+        self.metadata(&root, b".", entry, false)
     }
 
     /// Creates the entry. What already has its name is replaced, with all below it; only a
@@ -76,13 +87,16 @@ impl Writer {
         match entry.kind {
             Kind::File => return self.file(parent, name, entry, archive),
             Kind::HardLink => return self.hard_link(parent, name, entry),
-            Kind::Directory => self.make_directory(parent, name, entry)?,
+            Kind::Directory => {
+                let is_new = self.make_directory(parent, name, entry)?;
+                return self.metadata(parent, name, entry, is_new);
+            }
             Kind::Symlink => self.symlink(parent, name, entry)?,
             Kind::CharacterDevice | Kind::BlockDevice | Kind::Fifo => {
                 self.node(parent, name, entry)?;
             }
         }
-        self.metadata(parent, name, entry)
+        self.metadata(parent, name, entry, true)
     }
 
     /// Hides `name` of lower layers. An entry of that name in this layer stays, since a whiteout
@@ -108,26 +122,39 @@ impl Writer {
         set_opaque(parent, b".").map_err(UnpackError::io("mark the directory of", &entry.path))
     }
 
-    /// Sets what can only be set when all entries are there.
-    /// Gives the directories that were used but not listed.
+    /// Sets what can only be set when all entries are there: times of directories, which change
+    /// when something is put into them, and their set-group-id bits, which what is put into them
+    /// inherits. Gives the directories that were used but not listed.
     pub(super) fn finish(mut self) -> Result<BTreeSet<Vec<u8>>, UnpackError> {
-        for (path, time) in std::mem::take(&mut self.directories) {
-            let set = |this: &mut Self| {
-                let names = components(&path).map_err(|_| Errno::EINVAL)?;
-                let (name, parents): (&[u8], _) = match names.split_last() {
-                    Some((name, parents)) => (name, parents),
-                    None => (b".", names.as_slice()),
-                };
-                let parent = this.tree.directory(parents, Missing::Fail)?;
-                set_times(&parent, name, time)
-            };
-            match set(&mut self) {
+        let mut directories = std::mem::take(&mut self.directories).into_iter();
+        while let Some((path, mode, time)) = directories.next() {
+            match self.finish_directory(path, mode, time) {
                 // A later entry replaced it, or a directory above it.
                 Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR) => {}
-                Err(error) => return Err(UnpackError::io("set the times of", &path)(error)),
+                Err(error) => return Err(UnpackError::io("set mode and times of", path)(error)),
             }
         }
         Ok(self.tree.into_implied())
+    }
+
+    fn finish_directory(&mut self, path: &[u8], mode: u32, time: Time) -> Result<(), Errno> {
+        let names = components(path).map_err(|_| Errno::EINVAL)?;
+        let (name, parents): (&[u8], _) = match names.split_last() {
+            Some((name, parents)) => (name, parents),
+            None => (b".", names.as_slice()),
+        };
+        let parent = self.tree.directory(parents, Missing::Fail)?;
+        if self.tree.has_replaced() {
+            let stat = tree::stat(&parent, name)?.ok_or(Errno::ENOENT)?;
+            if tree::file_type(&stat) != SFlag::S_IFDIR {
+                return Err(Errno::ENOTDIR);
+            }
+        }
+        if mode & SET_GROUP != 0 {
+            let mode = Mode::from_bits_truncate(mode);
+            fchmodat(&parent, name, mode, FchmodatFlags::FollowSymlink)?;
+        }
+        set_times(&parent, name, time)
     }
 
     fn file<R: Read>(
@@ -139,17 +166,25 @@ impl Writer {
     ) -> Result<(), UnpackError> {
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let open = || openat(parent, name, flags, Mode::from_bits_truncate(0o600));
+        let asked = self.fresh.asking(entry.mode);
+        let open = || openat(parent, name, flags, asked);
         let fd = self.replacing(parent, name, entry, open)?;
         let mut file = File::from(fd);
         self.content(&mut file, entry, archive)?;
         let failed = UnpackError::io("set owner, mode and times of", &entry.path);
         let (uid, gid) = owner(entry);
+        let time = timespec(entry.mtime);
         // The owner before mode and attributes: chown takes setuid bits and capabilities away.
-        fchown(&file, uid, gid)
-            .and_then(|()| fchmod(&file, mode(entry)))
-            .and_then(|()| futimens(&file, &timespec(entry.mtime), &timespec(entry.mtime)))
-            .map_err(failed)?;
+        let set = || {
+            if !self.fresh.is_owner(entry.uid, entry.gid) {
+                fchown(&file, uid, gid)?;
+            }
+            if !self.fresh.is_mode(entry.mode) {
+                fchmod(&file, mode(entry))?;
+            }
+            futimens(&file, &time, &time)
+        };
+        set().map_err(failed)?;
         attributes(parent, name, entry)
     }
 
@@ -211,20 +246,22 @@ impl Writer {
         self.replacing(parent, name, entry, link)
     }
 
+    /// False if a directory of that name was there before, and stays.
     fn make_directory(
         &mut self,
         parent: &OwnedFd,
         name: &[u8],
         entry: &Entry,
-    ) -> Result<(), UnpackError> {
+    ) -> Result<bool, UnpackError> {
         let failed = |error: Errno| UnpackError::io("create", &entry.path)(error);
-        let make = || mkdirat(parent, name, Mode::from_bits_truncate(0o700));
+        let asked = self.fresh.asking(entry.mode);
+        let make = || mkdirat(parent, name, asked);
         let existing = match make() {
             Err(Errno::EEXIST) => tree::stat(parent, name).map_err(failed)?,
-            other => return other.map_err(failed),
+            other => return other.map(|()| true).map_err(failed),
         };
         if existing.is_some_and(|stat| tree::file_type(&stat) == SFlag::S_IFDIR) {
-            return Ok(());
+            return Ok(false);
         }
         self.tree.remove(parent, name).map_err(failed)?;
         make().map_err(failed)?;
@@ -232,7 +269,7 @@ impl Writer {
             // What the whiteout hid in lower layers must not shine through the new directory.
             set_opaque(parent, name).map_err(failed)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn symlink(&mut self, parent: &OwnedFd, name: &[u8], entry: &Entry) -> Result<(), UnpackError> {
@@ -275,31 +312,64 @@ impl Writer {
         create().map_err(failed)
     }
 
-    /// Owner, mode, attributes and times of everything that is no regular file.
+    /// Owner, mode, attributes and times of everything that is no regular file. `is_new` says that
+    /// it has what the kernel gave it, not what another entry did.
     fn metadata(
         &mut self,
         parent: &OwnedFd,
         name: &[u8],
         entry: &Entry,
+        is_new: bool,
     ) -> Result<(), UnpackError> {
-        let (uid, gid) = owner(entry);
-        fchownat(parent, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
-            .and_then(|()| match entry.kind {
-                // A symlink has no mode of its own.
-                Kind::Symlink => Ok(()),
-                // Follows no link: the name is what was created a moment ago.
-                _ => fchmodat(parent, name, mode(entry), FchmodatFlags::FollowSymlink),
-            })
-            .map_err(UnpackError::io("set owner and mode of", &entry.path))?;
+        let failed = UnpackError::io("set owner and mode of", &entry.path);
+        self.ownership(parent, name, entry, is_new)
+            .map_err(failed)?;
         attributes(parent, name, entry)?;
+        self.fresh.note(&entry.attributes);
         if entry.kind == Kind::Directory {
-            self.directories.push((entry.path.clone(), entry.mtime));
+            self.directories.push(&entry.path, entry.mode, entry.mtime);
+            self.check_names(&entry.path)?;
             let listed = components(&entry.path)?.join(&b'/');
             self.tree.list(&listed);
             return Ok(());
         }
         set_times(parent, name, entry.mtime)
             .map_err(UnpackError::io("set the times of", &entry.path))
+    }
+
+    /// Refuses archives whose names of directories alone would fill the memory.
+    fn check_names(&self, path: &[u8]) -> Result<(), UnpackError> {
+        if self.directories.memory() + self.tree.memory() <= MAX_NAMES {
+            return Ok(());
+        }
+        Err(UnpackError::Limit {
+            name: lossy(path),
+            what: "bytes of directory names in one layer",
+            limit: MAX_NAMES as u64,
+        })
+    }
+
+    fn ownership(
+        &self,
+        parent: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+        is_new: bool,
+    ) -> Result<(), Errno> {
+        if !is_new || !self.fresh.is_owner(entry.uid, entry.gid) {
+            let (uid, gid) = owner(entry);
+            fchownat(parent, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        }
+        let is_directory = entry.kind == Kind::Directory;
+        let set_already = is_new && is_directory && self.fresh.is_mode(entry.mode);
+        // A symlink has no mode of its own.
+        if entry.kind == Kind::Symlink || set_already {
+            return Ok(());
+        }
+        let late = if is_directory { SET_GROUP } else { 0 };
+        let mode = Mode::from_bits_truncate(entry.mode & !late);
+        // Follows no link: the name is what was created a moment ago.
+        fchmodat(parent, name, mode, FchmodatFlags::FollowSymlink)
     }
 }
 

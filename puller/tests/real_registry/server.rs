@@ -105,6 +105,17 @@ impl Server {
         (Self::start_with(work, "tls", &json!({}), &tls), certificate)
     }
 
+    /// With the key and certificate that [`Self::with_tls`] made there; lets in whoever has them
+    /// too. Gives the key's path.
+    pub(crate) fn with_client_certificates(work: &Path) -> (Self, String) {
+        let at = |name: &str| work.join(name).display().to_string();
+        let (key, certificate) = (at("tls.key"), at("tls.crt"));
+        let tls = json!({"tls": {
+            "certificate": certificate, "key": key, "clientcas": [certificate],
+        }});
+        (Self::start_with(work, "mutual", &json!({}), &tls), key)
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

@@ -25,12 +25,23 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new(content: Content, options: Options) -> Self {
+        Self::configured(content, options, |_, _| {})
+    }
+
+    /// A puller of a configuration that `change` makes, knowing the registry's address.
+    pub(crate) fn configured(
+        content: Content,
+        options: Options,
+        change: impl FnOnce(&mut PullerConfig, &str),
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(directory.path()).expect("a store");
         let mut config = PullerConfig::new(store);
         config.retry_delay = Duration::from_millis(5);
+        let registry = Registry::start(content, options).expect("a registry");
+        change(&mut config, &registry.addr().to_string());
         Self {
-            registry: Registry::start(content, options).expect("a registry"),
+            registry,
             puller: Puller::new(config).expect("a puller"),
             directory,
             credentials: None,
@@ -50,6 +61,13 @@ impl Scene {
             platform: self.platform.clone(),
         };
         self.puller.pull(&request, &()).await
+    }
+
+    /// Bytes of blobs that the registry sent.
+    pub(crate) fn sent(&self) -> usize {
+        let log = self.registry.requests();
+        let blobs = log.iter().filter(|one| one.path.contains("/blobs/"));
+        blobs.map(|request| request.sent).sum()
     }
 
     pub(crate) fn layers(&self) -> usize {

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::{Mount, Spec};
+
 use super::Started;
 use crate::capabilities::{self, CapabilityError, CapabilitySet, InvalidCapability};
 use crate::cgroup::CgroupPath;
@@ -161,13 +163,27 @@ impl Preparation<'_> {
         for dir in volumes.chain(built.create_directories.iter().map(PathBuf::as_path)) {
             fs::create_dir_all(dir).map_err(path_error("create", dir))?;
         }
-        let cwd = built
-            .spec
-            .process()
-            .as_ref()
-            .map(|process| process.cwd().as_path());
-        rootfs::create_dir_beneath(rootfs, cwd.unwrap_or(Path::new("/")))
-            .map_err(PrepareError::Rootfs)
+        self.make_working_dir(&built.spec, rootfs)
+    }
+
+    /// Docker's runtime makes it inside, mounts and all: where it lies below a directory of
+    /// the host, it is made there.
+    fn make_working_dir(&self, spec: &Spec, rootfs: &Path) -> Result<(), PrepareError> {
+        let process = spec.process().as_ref();
+        let cwd = process.map_or(Path::new("/"), |process| process.cwd().as_path());
+        let mounts = spec.mounts().as_deref().unwrap_or_default();
+        let above = mounts
+            .iter()
+            .filter_map(|mount| Some((mount, cwd.strip_prefix(mount.destination()).ok()?)))
+            .max_by_key(|(mount, _)| mount.destination().components().count());
+        let (root, below) = match above {
+            None => (rootfs, cwd),
+            Some((mount, below)) => match bound_directory(mount) {
+                Some(source) => (source, below),
+                None => return Ok(()),
+            },
+        };
+        rootfs::create_dir_beneath(root, below).map_err(PrepareError::Rootfs)
     }
 
     /// The files that are mounted over the image's own: name resolution as the host has
@@ -218,6 +234,14 @@ impl Preparation<'_> {
             .map(Some)
             .map_err(PrepareError::Network)
     }
+}
+
+/// The directory of the host that `mount` shows, if it may be written there.
+fn bound_directory(mount: &Mount) -> Option<&Path> {
+    let options = mount.options().as_deref().unwrap_or_default();
+    let writable = !options.iter().any(|option| option == "ro");
+    let source = mount.source().as_deref()?;
+    (writable && mount.typ().as_deref() == Some("bind") && source.is_dir()).then_some(source)
 }
 
 /// Removes the bundle's files but those that tell how the last task ended. Idempotent.

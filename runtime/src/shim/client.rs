@@ -7,19 +7,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
 use super::{
-    CONTRACT, EXIT_FILE, ExitRecord, JOB_FILE, LAUNCH_LOG_FILE, LOCK_FILE, LaunchFailure,
-    LaunchReport, PidFd, ShimJob, TASK_FILE, TaskRecord,
+    CONTRACT, EXIT_FILE, ExitRecord, JOB_FILE, LAUNCH_LOG_FILE, LAUNCH_TIMEOUT, LOCK_FILE,
+    LaunchFailure, LaunchReport, PidFd, ShimJob, TASK_FILE, TaskRecord,
 };
 use crate::record::{self, RecordError};
 use crate::{ExitStatus, TaskStatus, Timestamp};
 
-/// Time a launch may take before it counts as hung: a slow SD card stays far below.
-const LAUNCH_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time to try for a bundle's lock: who only looks whether it is held holds it for a moment.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two looks at something that changes soon.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Time a monitor gets to kill its container before it is taken for hung.
 const MONITOR_SLACK: Duration = Duration::from_secs(5);
 /// Exit code of a task whose monitor was killed, so that nobody saw how it ended.
@@ -35,6 +37,12 @@ pub enum ShimError {
         program: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A launcher or monitor of the bundle lives already.
+    #[error("the task in {} is being launched or runs", bundle.display())]
+    Busy {
+        /// The bundle.
+        bundle: PathBuf,
     },
     /// The launcher ended, or was ended after a minute, without a word.
     #[error("the launcher gave no answer ({detail})")]
@@ -76,18 +84,22 @@ impl<'a> ShimClient<'a> {
 
     /// Runs the launcher on the prepared bundle and waits for its answer. On failure
     /// nothing of the container runs; its cgroup may be left for the caller to remove.
+    ///
+    /// The lock is taken here and inherited: from before the launcher exists there is no
+    /// moment at which a later agent could take the task for one that nobody starts.
     pub(crate) fn launch(&self, program: &Path) -> Result<TaskRecord, ShimError> {
         let spawn_error = |source| ShimError::Spawn {
             program: program.to_owned(),
             source,
         };
+        let lock = self.lock()?;
         let log = File::create(self.bundle.join(LAUNCH_LOG_FILE)).map_err(spawn_error)?;
         let mut child = Command::new(program)
             .arg("launch")
             .arg(self.bundle)
             .env_clear()
             .current_dir("/")
-            .stdin(Stdio::null())
+            .stdin(lock)
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -117,6 +129,31 @@ impl<'a> ShimClient<'a> {
         lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
     }
 
+    /// Locks the bundle; the lock goes with the last duplicate of the descriptor.
+    fn lock(&self) -> Result<File, ShimError> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.bundle.join(LOCK_FILE))
+            .map_err(|source| self.monitor_error(source))?;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    std::thread::sleep(POLL_INTERVAL);
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(ShimError::Busy {
+                        bundle: self.bundle.to_owned(),
+                    });
+                }
+                Err(errno) => return Err(self.monitor_error(errno.into())),
+            }
+        }
+    }
+
     /// Whether a launcher or monitor lives: only they hold the lock.
     pub(crate) fn is_alive(&self) -> Result<bool, ShimError> {
         let file = match OpenOptions::new()
@@ -127,10 +164,11 @@ impl<'a> ShimClient<'a> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(source) => return Err(self.monitor_error(source)),
         };
-        match Flock::lock(file, FlockArg::LockSharedNonblock) {
-            Ok(_unlocked_on_drop) => Ok(false),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(true),
-            Err((_, errno)) => Err(self.monitor_error(errno.into())),
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            // Unlocked as the file is closed.
+            Ok(()) => Ok(false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            Err(errno) => Err(self.monitor_error(errno.into())),
         }
     }
 
@@ -139,27 +177,42 @@ impl<'a> ShimClient<'a> {
         record::read(&self.bundle.join(TASK_FILE)).map_err(ShimError::Record)
     }
 
+    /// State of the task now; `None` while a launcher is at work.
+    pub(crate) fn peek(&self) -> Result<Option<TaskStatus>, ShimError> {
+        // The record first: it is written by one that lives, so that where it is there and
+        // nobody lives the task has ended.
+        let task = self.task()?;
+        match (task, self.is_alive()?) {
+            (Some(task), true) => Ok(Some(TaskStatus::Running {
+                pid: task.init.pid,
+                started_at: task.started_at,
+            })),
+            (Some(task), false) => self.exited(&task).map(Some),
+            (None, true) => Ok(None),
+            // Once more: it may have been started and have ended between the two looks.
+            (None, false) => match self.task()? {
+                Some(task) => self.exited(&task).map(Some),
+                None => Ok(Some(TaskStatus::Created)),
+            },
+        }
+    }
+
     /// State of the task. A launcher that is still at work (its agent was killed) is
-    /// waited for, at most a minute.
+    /// waited for; one that outlives its time counts as never started, and what is in its
+    /// cgroup is the caller's to kill.
     pub(crate) fn status(&self) -> Result<TaskStatus, ShimError> {
         let deadline = Instant::now() + LAUNCH_TIMEOUT;
         loop {
-            let alive = self.is_alive()?;
-            match (alive, self.task()?) {
-                (true, Some(task)) => {
-                    let pid = task.init.pid;
-                    return Ok(TaskStatus::Running {
-                        pid,
-                        started_at: task.started_at,
-                    });
-                }
-                (true, None) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                (_, None) => return Ok(TaskStatus::Created),
-                (false, Some(task)) => return self.exit_status(&task).map(TaskStatus::Exited),
+            match self.peek()? {
+                Some(status) => return Ok(status),
+                None if Instant::now() < deadline => std::thread::sleep(POLL_INTERVAL),
+                None => return Ok(TaskStatus::Created),
             }
         }
+    }
+
+    fn exited(&self, task: &TaskRecord) -> Result<TaskStatus, ShimError> {
+        self.exit_status(task).map(TaskStatus::Exited)
     }
 
     /// How the ended task ended. Where its monitor was killed the agent records, in its
@@ -202,9 +255,9 @@ impl<'a> ShimClient<'a> {
         }
     }
 
-    /// Asks the monitor to stop the task, to kill it after `grace`, and waits until it has. Returns at once where the
-    /// task does not run. `false` where the monitor hung and had to be killed: then
-    /// the caller must kill what is in the cgroup.
+    /// Asks the monitor to stop the task, to kill it after `grace`, and waits until it has.
+    /// Returns at once where the task does not run. `false` where the monitor hung and had
+    /// to be killed: then the caller must kill what is in the cgroup.
     pub(crate) fn stop(&self, grace: Duration) -> Result<bool, ShimError> {
         let Some(monitor) = self.watch()? else {
             return Ok(true);

@@ -113,7 +113,10 @@ impl PidFd {
     }
 
     /// Waits until the process has ended, at most for `timeout`; `false` where it has not.
-    pub(crate) fn wait(&self, timeout: Duration) -> io::Result<bool> {
+    ///
+    /// # Errors
+    /// Where the system cannot tell.
+    pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         let deadline = std::time::Instant::now() + timeout;
         loop {

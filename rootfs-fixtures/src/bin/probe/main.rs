@@ -12,13 +12,26 @@
 //! spam LINES                  numbered lines, as fast as possible
 //! alloc MIB [SECONDS]         touches so much memory and holds it
 //! fork N                      starts N children, says how many lived, ends them
+//! status PREFIX...            lines of /proc/self/status that start so
+//! read PATH | list DIR        content of a file, of a directory with kinds and modes
+//! write PATH TEXT             ok, or the errno's name
+//! fds | args | cwd | session  what the process inherited
+//! keyring                     number of the session keyring
+//! syscall NAME [NUMBER]       ok, or the errno's name, for a call with that argument
+//! exec PATH [WORD...]         runs a program, says how it ended
+//! await-signal                waits for a signal, says which
+//! steps LINE...               each of these, one after the other, headed by `> LINE`
 //! ```
+//!
+//! Words of a step are separated by blanks. A step that fails says so and the next one follows.
 //!
 //! The exit code is 0 when the question was answered, whatever the answer; 1 when a connection or
 //! an allocation failed; 2 when the command line is wrong.
 
 mod network;
 mod process;
+mod surroundings;
+mod sys;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -41,7 +54,12 @@ fn main() -> ExitCode {
 
 /// The exit code, or nothing if there is no such command.
 fn run(words: &[&str]) -> io::Result<Option<u8>> {
+    if let Some(answered) = look(words) {
+        answered?;
+        return Ok(Some(0));
+    }
     match words {
+        ["steps", lines @ ..] => steps(lines)?,
         ["open", path, mode @ ("r" | "w" | "rw")] => process::open(path, mode)?,
         ["mknod", path, major, minor] => process::mknod(path, number(major)?, number(minor)?)?,
         ["listen", "tcp", port] => network::listen_tcp(number(port)?)?,
@@ -64,6 +82,39 @@ fn run(words: &[&str]) -> io::Result<Option<u8>> {
         _ => return Ok(None),
     }
     Ok(Some(0))
+}
+
+/// What a process finds around it: answered, or nothing if there is no such command.
+fn look(words: &[&str]) -> Option<io::Result<()>> {
+    Some(match words {
+        ["status", names @ ..] => process::status(names),
+        ["read", path] => surroundings::read(path),
+        ["list", path] => surroundings::list(path),
+        ["write", path, text] => surroundings::write(path, text),
+        ["fds"] => surroundings::descriptors(),
+        ["args"] => surroundings::arguments(),
+        ["cwd"] => surroundings::directory(),
+        ["keyring"] => process::keyring(),
+        ["session"] => surroundings::session(),
+        ["syscall", name] => process::system_call(name, "0"),
+        ["syscall", name, argument] => process::system_call(name, argument),
+        ["exec", program, words @ ..] => process::execute(program, words),
+        ["await-signal"] => process::await_signal(),
+        _ => return None,
+    })
+}
+
+fn steps(lines: &[&str]) -> io::Result<()> {
+    for line in lines {
+        say(format!("> {line}"))?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match run(&words) {
+            Ok(Some(_)) => {}
+            Ok(None) => say("no such command")?,
+            Err(error) => say(format!("failed: {error}"))?,
+        }
+    }
+    Ok(())
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> io::Result<T> {

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod as make_node};
 
-use super::say;
+use super::{say, sys};
 
 pub(crate) fn open(path: &str, mode: &str) -> io::Result<()> {
     let opened = OpenOptions::new()
@@ -29,8 +29,39 @@ pub(crate) fn mknod(path: &str, major: u64, minor: u64) -> io::Result<()> {
     answer(made.map_err(io::Error::from))
 }
 
+/// A call with one argument and zeros for the others.
+pub(crate) fn system_call(name: &str, argument: &str) -> io::Result<()> {
+    let argument = super::number(argument)?;
+    let result = sys::call(name, argument)
+        .ok_or_else(|| io::Error::other(format!("{name} is no call that can be tried")))?;
+    answer(result)
+}
+
+/// The session keyring's number, or the errno's name.
+pub(crate) fn keyring() -> io::Result<()> {
+    match sys::session_keyring() {
+        Ok(number) => say(number),
+        Err(error) => answer(Err(error)),
+    }
+}
+
+pub(crate) fn execute(program: &str, words: &[&str]) -> io::Result<()> {
+    match Command::new(program).args(words).status() {
+        Ok(status) => say(status),
+        Err(error) => answer(Err(error)),
+    }
+}
+
+/// Blocks every signal and waits for one.
+pub(crate) fn await_signal() -> io::Result<()> {
+    let signals = SigSet::all();
+    signals.thread_block()?;
+    say("waiting")?;
+    say(format!("got {}", signals.wait()?))
+}
+
 /// `ok`, or the errno's name.
-fn answer(result: io::Result<()>) -> io::Result<()> {
+pub(crate) fn answer(result: io::Result<()>) -> io::Result<()> {
     match result {
         Ok(()) => say("ok"),
         Err(error) => match error.raw_os_error() {

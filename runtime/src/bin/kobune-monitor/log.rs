@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use kobune_runtime::{LogOptions, Timestamp};
@@ -50,7 +51,23 @@ impl Log {
             bytes: Vec::with_capacity(2 * BUFFER),
         };
         log.reopen();
+        if log.is_torn() {
+            // A power cut, or the end of an earlier monitor, within a record.
+            log.bytes.push(b'\n');
+            log.flush();
+        }
         log
+    }
+
+    /// Whether the file ends within a line.
+    fn is_torn(&self) -> bool {
+        let Some(at) = self.size.checked_sub(1) else {
+            return false;
+        };
+        let mut last = [b'\n'];
+        let file = File::open(self.dir.join("log"));
+        let read = file.and_then(|file| file.read_exact_at(&mut last, at));
+        read.is_ok() && last != [b'\n']
     }
 
     /// Appends what `stream` said at `now`.
@@ -94,42 +111,52 @@ impl Log {
         if self.file.is_none() {
             self.reopen();
         }
-        let written = self.report_loss().and_then(|()| self.write_records());
-        if written.is_err() {
-            self.lost += self.bytes.len() as u64;
-        }
-        self.bytes.clear();
-    }
-
-    fn write_records(&mut self) -> io::Result<()> {
-        let Some(file) = &mut self.file else {
-            return Err(io::ErrorKind::NotFound.into());
+        let mut records = std::mem::take(&mut self.bytes);
+        let written = if self.report_loss() {
+            self.write(&records)
+        } else {
+            0
         };
-        let result = file.write_all(&self.bytes);
-        if result.is_ok() {
-            self.size += self.bytes.len() as u64;
-        }
-        result
+        self.lost += (records.len() - written) as u64;
+        records.clear();
+        self.bytes = records;
     }
 
-    /// Says, on a line of its own, how much is missing at this place.
-    fn report_loss(&mut self) -> io::Result<()> {
+    /// Writes as much of `bytes` as the disk takes; how much that was.
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let Some(file) = &mut self.file else {
+            return 0;
+        };
+        let mut written = 0;
+        while written < bytes.len() {
+            match file.write(&bytes[written..]) {
+                Ok(0) => break,
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        self.size += written as u64;
+        written
+    }
+
+    /// Says, on a line of its own, how much is missing at this place; `false` where the
+    /// disk does not take even that.
+    fn report_loss(&mut self) -> bool {
         if self.lost == 0 {
-            return Ok(());
+            return true;
         }
-        let Some(file) = &mut self.file else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
         // The write that failed may have left half a record behind: end its line first.
         let line = format!(
             "\n{} stderr F kobune: {} bytes of log lost here, the disk did not take them\n",
             Timestamp::now(),
             self.lost
         );
-        file.write_all(line.as_bytes())?;
-        self.size += line.len() as u64;
-        self.lost = 0;
-        Ok(())
+        let told = self.write(line.as_bytes()) == line.len();
+        if told {
+            self.lost = 0;
+        }
+        told
     }
 
     /// `log` becomes `log.1`, `log.1` becomes `log.2`, and the oldest goes.
@@ -161,3 +188,6 @@ impl Log {
             .map_or(0, |m| m.len());
     }
 }
+
+#[cfg(test)]
+mod tests;

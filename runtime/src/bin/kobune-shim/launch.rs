@@ -7,30 +7,38 @@
 //! nothing of the user's runs; the seccomp filter and the last narrowing of capabilities
 //! as the container's last step before exec.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
 use kobune_runtime::capabilities::{self, ThreadCapabilities};
 use kobune_runtime::cgroup::{CgroupPath, Cgroups};
 use kobune_runtime::shim::{
-    CONFIG_FILE, CONTRACT, JOB_FILE, LOCK_FILE, LaunchFailure, LaunchReport, ProcessId, ShimJob,
-    TASK_FILE, TaskRecord,
+    CONFIG_FILE, CONTRACT, JOB_FILE, LAUNCH_LOG_FILE, LAUNCH_TIMEOUT, LaunchFailure, LaunchReport,
+    ProcessId, ShimJob, TASK_FILE, TaskRecord,
 };
 use kobune_runtime::{Timestamp, device_cgroup, seccomp};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::oci_spec::runtime::{
+    LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType, Spec,
+};
 use libcontainer::syscall::syscall::SyscallType;
-use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
-use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, OFlag, fcntl};
+use libcontainer::workload::{
+    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{Mode, umask};
+
+use super::{program, sys};
 
 /// An error with the step that it ended.
 struct Failure {
@@ -61,6 +69,7 @@ pub(crate) fn launch(bundle: &Path) -> Result<Infallible, LaunchFailure> {
             causes.push(error.to_string());
             cause = error.source();
         }
+        causes.extend(first_complaint(bundle));
         LaunchFailure {
             step: failure.step.to_owned(),
             causes,
@@ -68,26 +77,40 @@ pub(crate) fn launch(bundle: &Path) -> Result<Infallible, LaunchFailure> {
     })
 }
 
+/// The first error in the launch log, which is nearest to the cause: what comes back from
+/// libcontainer may be no more than "failed to unix syscall".
+fn first_complaint(bundle: &Path) -> Option<String> {
+    let log = std::fs::read(bundle.join(LAUNCH_LOG_FILE)).ok()?;
+    let log = String::from_utf8_lossy(&log);
+    let (_, complaint) = log.lines().find_map(|line| line.split_once("ERROR "))?;
+    let (_target, message) = complaint.split_once(": ")?;
+    Some(message.to_owned())
+}
+
 fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
     log_to_stderr().step("open the launch log")?;
+    limit_time();
     // Out of the agent's session, so that no terminal signal of its reaches us.
     nix::unistd::setsid().step("leave the agent's session")?;
+    // The container's as well: runc has the same, whatever the agent's.
+    umask(Mode::from_bits_truncate(0o022));
     nix::sys::prctl::set_child_subreaper(true).step("become the container's subreaper")?;
     let job: ShimJob = read_json(&bundle.join(JOB_FILE)).step("read the job")?;
-    let lock = lock(bundle).step("take the bundle's lock")?;
     let spec = Spec::load(bundle.join(CONFIG_FILE)).step("read the container's spec")?;
+    let confinement = Confinement::of(&spec).step("read the confinement")?;
 
     let (stdout, stdout_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
     let (stderr, stderr_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
     let mut container = create(bundle, &job, &spec, (stdout_end, stderr_end))?;
-    if let Err(failure) = confine_and_start(&mut container, &spec) {
+    if let Err(failure) = confine_and_start(&mut container, &confinement) {
         let _ = container.delete(true);
         return Err(failure);
     }
     let task = record_task(bundle, &container).step("record the task")?;
     block_signals().step("block signals")?;
+    nix::unistd::alarm::cancel();
     super::report(&LaunchReport::Ready(task));
-    let error = exec_monitor(bundle, &job, &task, &[stdout, stderr, lock]);
+    let error = exec_monitor(bundle, &job, &task, &[stdout, stderr]);
     let _ = container.delete(true);
     Err(Failure {
         step: "become the monitor",
@@ -108,23 +131,15 @@ fn log_to_stderr() -> io::Result<()> {
     Ok(())
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Box<dyn Error>> {
-    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+/// Ends this process, should the launch hang and no agent be there to end it: a little
+/// after the agent would. What it made is in the container's cgroup, for the next agent.
+fn limit_time() {
+    let seconds = u32::try_from(LAUNCH_TIMEOUT.as_secs()).expect("invariant: a minute");
+    nix::unistd::alarm::set(seconds + 5);
 }
 
-/// Locks the bundle for as long as this process and the monitor it becomes live.
-fn lock(bundle: &Path) -> io::Result<OwnedFd> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(bundle.join(LOCK_FILE))?;
-    let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|(_, errno)| io::Error::from(errno))?;
-    // A duplicate shares the lock; the guard would unlock it when dropped.
-    let descriptor = locked.as_fd().try_clone_to_owned()?;
-    std::mem::forget(locked);
-    Ok(descriptor)
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Box<dyn Error>> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }
 
 /// Creates the container: everything but the exec of its program.
@@ -158,20 +173,56 @@ fn create(
         .step("create the container")
 }
 
+/// What the spec must say, since its absence would mean a container that is not confined.
+struct Confinement {
+    cgroup: CgroupPath,
+    rules: Vec<LinuxDeviceCgroup>,
+}
+
+impl Confinement {
+    /// Demands device rules, the first of which is about all devices, a cgroup of the
+    /// container's own, and namespaces for everything that the agent never shares.
+    fn of(spec: &Spec) -> Result<Self, Box<dyn Error>> {
+        let linux = spec.linux().as_ref().ok_or("the spec has no linux part")?;
+        let resources = linux.resources().as_ref();
+        let rules = resources.and_then(|r| r.devices().clone());
+        let rules = rules.ok_or("the spec has no device rules")?;
+        let about_all = |rule: &LinuxDeviceCgroup| {
+            matches!(rule.typ(), None | Some(LinuxDeviceType::A))
+                && rule.major().is_none_or(|number| number < 0)
+                && rule.minor().is_none_or(|number| number < 0)
+        };
+        if !rules.first().is_some_and(about_all) {
+            return Err("the first device rule is not about all devices".into());
+        }
+        let cgroup = linux.cgroups_path().as_ref();
+        let cgroup = cgroup.ok_or("the spec has no cgroup path")?;
+        let cgroup = CgroupPath::try_from(cgroup.to_string_lossy().as_ref())?;
+        let namespaces = linux.namespaces().as_deref().unwrap_or_default();
+        for needed in [
+            LinuxNamespaceType::Mount,
+            LinuxNamespaceType::Pid,
+            LinuxNamespaceType::Ipc,
+            LinuxNamespaceType::Uts,
+        ] {
+            if !namespaces.iter().any(|own| own.typ() == needed) {
+                return Err(format!("the spec has no {needed} namespace").into());
+            }
+        }
+        Ok(Self { cgroup, rules })
+    }
+}
+
 /// Enforces the device rules, then lets the container's program run.
-fn confine_and_start(container: &mut Container, spec: &Spec) -> Result<(), Failure> {
-    let linux = spec.linux().as_ref();
-    let rules = linux
-        .and_then(|linux| linux.resources().as_ref())
-        .and_then(|r| r.devices().clone());
-    let cgroup = linux.and_then(|linux| linux.cgroups_path().clone());
-    let (Some(rules), Some(cgroup)) = (rules, cgroup) else {
-        return Err("the spec has no device rules or no cgroup path").step("read the device rules");
-    };
-    let cgroup =
-        CgroupPath::try_from(cgroup.to_string_lossy().as_ref()).step("read the cgroup path")?;
+fn confine_and_start(container: &mut Container, confinement: &Confinement) -> Result<(), Failure> {
     let cgroups = Cgroups::host().step("find the cgroup hierarchies")?;
-    device_cgroup::apply(&cgroups, &cgroup, &rules).step("apply the device rules")?;
+    device_cgroup::apply(&cgroups, &confinement.cgroup, &confinement.rules)
+        .step("apply the device rules")?;
+    let init = container.pid().ok_or("libcontainer names no process");
+    let init = init.step("find the container's process")?.as_raw();
+    // The agent may be protected from the kernel's choice; its modules must not be.
+    std::fs::write(format!("/proc/{init}/oom_score_adj"), "0")
+        .step("make the container as likely to be killed as others")?;
     container.start().step("start the container")
 }
 
@@ -200,8 +251,9 @@ fn block_signals() -> nix::Result<()> {
     signals.thread_block()
 }
 
-/// Replaces this program by the monitor; returns only where that fails.
-fn exec_monitor(bundle: &Path, job: &ShimJob, task: &TaskRecord, keep: &[OwnedFd; 3]) -> io::Error {
+/// Replaces this program by the monitor, which keeps the bundle's lock as its standard
+/// input; returns only where that fails.
+fn exec_monitor(bundle: &Path, job: &ShimJob, task: &TaskRecord, keep: &[OwnedFd; 2]) -> io::Error {
     for descriptor in keep {
         if let Err(errno) = fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())) {
             return errno.into();
@@ -266,6 +318,10 @@ impl LastStep {
         if let Some(linux) = spec.linux_mut() {
             linux.set_seccomp(None);
         }
+        if let (false, Some(process)) = (self.no_new_privileges, spec.process_mut()) {
+            // libcontainer asks whether there is a value, not which.
+            process.set_no_new_privileges(None);
+        }
         if self.filter.is_none() || self.no_new_privileges {
             return spec;
         }
@@ -276,6 +332,8 @@ impl LastStep {
     }
 
     fn confine(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        // libcontainer leaves every container the agent's.
+        sys::new_session_keyring()?;
         if let Some(filter) = &self.filter {
             filter.load()?;
             if !self.no_new_privileges {
@@ -290,62 +348,33 @@ impl Executor for LastStep {
     /// Runs in the container, before it counts as created: a program that is not there is
     /// an error of the launch.
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        find_program(spec)
+        program::find(spec)
             .map(drop)
-            .map_err(ExecutorValidationError::ArgValidationError)
+            .map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))
     }
 
+    /// Nothing to do: the program gets the spec's environment, this process none of it.
+    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        Ok(())
+    }
+
+    /// From here on the container counts as started: what fails is said in its log and by
+    /// its exit code.
+    #[allow(
+        clippy::exit,
+        clippy::disallowed_methods,
+        reason = "libcontainer has no exit code but 255, and nothing to drop here"
+    )]
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let program = find_program(spec).map_err(ExecutorError::Other)?;
-        let args = spec
-            .process()
-            .as_ref()
-            .and_then(|process| process.args().clone())
-            .unwrap_or_default();
-        let failed = |error: Box<dyn Error + Send + Sync>| {
-            // The container's own standard error, and so its log.
-            let _ = writeln!(
-                io::stderr(),
-                "kobune: cannot run {}: {error}",
-                program.display()
-            );
-            ExecutorError::Execution(error)
+        let refusal = match (program::find(spec), self.confine()) {
+            (Err(error), _) => error,
+            (Ok(_), Err(error)) => {
+                let _ = writeln!(io::stderr(), "kobune: cannot confine the program: {error}");
+                return Err(ExecutorError::Execution(error));
+            }
+            (Ok(path), Ok(())) => program::execute(&path, spec),
         };
-        self.confine().map_err(failed)?;
-        let mut command = Command::new(&program);
-        command
-            .arg0(args.first().map_or("", String::as_str))
-            .args(args.iter().skip(1));
-        Err(failed(command.exec().into()))
+        let _ = writeln!(io::stderr(), "kobune: {refusal}");
+        std::process::exit(refusal.code)
     }
-}
-
-/// The program of `process.args[0]`, searched as a shell would.
-fn find_program(spec: &Spec) -> Result<PathBuf, String> {
-    let process = spec.process().as_ref().ok_or("the spec has no process")?;
-    let name = process
-        .args()
-        .as_ref()
-        .and_then(|args| args.first())
-        .ok_or("no command given")?;
-    let usable = |path: &Path| {
-        path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
-    };
-    if name.contains('/') {
-        let path = process.cwd().join(name);
-        return if usable(&path) {
-            Ok(path)
-        } else {
-            Err(format!("{name}: no such program, or not executable"))
-        };
-    }
-    let env = process.env().as_deref().unwrap_or_default();
-    let path = env
-        .iter()
-        .find_map(|pair| pair.strip_prefix("PATH="))
-        .unwrap_or("");
-    path.split(':')
-        .map(|dir| Path::new(if dir.is_empty() { "." } else { dir }).join(name))
-        .find(|candidate| usable(candidate))
-        .ok_or_else(|| format!("{name}: executable not found in PATH ({path})"))
 }

@@ -6,6 +6,8 @@
 //! in `kobune_runtime::shim`; nobody but the agent calls this program.
 
 mod launch;
+mod program;
+mod sys;
 
 use std::io::Write;
 use std::path::Path;

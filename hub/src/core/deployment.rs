@@ -1,0 +1,61 @@
+//! Deployments to one device: the desired properties of its modules, all at once.
+
+use std::collections::BTreeMap;
+
+use super::{Hub, HubError, twins};
+use crate::identity::{Id, Identity};
+use crate::moment::Moment;
+use crate::record::{Authentication, Entry};
+use crate::store::Change;
+use crate::twin::Object;
+
+impl Hub {
+    /// Replaces the desired properties of the named modules of `device`, and of the device
+    /// itself if `own` is given, in one transaction. Modules that are not there are made,
+    /// without a key: their device sets one.
+    ///
+    /// # Errors
+    /// [`HubError::NotFound`], [`HubError::Invalid`] where it is no edge device,
+    /// [`HubError::Limit`]; nothing has changed then.
+    pub(crate) fn deploy(
+        &mut self,
+        device: &Id,
+        modules: &BTreeMap<Id, Object>,
+        own: Option<&Object>,
+        now: Moment,
+    ) -> Result<(), HubError> {
+        let root = Identity::device(device.clone());
+        let record = self.record(&root)?;
+        if !modules.is_empty() && !record.iot_edge {
+            let reason = format!("{device} is not an edge device");
+            return Err(HubError::invalid("modulesContent", reason));
+        }
+        let mut entries = Vec::new();
+        if let Some(desired) = own {
+            let identity = root;
+            entries.push((Entry { identity, record }, desired));
+        }
+        for (module, desired) in modules {
+            let identity = Identity::module(device.clone(), module.clone());
+            let record = match self.store.get(&identity)? {
+                Some(record) => record,
+                None => {
+                    let mut record = self.blank(Authentication::None, now)?;
+                    record.managed_by = Some("IotEdge".to_owned());
+                    record
+                }
+            };
+            entries.push((Entry { identity, record }, desired));
+        }
+        let mut changes = Vec::new();
+        for (entry, desired) in &mut entries {
+            twins::replace_desired(entry, desired, now)?;
+            changes.push(Change::Put(Box::new(entry.clone())));
+        }
+        self.store.commit(&changes)?;
+        for (entry, desired) in &entries {
+            self.notify_desired(&entry.identity, desired, entry.record.desired.version());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! The thread that owns the hub, and how tasks ask it for something.
+//!
+//! One bounded channel, tasks -> thread, of closures; their results come back by a channel
+//! each. What waits for the disk waits there, not in the reactor.
+
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::core::{Hub, HubError};
+
+/// Requests that may wait for the hub.
+const QUEUE: usize = 256;
+
+type Job = Box<dyn FnOnce(&mut Hub) + Send>;
+
+/// Asks the hub. The hub ends with the last of these.
+#[derive(Debug, Clone)]
+pub(crate) struct HubHandle {
+    jobs: mpsc::Sender<Job>,
+    online: watch::Receiver<u64>,
+}
+
+impl HubHandle {
+    /// Gives `hub` a thread.
+    ///
+    /// # Errors
+    /// Where no thread can be made.
+    pub(crate) fn spawn(mut hub: Hub) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        let online = hub.online();
+        let thread = std::thread::Builder::new()
+            .name("hub".to_owned())
+            .spawn(move || {
+                while let Some(job) = queue.blocking_recv() {
+                    job(&mut hub);
+                }
+            })?;
+        Ok((Self { jobs, online }, thread))
+    }
+
+    /// What `work` makes of the hub. It is done even if nobody waits for the result any more.
+    ///
+    /// # Errors
+    /// Those of `work`; [`HubError::Stopped`] if the hub's thread is gone.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Hub) -> Result<T, HubError> + Send + 'static,
+    ) -> Result<T, HubError> {
+        self.run(work).await.unwrap_or(Err(HubError::Stopped))
+    }
+
+    /// As [`HubHandle::ask`] for work of any result; `None` if the hub's thread is gone.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Hub) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, result) = oneshot::channel();
+        let job: Job = Box::new(move |hub| {
+            // Whoever asked may just have left.
+            let _ = sender.send(work(hub));
+        });
+        self.jobs.send(job).await.ok()?;
+        result.await.ok()
+    }
+
+    /// Waits until the hub's thread is gone, which it goes only by a defect.
+    pub(crate) async fn stopped(&self) {
+        self.jobs.closed().await;
+    }
+
+    /// Changes whenever a connection becomes able to take calls.
+    pub(crate) fn online(&self) -> watch::Receiver<u64> {
+        self.online.clone()
+    }
+}

@@ -1,0 +1,158 @@
+//! The listeners: MQTT over TLS on one port; REST, and MQTT over WebSocket, on the other.
+
+mod https;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::connection::{self, Ended, Framing, PacketStream};
+use crate::handle::HubHandle;
+use crate::moment::Moment;
+use crate::record::Thumbprint;
+use crate::tls::{AuthorityError, Certificate, server_config};
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// How often the server's certificate is renewed.
+const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// Both listeners, bound.
+#[derive(Debug)]
+pub(crate) struct Server {
+    mqtt: TcpListener,
+    https: TcpListener,
+    certificate: Arc<Certificate>,
+    hub: HubHandle,
+}
+
+/// The server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error("listening on {address}")]
+    Bind {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("setting up TLS")]
+    Tls(#[source] AuthorityError),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Port {
+    Mqtt,
+    Https,
+}
+
+impl Server {
+    /// Listens on both addresses; from here on connections wait, and are served by
+    /// [`Server::run`].
+    pub(crate) async fn bind(
+        mqtt: SocketAddr,
+        https: SocketAddr,
+        certificate: Arc<Certificate>,
+        hub: HubHandle,
+    ) -> Result<Self, ServeError> {
+        Ok(Self {
+            mqtt: bind(mqtt).await?,
+            https: bind(https).await?,
+            certificate,
+            hub,
+        })
+    }
+
+    /// Serves until the future is dropped.
+    pub(crate) async fn run(self) -> Result<(), ServeError> {
+        let config = |alpn| server_config(self.certificate.clone(), alpn).map_err(ServeError::Tls);
+        let mqtt = TlsAcceptor::from(config(&[])?);
+        let https = TlsAcceptor::from(config(&["http/1.1"])?);
+        tokio::join!(
+            accept(&self.mqtt, &mqtt, &self.hub, Port::Mqtt),
+            accept(&self.https, &https, &self.hub, Port::Https),
+            renew(&self.certificate),
+        );
+        Ok(())
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| ServeError::Bind { address, source })
+}
+
+async fn renew(certificate: &Certificate) {
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        if let Err(error) = certificate.renew(Moment::now()) {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "renewing the certificate"
+            );
+        }
+    }
+}
+
+async fn accept(listener: &TcpListener, tls: &TlsAcceptor, hub: &HubHandle, port: Port) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let (tls, hub) = (tls.clone(), hub.clone());
+                tokio::spawn(async move { serve(stream, peer, &tls, &hub, port).await });
+            }
+            Err(error) => {
+                // Out of descriptors, as a rule: others have to end first.
+                tracing::warn!(error = &error as &dyn std::error::Error, "accepting");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: &TlsAcceptor,
+    hub: &HubHandle,
+    port: Port,
+) {
+    // What goes out is small and urgent, and already in whole packets.
+    let _ = stream.set_nodelay(true);
+    let stream = match timeout(HANDSHAKE_WITHIN, tls.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, error = &error as &dyn std::error::Error, "TLS failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let thumbprints = thumbprints(&stream);
+    match port {
+        Port::Mqtt => {
+            let packets = PacketStream::new(stream, Framing::Bare, &[]);
+            report(peer, connection::serve(packets, &thumbprints, hub).await);
+        }
+        Port::Https => https::serve(stream, peer, thumbprints, hub).await,
+    }
+}
+
+fn thumbprints(stream: &TlsStream<TcpStream>) -> Vec<Thumbprint> {
+    let certificates = stream.get_ref().1.peer_certificates();
+    let leaf = certificates.and_then(<[_]>::first);
+    leaf.map_or_else(Vec::new, |leaf| Thumbprint::of_certificate(leaf))
+}
+
+fn report(peer: SocketAddr, ended: Result<(), Ended>) {
+    match ended {
+        Ok(()) => tracing::debug!(%peer, "the client took its leave"),
+        Err(error) => {
+            tracing::info!(%peer, error = &error as &dyn std::error::Error, "connection ended");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The hub's memory: one file, changed by transactions that are on the disk when they
+//! return. A crash at any point leaves the state before or after a transaction, never
+//! between.
+
+#![allow(
+    clippy::result_large_err,
+    reason = "the database's own error is boxed as soon as it leaves its closure"
+)]
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use redb::{Database, ReadableTable, TableDefinition};
+
+use crate::identity::{Id, Identity};
+use crate::record::{Entry, Record};
+
+/// Records by device and module; the module is empty for the device itself, which therefore
+/// comes first of its modules.
+const RECORDS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("records");
+/// Settings of the hub itself, such as the keys of its policies.
+const SETTINGS: TableDefinition<&str, &[u8]> = TableDefinition::new("settings");
+/// The last generation that was given out.
+const GENERATIONS: TableDefinition<(), u64> = TableDefinition::new("generations");
+
+/// Bytes of the file that the database keeps in memory.
+const CACHE: usize = 2 << 20;
+
+/// The open store; a second one of the same file is refused.
+#[derive(Debug)]
+pub(crate) struct Store {
+    db: Database,
+}
+
+/// One change of a transaction.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Put(Box<Entry>),
+    Remove(Identity),
+}
+
+/// The store failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("making the state directory {path}")]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("opening {path}")]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("opening the database {path}")]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: Box<redb::DatabaseError>,
+    },
+    #[error("{operation} in the database")]
+    Database {
+        operation: &'static str,
+        #[source]
+        source: Box<redb::Error>,
+    },
+    #[error("the record of {name} is damaged")]
+    Record {
+        name: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("the record of {name:?} has a name that is none")]
+    Name { name: String },
+}
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+impl Store {
+    /// Opens `hub.redb` in `dir`, and makes both (for their owner only) if they are not there.
+    pub(crate) fn open(dir: &Path) -> Result<Self> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|source| StoreError::Directory {
+                path: dir.to_owned(),
+                source,
+            })?;
+        let path = dir.join("hub.redb");
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| StoreError::File {
+                path: path.clone(),
+                source,
+            })?;
+        let db = Database::builder()
+            .set_cache_size(CACHE)
+            .create_with_file_format_v3(true)
+            .create_file(file)
+            .map_err(|source| StoreError::Open {
+                path,
+                source: Box::new(source),
+            })?;
+        let store = Self { db };
+        store.prepare()?;
+        Ok(store)
+    }
+
+    /// Makes the tables, so that reading never finds one missing.
+    fn prepare(&self) -> Result<()> {
+        let made = || -> std::result::Result<(), redb::Error> {
+            let transaction = self.db.begin_write()?;
+            transaction.open_table(RECORDS)?;
+            transaction.open_table(SETTINGS)?;
+            transaction.open_table(GENERATIONS)?;
+            Ok(transaction.commit()?)
+        };
+        made().map_err(database("preparing the tables"))
+    }
+
+    pub(crate) fn get(&self, identity: &Identity) -> Result<Option<Record>> {
+        let read = || -> std::result::Result<Option<Vec<u8>>, redb::Error> {
+            let table = self.db.begin_read()?.open_table(RECORDS)?;
+            let found = table.get(key(identity))?;
+            Ok(found.map(|bytes| bytes.value().to_vec()))
+        };
+        let bytes = read().map_err(database("reading a record"))?;
+        bytes
+            .map(|bytes| decode(&identity.to_string(), &bytes))
+            .transpose()
+    }
+
+    /// Up to `limit` records after `after`, by name; those of `device` alone if it is given.
+    pub(crate) fn list(
+        &self,
+        device: Option<&Id>,
+        after: Option<&Identity>,
+        limit: usize,
+    ) -> Result<Vec<Entry>> {
+        let from = after.map_or((device.map_or("", Id::as_str), ""), key);
+        let read = || -> std::result::Result<Vec<(String, String, Vec<u8>)>, redb::Error> {
+            let table = self.db.begin_read()?.open_table(RECORDS)?;
+            let mut found = Vec::new();
+            for row in table.range(from..)? {
+                let (name, bytes) = row?;
+                let name = name.value();
+                if device.is_some_and(|device| device.as_str() != name.0) || found.len() == limit {
+                    break;
+                }
+                if after.is_none() || name != from {
+                    found.push((name.0.to_owned(), name.1.to_owned(), bytes.value().to_vec()));
+                }
+            }
+            Ok(found)
+        };
+        let rows = read().map_err(database("listing records"))?;
+        rows.into_iter()
+            .map(|(device, module, bytes)| entry(&device, &module, &bytes))
+            .collect()
+    }
+
+    /// Makes all of `changes` or none.
+    pub(crate) fn commit(&self, changes: &[Change]) -> Result<()> {
+        let mut encoded = Vec::new();
+        for change in changes {
+            encoded.push(match change {
+                Change::Put(entry) => (&entry.identity, Some(encode(entry)?)),
+                Change::Remove(identity) => (identity, None),
+            });
+        }
+        let write = || -> std::result::Result<(), redb::Error> {
+            let transaction = self.db.begin_write()?;
+            {
+                let mut table = transaction.open_table(RECORDS)?;
+                for (identity, bytes) in &encoded {
+                    match bytes {
+                        Some(bytes) => table.insert(key(identity), bytes.as_slice())?,
+                        None => table.remove(key(identity))?,
+                    };
+                }
+            }
+            Ok(transaction.commit()?)
+        };
+        write().map_err(database("writing records"))
+    }
+
+    /// A generation above every earlier one, and not below `floor`.
+    pub(crate) fn next_generation(&self, floor: u64) -> Result<u64> {
+        let write = || -> std::result::Result<u64, redb::Error> {
+            let transaction = self.db.begin_write()?;
+            let next = {
+                let mut table = transaction.open_table(GENERATIONS)?;
+                let last = table.get(())?.map_or(0, |last| last.value());
+                let next = floor.max(last + 1);
+                table.insert((), next)?;
+                next
+            };
+            transaction.commit()?;
+            Ok(next)
+        };
+        write().map_err(database("numbering a generation"))
+    }
+
+    pub(crate) fn setting(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let read = || -> std::result::Result<Option<Vec<u8>>, redb::Error> {
+            let table = self.db.begin_read()?.open_table(SETTINGS)?;
+            let found = table.get(name)?;
+            Ok(found.map(|bytes| bytes.value().to_vec()))
+        };
+        read().map_err(database("reading a setting"))
+    }
+
+    pub(crate) fn set_setting(&self, name: &str, value: &[u8]) -> Result<()> {
+        let write = || -> std::result::Result<(), redb::Error> {
+            let transaction = self.db.begin_write()?;
+            transaction.open_table(SETTINGS)?.insert(name, value)?;
+            Ok(transaction.commit()?)
+        };
+        write().map_err(database("writing a setting"))
+    }
+}
+
+fn key(identity: &Identity) -> (&str, &str) {
+    (
+        identity.device.as_str(),
+        identity.module.as_ref().map_or("", Id::as_str),
+    )
+}
+
+fn entry(device: &str, module: &str, bytes: &[u8]) -> Result<Entry> {
+    let name = if module.is_empty() {
+        device.to_owned()
+    } else {
+        format!("{device}/{module}")
+    };
+    let record = decode(&name, bytes)?;
+    let identity = Identity::from_client_id(&name).map_err(|_| StoreError::Name { name })?;
+    Ok(Entry { identity, record })
+}
+
+fn encode(entry: &Entry) -> Result<Vec<u8>> {
+    serde_json::to_vec(&entry.record).map_err(|source| StoreError::Record {
+        name: entry.identity.to_string(),
+        source,
+    })
+}
+
+fn decode(name: &str, bytes: &[u8]) -> Result<Record> {
+    serde_json::from_slice(bytes).map_err(|source| StoreError::Record {
+        name: name.to_owned(),
+        source,
+    })
+}
+
+fn database(operation: &'static str) -> impl Fn(redb::Error) -> StoreError {
+    move |source| StoreError::Database {
+        operation,
+        source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,387 @@
+//! The runtime on Linux: directories, network, cgroups and shims put together.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{
+    ContainerState, Containers, ModuleRuntime, PrepareError, RuntimeConfig, RuntimeError, Started,
+    prepare,
+};
+use crate::cgroup::{CgroupPath, Cgroups};
+use crate::container::{self, CreateRequest, Paths};
+use crate::network::Network;
+use crate::rootfs;
+use crate::shim::{PidFd, ShimClient, ShimError, ShimJob};
+use crate::{ContainerId, TaskStatus, spec};
+
+/// Docker's grace period between stop signal and SIGKILL.
+const DEFAULT_STOP_TIMEOUT: u32 = 10;
+
+/// Containers on Linux through libcontainer, each under a monitor of its own.
+#[derive(Debug)]
+pub struct LinuxRuntime {
+    config: RuntimeConfig,
+    network: Network,
+    cgroups: Cgroups,
+}
+
+impl LinuxRuntime {
+    /// Opens the runtime's directories. Containers that a previous agent started go on
+    /// undisturbed; what dead ones left behind is not touched before [`Self::sweep`].
+    ///
+    /// # Errors
+    /// Where a directory, the cgroups or the network cannot be used.
+    pub fn open(config: RuntimeConfig) -> Result<Self, RuntimeError> {
+        for dir in [
+            config.state_dir.join("modules"),
+            config.state_dir.join("volumes"),
+            config.run_dir.join("modules"),
+        ] {
+            fs::create_dir_all(&dir).map_err(|source| RuntimeError::Directory {
+                path: dir.clone(),
+                source,
+            })?;
+        }
+        let network = Network::open(config.network.clone()).map_err(RuntimeError::Network)?;
+        let cgroups = Cgroups::host().map_err(RuntimeError::Cgroups)?;
+        Ok(Self {
+            config,
+            network,
+            cgroups,
+        })
+    }
+
+    /// The modules' network.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Directory of the container's log.
+    #[must_use]
+    pub fn log_dir(&self, id: &ContainerId) -> PathBuf {
+        self.paths(id).log()
+    }
+
+    /// Releases everything that dead or half-made containers left behind: to be called
+    /// once at the agent's start. Running containers are not touched. Failures are
+    /// collected, and the rest is done.
+    pub fn sweep(&self) -> Vec<RuntimeError> {
+        let mut failures = Vec::new();
+        let (homes, bundles) = (self.names("state"), self.names("run"));
+        let mut live = Vec::new();
+        for id in homes.union(&bundles) {
+            let paths = self.paths(id);
+            match self.client(&paths).peek() {
+                // A launcher that is still at work is waited for by the next step that
+                // concerns its container, not here.
+                Ok(None | Some(TaskStatus::Running { .. })) => live.push(id.clone()),
+                Ok(Some(_)) => failures.extend(self.release(id).err()),
+                Err(source) => failures.push(RuntimeError::Shim {
+                    id: id.clone(),
+                    source,
+                }),
+            }
+            if !paths.record().exists() && !live.contains(id) {
+                // A creation or removal that was cut off.
+                failures.extend(self.delete_dirs(id).err());
+            }
+        }
+        if let Err(error) = self.network.sweep(&live) {
+            tracing::warn!(%error, "part of the network could not be cleaned up");
+        }
+        failures
+    }
+
+    fn names(&self, kind: &str) -> BTreeSet<ContainerId> {
+        let dir = if kind == "state" {
+            &self.config.state_dir
+        } else {
+            &self.config.run_dir
+        };
+        let entries = fs::read_dir(dir.join("modules"))
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok);
+        entries
+            .filter_map(|entry| ContainerId::try_from(entry.file_name().to_str()?).ok())
+            .collect()
+    }
+
+    fn paths(&self, id: &ContainerId) -> Paths {
+        Paths {
+            home: self.config.state_dir.join("modules").join(id),
+            bundle: self.config.run_dir.join("modules").join(id),
+        }
+    }
+
+    fn client<'a>(&self, paths: &'a Paths) -> ShimClient<'a> {
+        ShimClient::new(&paths.bundle)
+    }
+
+    fn cgroup(&self, id: &ContainerId) -> CgroupPath {
+        self.config.cgroup_parent.join(id)
+    }
+
+    fn load(&self, id: &ContainerId) -> Result<CreateRequest, RuntimeError> {
+        container::load(&self.paths(id).record())
+            .map_err(|source| RuntimeError::Record {
+                id: id.clone(),
+                source,
+            })?
+            .ok_or_else(|| RuntimeError::NotFound { id: id.clone() })
+    }
+
+    fn status(&self, id: &ContainerId) -> Result<TaskStatus, RuntimeError> {
+        let paths = self.paths(id);
+        self.client(&paths)
+            .status()
+            .map_err(|source| RuntimeError::Shim {
+                id: id.clone(),
+                source,
+            })
+    }
+
+    /// Releases what a container that does not run held. Goes on past failures.
+    fn release(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let paths = self.paths(id);
+        let mut failures = Vec::new();
+        let cgroup = self.cgroup(id);
+        let removed = self
+            .cgroups
+            .kill(&cgroup)
+            .and_then(|()| self.cgroups.remove(&cgroup));
+        failures.extend(removed.err().map(|error| chain(&error)));
+        failures.extend(self.network.detach(id).err().map(|error| chain(&error)));
+        match rootfs::unmount(&paths.rootfs()) {
+            Ok(()) => failures.extend(
+                prepare::remove_bundle(&paths)
+                    .err()
+                    .map(|error| chain(&error)),
+            ),
+            Err(error) => failures.push(chain(&error)),
+        }
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(RuntimeError::Release {
+                id: id.clone(),
+                failures,
+            })
+        }
+    }
+
+    /// Deletes a container's directories, the record first: what a crash leaves of them
+    /// has no record and is swept.
+    fn delete_dirs(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let paths = self.paths(id);
+        for path in [&paths.record(), &paths.home, &paths.bundle] {
+            let removed = if path.is_dir() {
+                fs::remove_dir_all(path)
+            } else {
+                fs::remove_file(path)
+            };
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(RuntimeError::Directory {
+                        path: path.clone(),
+                        source: error,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn launch(&self, container: &CreateRequest, paths: &Paths) -> Result<Started, RuntimeError> {
+        let id = &container.id;
+        let preparation = prepare::Preparation {
+            container,
+            paths,
+            volumes: &self.config.state_dir.join("volumes"),
+            cgroup: &self.cgroup(id),
+            network: &self.network,
+        };
+        let prepare = |source| RuntimeError::Prepare {
+            id: id.clone(),
+            source,
+        };
+        let started = preparation.run().map_err(prepare)?;
+        let job = self.job(container, paths).map_err(prepare)?;
+        let shim = |source| RuntimeError::Shim {
+            id: id.clone(),
+            source,
+        };
+        let client = self.client(paths);
+        client.prepare(&job).map_err(shim)?;
+        client.launch(&self.config.shim).map_err(shim)?;
+        Ok(started)
+    }
+
+    fn job(&self, container: &CreateRequest, paths: &Paths) -> Result<ShimJob, PrepareError> {
+        let stop_signal = spec::stop_signal(&container.image.config, &container.options)
+            .map_err(PrepareError::Spec)?;
+        Ok(ShimJob {
+            contract: crate::shim::CONTRACT,
+            id: container.id.to_string(),
+            monitor: self.config.monitor.clone(),
+            log_dir: paths.log(),
+            log: container.options.log,
+            stop_signal,
+            stop_timeout: container
+                .options
+                .stop_timeout
+                .unwrap_or(DEFAULT_STOP_TIMEOUT),
+        })
+    }
+}
+
+impl ModuleRuntime for LinuxRuntime {
+    fn create(&self, request: &CreateRequest) -> Result<(), RuntimeError> {
+        let id = &request.id;
+        let paths = self.paths(id);
+        match self.load(id) {
+            Ok(existing) if existing == *request => return Ok(()),
+            Ok(_) => return Err(RuntimeError::Exists { id: id.clone() }),
+            Err(RuntimeError::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        for dir in [&paths.home, &paths.log()] {
+            fs::create_dir_all(dir).map_err(|source| RuntimeError::Directory {
+                path: dir.clone(),
+                source,
+            })?;
+        }
+        container::save(&paths.record(), request).map_err(|source| RuntimeError::Record {
+            id: id.clone(),
+            source,
+        })
+    }
+
+    fn start(&self, id: &ContainerId) -> Result<Started, RuntimeError> {
+        let container = self.load(id)?;
+        if self.status(id)?.is_running() {
+            return Ok(Started::default());
+        }
+        self.release(id)?;
+        let paths = self.paths(id);
+        prepare::forget_last_run(&paths).map_err(|source| RuntimeError::Prepare {
+            id: id.clone(),
+            source,
+        })?;
+        self.launch(&container, &paths).inspect_err(|_| {
+            if let Err(error) = self.release(id) {
+                tracing::warn!(%error, "after a failed start");
+            }
+        })
+    }
+
+    fn stop(&self, id: &ContainerId, grace: Option<Duration>) -> Result<(), RuntimeError> {
+        let container = self.load(id)?;
+        let own = Duration::from_secs(
+            container
+                .options
+                .stop_timeout
+                .unwrap_or(DEFAULT_STOP_TIMEOUT)
+                .into(),
+        );
+        let paths = self.paths(id);
+        let stopped = self.client(&paths).stop(grace.unwrap_or(own));
+        let ended = stopped.map_err(|source| RuntimeError::Shim {
+            id: id.clone(),
+            source,
+        })?;
+        if !ended {
+            tracing::warn!(container = %id, "the monitor hung and was killed");
+        }
+        // Also where the monitor did not manage: releasing kills the cgroup.
+        self.status(id)?;
+        self.release(id)
+    }
+
+    fn settle(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        if self.status(id)?.is_running() {
+            Ok(())
+        } else {
+            self.release(id)
+        }
+    }
+
+    fn remove(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        match self.stop(id, None) {
+            Ok(()) | Err(RuntimeError::NotFound { .. }) => {}
+            // An unreadable record must not make a container immortal.
+            Err(RuntimeError::Record { .. }) => {
+                let paths = self.paths(id);
+                let stopped = self
+                    .client(&paths)
+                    .stop(Duration::from_secs(DEFAULT_STOP_TIMEOUT.into()));
+                stopped.map_err(|source| RuntimeError::Shim {
+                    id: id.clone(),
+                    source,
+                })?;
+                self.release(id)?;
+            }
+            Err(error) => return Err(error),
+        }
+        self.delete_dirs(id)
+    }
+
+    fn list(&self) -> Result<Containers, RuntimeError> {
+        let mut containers = Containers::default();
+        let mut attachments = self.network.attachments();
+        for id in self.names("state") {
+            let request = match container::load(&self.paths(&id).record()) {
+                Ok(Some(request)) => request,
+                Ok(None) => continue,
+                Err(error) => {
+                    containers.broken.push((id, error));
+                    continue;
+                }
+            };
+            let status = match self.client(&self.paths(&id)).peek() {
+                Ok(status) => status.unwrap_or(TaskStatus::Created),
+                Err(ShimError::Record(error)) => {
+                    containers.broken.push((id, error));
+                    continue;
+                }
+                Err(source) => return Err(RuntimeError::Shim { id, source }),
+            };
+            let at = attachments
+                .iter()
+                .position(|attachment| attachment.id == id);
+            let attachment = at.map(|at| attachments.swap_remove(at));
+            containers.containers.push(ContainerState {
+                request,
+                status,
+                attachment,
+            });
+        }
+        Ok(containers)
+    }
+
+    fn watch(&self, id: &ContainerId) -> Result<Option<PidFd>, RuntimeError> {
+        let paths = self.paths(id);
+        self.client(&paths)
+            .watch()
+            .map_err(|source| RuntimeError::Shim {
+                id: id.clone(),
+                source,
+            })
+    }
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,20 @@
+//! What a module sees and may do, asked from inside of it: started by the real launcher
+//! from docker's create options, as a deployment gives them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod capabilities;
+mod defaults;
+mod devices;
+mod files;
+mod lab;
+mod launcher;
+mod layers;
+mod limits;
+mod network;
+mod process;
+mod programs;
+mod runc;
+mod seccomp;
+mod stopping;
+mod users;

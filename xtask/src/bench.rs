@@ -1,0 +1,173 @@
+//! Measures what the agent costs: `cargo xtask bench [start|idle|size|pull]`.
+//!
+//! Figures are of the `dist` build, on this machine, with whatever else it does at the
+//! moment: compare those of one run with each other. Each table is printed and written as
+//! JSON below `target/bench`; a figure above its budget fails the run.
+
+mod idle;
+mod pull;
+mod size;
+mod start;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::setup;
+
+/// Highest figures allowed: table, row, column, bound. With some slack above what a quiet
+/// machine shows, so that a failure means a change and not a busy neighbour.
+const BUDGETS: [(&str, &str, &str, f64); 7] = [
+    ("idle", "agent, 0 modules", "pss KiB", 5.0 * 1024.0),
+    ("idle", "each of 10 modules", "pss KiB", 0.45 * 1024.0),
+    ("size", "all", "KiB", 12.0 * 1024.0),
+    ("start", "kobune, host network", "median ms", 250.0),
+    ("start", "kobune, bridge", "median ms", 400.0),
+    ("pull", "kobune", "peak rss MiB", 25.0),
+    ("pull", "kobune", "cpu s / peer's", 0.6),
+];
+
+/// A table of figures.
+pub(crate) struct Table {
+    name: &'static str,
+    columns: Vec<&'static str>,
+    rows: Vec<(String, Vec<Option<f64>>)>,
+    /// What a reader must know.
+    notes: Vec<String>,
+}
+
+impl Table {
+    fn new(name: &'static str, columns: &[&'static str]) -> Self {
+        Self {
+            name,
+            columns: columns.to_vec(),
+            rows: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn row(&mut self, what: impl Into<String>, figures: &[f64]) {
+        let figures = figures.iter().copied().map(Some).collect();
+        self.rows.push((what.into(), figures));
+    }
+
+    fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+
+    fn figure(&self, row: &str, column: &str) -> Option<f64> {
+        let at = self.columns.iter().position(|name| *name == column)?;
+        let (_, figures) = self.rows.iter().find(|(what, _)| what == row)?;
+        figures.get(at).copied().flatten()
+    }
+
+    fn print(&self) {
+        let widest = self.rows.iter().map(|(what, _)| what.len()).max();
+        let width = widest.unwrap_or(0).max(self.name.len());
+        print!("\n\x1b[1m{:width$}\x1b[0m", self.name);
+        for column in &self.columns {
+            print!("  {column:>14}");
+        }
+        println!();
+        for (what, figures) in &self.rows {
+            print!("{what:width$}");
+            for figure in figures {
+                match figure {
+                    Some(figure) => print!("  {figure:>14.2}"),
+                    None => print!("  {:>14}", "-"),
+                }
+            }
+            println!();
+        }
+        for note in &self.notes {
+            println!("  {note}");
+        }
+    }
+
+    fn json(&self) -> Value {
+        let row = |(what, figures): &(String, Vec<Option<f64>>)| {
+            let mut row = json!({ "what": what });
+            for (column, figure) in self.columns.iter().zip(figures) {
+                row[*column] = json!(figure);
+            }
+            row
+        };
+        let rows: Vec<Value> = self.rows.iter().map(row).collect();
+        json!({ "table": self.name, "rows": rows, "notes": self.notes })
+    }
+
+    /// The budgets that the table exceeds.
+    fn excesses(&self) -> Vec<String> {
+        let over = |(table, row, column, bound): &(&str, &str, &str, f64)| {
+            let figure = (*table == self.name)
+                .then(|| self.figure(row, column))
+                .flatten()?;
+            (figure > *bound).then(|| format!("{table}, {row}: {figure:.2} {column} > {bound}"))
+        };
+        BUDGETS.iter().filter_map(over).collect()
+    }
+}
+
+/// Runs the benchmarks named, or all.
+pub(crate) fn run(names: &[&str]) -> Result<(), String> {
+    const ALL: [&str; 4] = ["size", "idle", "start", "pull"];
+    if names == ["measure"] || names.first() == Some(&"measure") {
+        return pull::measure(&names[1..]);
+    }
+    if let Some(unknown) = names.iter().find(|name| !ALL.contains(name)) {
+        return Err(format!("no benchmark {unknown:?}: {}", ALL.join(", ")));
+    }
+    if std::env::var_os("KOBUNE_PROFILE").is_none() {
+        // The programs under test are built in the profile that this names.
+        let own = std::env::current_exe().map_err(|error| error.to_string())?;
+        let mut again = Command::new(own);
+        let again = again.arg("bench").args(names);
+        return setup::run(again.env("KOBUNE_PROFILE", "dist"));
+    }
+    setup::install(&setup::DEMO)?;
+    setup::install(&setup::TEST)?;
+    let mut excesses = Vec::new();
+    for name in ALL
+        .iter()
+        .filter(|name| names.is_empty() || names.contains(name))
+    {
+        let table = match *name {
+            "size" => size::run()?,
+            "idle" => idle::run()?,
+            "start" => start::run()?,
+            _ => pull::run()?,
+        };
+        table.print();
+        let path = directory()?.join(format!("{name}.json"));
+        fs::write(&path, format!("{:#}\n", table.json()))
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        excesses.extend(table.excesses());
+    }
+    if excesses.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("above the budget:\n  {}", excesses.join("\n  ")))
+    }
+}
+
+/// Directory of results and of what is cached between runs.
+fn directory() -> Result<PathBuf, String> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")),
+        PathBuf::from,
+    );
+    let path = target.join("bench");
+    fs::create_dir_all(&path)
+        .map_err(|error| format!("cannot create {}: {error}", path.display()))?;
+    Ok(path)
+}
+
+/// Whether a program of another project is installed; benchmarks do without it otherwise.
+fn installed(program: &str) -> bool {
+    let found = Command::new("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .output();
+    found.is_ok_and(|output| output.status.success())
+}

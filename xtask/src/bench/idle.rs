@@ -1,0 +1,107 @@
+//! Memory of an agent that has nothing to do, with modules that sleep.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use kobune_tests::{Agent, Device, tutorial};
+use serde_json::json;
+
+use super::Table;
+
+/// Until the agent's idle threads have ended.
+const REST: Duration = Duration::from_secs(4);
+
+/// Sums of `smaps_rollup`, in KiB.
+#[derive(Clone, Copy, Default)]
+struct Memory {
+    pss: f64,
+    rss: f64,
+    anonymous: f64,
+}
+
+pub(super) fn run() -> Result<Table, String> {
+    let mut table = Table::new("idle", &["pss KiB", "rss KiB", "anonymous KiB"]);
+    let device = Device::new();
+    let registry = tutorial::probe_registry(&device, &["1"]);
+    let config = format!("[registry]\nplain_http = [\"{}\"]", registry.addr());
+    let agent = Agent::start(&device, &config);
+    let mut totals = BTreeMap::new();
+    for count in [0, 2, 10] {
+        deploy(&device, &agent, &registry, count)?;
+        thread::sleep(REST);
+        let own = memory(i32::try_from(agent.pid()).map_err(|error| error.to_string())?)?;
+        add(&mut table, format!("agent, {count} modules"), own);
+        let monitors = all(&device, "kobune-monitor")?;
+        if let Some(one) = monitors.first() {
+            add(&mut table, format!("one monitor of {count}"), *one);
+        }
+        let others = monitors.into_iter().chain(all(&device, "kobune-shim")?);
+        let total = others.fold(own, sum);
+        add(&mut table, format!("everything, {count} modules"), total);
+        totals.insert(count, total);
+    }
+    let each = |part: fn(&Memory) -> f64| (part(&totals[&10]) - part(&totals[&0])) / 10.0;
+    let figures = [each(|m| m.pss), each(|m| m.rss), each(|m| m.anonymous)];
+    table.row("each of 10 modules", &figures);
+    table.note("pss counts a page that n processes share as 1/n; each module is one monitor and what the agent grows by");
+    agent.clear();
+    Ok(table)
+}
+
+fn deploy(
+    device: &Device,
+    agent: &Agent<'_>,
+    registry: &kobune_fixtures::Registry,
+    count: usize,
+) -> Result<(), String> {
+    let names: Vec<String> = (0..count)
+        .map(|number| format!("module-{number}"))
+        .collect();
+    let module = tutorial::probe_module(registry, "1", &["sleep", "86400"]);
+    let modules: serde_json::Map<_, _> = names
+        .iter()
+        .map(|name| (name.clone(), module.clone()))
+        .collect();
+    let manifest = device.dir().join("deployment.json");
+    let text = json!({ "schemaVersion": "1.1", "modules": modules }).to_string();
+    fs::write(&manifest, text).map_err(|error| error.to_string())?;
+    let _ = agent.cli(&["apply", &manifest.to_string_lossy()]).ok();
+    for name in names {
+        let _ = agent.wait_running(&name);
+    }
+    Ok(())
+}
+
+fn add(table: &mut Table, what: String, memory: Memory) {
+    table.row(what, &[memory.pss, memory.rss, memory.anonymous]);
+}
+
+fn sum(a: Memory, b: Memory) -> Memory {
+    Memory {
+        pss: a.pss + b.pss,
+        rss: a.rss + b.rss,
+        anonymous: a.anonymous + b.anonymous,
+    }
+}
+
+fn all(device: &Device, program: &str) -> Result<Vec<Memory>, String> {
+    device.processes(program).into_iter().map(memory).collect()
+}
+
+fn memory(pid: i32) -> Result<Memory, String> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    let field = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
+        value
+            .and_then(|value| value.trim().strip_suffix(" kB")?.parse().ok())
+            .ok_or_else(|| format!("{path} has no {name}"))
+    };
+    Ok(Memory {
+        pss: field("Pss:")?,
+        rss: field("Rss:")?,
+        anonymous: field("Anonymous:")?,
+    })
+}
