@@ -5,6 +5,8 @@
 
 mod adapter;
 mod chip;
+pub mod tiny_usb;
+pub mod usbip;
 
 use std::io;
 

@@ -3,6 +3,7 @@
 //! The writable layer (`upper`) lives with the container's record and survives stops and
 //! reboots; the overlay is mounted for as long as the container runs.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, mkdirat};
 
@@ -122,28 +123,82 @@ pub(crate) fn unmount(target: &Path) -> Result<(), RootfsError> {
 /// image's and so resolved beneath `root`, never out of it.
 pub(crate) fn create_dir_beneath(root: &Path, path: &Path) -> Result<(), RootfsError> {
     let base = File::open(root).map_err(error("open", root))?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let mut parent = openat2(&base, ".", how).map_err(error("open", root))?;
+    let mut parent = open_dir_in(&base, Path::new(".")).map_err(error("open", root))?;
     let mut walked = PathBuf::new();
     for component in path.components() {
         let Component::Normal(name) = component else {
             continue;
         };
         walked.push(name);
-        parent = match openat2(&base, &walked, how) {
+        parent = match open_dir_in(&base, &walked) {
             Ok(dir) => dir,
             Err(Errno::ENOENT) => {
                 mkdirat(&parent, name, Mode::from_bits_truncate(0o755))
                     .map_err(error("create", path))?;
-                openat2(&base, &walked, how).map_err(error("open", path))?
+                open_dir_in(&base, &walked).map_err(error("open", path))?
             }
             Err(errno) => return Err(error("create", path)(errno)),
         };
     }
     Ok(())
 }
+
+/// Opens a directory beneath `root`, out of which no link leads.
+fn open_dir_in(root: &File, path: &Path) -> Result<OwnedFd, Errno> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    match openat2(root, path, how) {
+        // EPERM: what a seccomp filter older than the call answers.
+        Err(Errno::ENOSYS | Errno::EPERM) => walk_to_dir_in(root, path),
+        opened => opened,
+    }
+}
+
+/// As [`open_dir_in`], for kernels before Linux 5.6. Nothing of the container runs yet that
+/// could exchange what was looked at.
+fn walk_to_dir_in(root: &File, path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let top = openat(root, ".", flags, Mode::empty())?;
+    let mut below: Vec<OwnedFd> = Vec::new();
+    let mut names: Vec<OsString> = names_from_last(path);
+    let mut links = 0;
+    while let Some(name) = names.pop() {
+        if name == ".." {
+            below.pop();
+            continue;
+        }
+        let here = below.last().unwrap_or(&top);
+        match openat(here, name.as_os_str(), flags, Mode::empty()) {
+            Ok(dir) => below.push(dir),
+            // What a link is called with these flags.
+            Err(Errno::ENOTDIR | Errno::ELOOP) if links < LINKS_MAX => {
+                let target = readlinkat(here, name.as_os_str()).map_err(|_| Errno::ENOTDIR)?;
+                let target = PathBuf::from(target);
+                if target.is_absolute() {
+                    below.clear();
+                }
+                names.extend(names_from_last(&target));
+                links += 1;
+            }
+            Err(Errno::ENOTDIR) => return Err(Errno::ELOOP),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(below.pop().unwrap_or(top))
+}
+
+/// The names in a path and its "..", the last first.
+fn names_from_last(path: &Path) -> Vec<OsString> {
+    let names = path.components().rev();
+    names
+        .filter(|name| matches!(name, Component::Normal(_) | Component::ParentDir))
+        .map(|name| name.as_os_str().to_owned())
+        .collect()
+}
+
+/// As many links as the kernel follows.
+const LINKS_MAX: u32 = 40;
 
 #[cfg(test)]
 mod tests {
@@ -171,6 +226,45 @@ mod tests {
             0,
             "nothing is made outside the root"
         );
+    }
+
+    #[test]
+    fn without_openat2_links_are_followed_inside_the_root_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("root");
+        fs::create_dir_all(path.join("srv/app")).unwrap();
+        for (link, target) in [
+            ("absolute", "/srv"),
+            ("relative", "srv/../srv/app"),
+            ("escape", "../../../../srv"),
+            ("loop", "loop"),
+            ("outside", "/etc"),
+        ] {
+            symlink(target, path.join(link)).unwrap();
+        }
+        fs::write(path.join("file"), "").unwrap();
+        let root = File::open(&path).unwrap();
+        for inside in [
+            ".",
+            "/",
+            "srv",
+            "/srv/app",
+            "absolute",
+            "absolute/app",
+            "relative",
+            "escape",
+            "relative/..",
+            "loop",
+            "outside",
+            "file",
+            "missing",
+            "../srv",
+        ] {
+            let walked = walk_to_dir_in(&root, Path::new(inside));
+            let opened = open_dir_in(&root, Path::new(inside));
+            let inode = |fd: OwnedFd| nix::sys::stat::fstat(&fd).map(|stat| stat.st_ino);
+            assert_eq!(walked.and_then(inode), opened.and_then(inode), "{inside}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod agent;
 mod device;
 mod direct;
 mod hub;
+pub mod machine;
 pub mod outside;
 pub mod probe;
 mod programs;
@@ -17,6 +18,7 @@ pub use agent::{Agent, CliOutput};
 pub use device::Device;
 pub use direct::{Direct, Run};
 pub use hub::Hub;
+pub use machine::{Machine, MachineFiles};
 pub use outside::Outside;
 pub use programs::Programs;
 

@@ -1,6 +1,7 @@
 //! The tutorial's deployment: two modules from a private registry.
 
 use std::fs;
+use std::path::PathBuf;
 
 use kobune_fixtures::{Content, Options, Platform, Registry, module_image};
 use serde_json::{Value, json};
@@ -22,18 +23,30 @@ const LED_OPTIONS: &str = include_str!("../tutorial/led.createOptions.json");
 /// Where it cannot be started.
 #[must_use]
 pub fn registry(device: &Device, tags: &[&str]) -> Registry {
-    let mut content = Content::new();
-    for tag in tags {
-        for (name, ports) in [("button", &[][..]), ("led", &["80/tcp"][..])] {
-            let program = fs::read(Programs::built().fixture(name)).expect("a built module");
-            let image = module_image(Platform::host(), name, &program, ports);
-            content.add_image(&format!("{name}-acr"), tag, &image);
-        }
-    }
+    let program = |name: &str| Programs::built().fixture(name);
+    let content = content(&Platform::host(), program, tags);
     let options = Options::with_token(USER, PASSWORD);
     device
         .in_network(|| Registry::start(content, options))
         .expect("the registry starts")
+}
+
+/// The tutorial's two images for `platform` under the tags `tags`; `program` says where each
+/// module's program is.
+///
+/// # Panics
+/// Where a program is not there.
+#[must_use]
+pub fn content(platform: &Platform, program: impl Fn(&str) -> PathBuf, tags: &[&str]) -> Content {
+    let mut content = Content::new();
+    for tag in tags {
+        for (name, ports) in [("button", &[][..]), ("led", &["80/tcp"][..])] {
+            let program = fs::read(program(name)).expect("a built module");
+            let image = module_image(platform.clone(), name, &program, ports);
+            content.add_image(&format!("{name}-acr"), tag, &image);
+        }
+    }
+    content
 }
 
 /// The deployment manifest, with the image URIs pointed to `registry` and `tag`.

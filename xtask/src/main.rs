@@ -7,7 +7,9 @@
 
 mod bench;
 mod bench_pull;
+mod cross;
 mod demo;
+mod device;
 mod setup;
 mod test;
 
@@ -17,33 +19,33 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   demo     set up, then run the tutorial's deployment on a device of its own, through a
-           hub; with --local from a file
+           hub; with --local from a file, with --device [--arch armv7|arm64] on a
+           virtual device with a button to press
   test     set up, then run every check and every test
   check    formatting, lints and documentation only
   bench    measure the dist build: all, or some of size, idle, start, pull
   bench-pull  what a pull costs, beside skopeo and umoci, and curl and tar
+  cross    build static programs for a device: armv7, arm64, armv6 or x86_64
+  device   boot a virtual device and run a command on it: [--arch armv7|arm64] [COMMAND]
   setup    install what demo and tests need (Debian packages)
 ";
-
-fn run_demo(args: &[&str], from: demo::From) -> Result<(), String> {
-    setup::as_root(args).and_then(|root| if root { demo::run(from) } else { Ok(()) })
-}
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args[..] {
-        ["demo"] => run_demo(&args, demo::From::Hub),
-        ["demo", "--local"] => run_demo(&args, demo::From::File),
-        ["bench", ref names @ ..] => {
-            setup::as_root(&args).and_then(|root| if root { bench::run(names) } else { Ok(()) })
-        }
-        ["bench-pull"] => {
-            setup::as_root(&args).and_then(|root| if root { bench_pull::run() } else { Ok(()) })
-        }
+        ["demo"] => setup::as_root(&args, || demo::run(demo::From::Hub)),
+        ["demo", "--local"] => setup::as_root(&args, || demo::run(demo::From::File)),
+        ["demo", "--device", ref rest @ ..] => setup::as_root(&args, || device::demo(rest)),
+        ["bench", ref names @ ..] => setup::as_root(&args, || bench::run(names)),
+        ["bench-pull"] => setup::as_root(&args, bench_pull::run),
         ["test"] => test::run(),
         ["check"] => test::check(),
-        ["setup"] => setup::install(&setup::DEMO).and_then(|()| setup::install(&setup::TEST)),
+        ["cross", ref rest @ ..] => cross::run(rest),
+        ["device", ref rest @ ..] => setup::as_root(&args, || device::run(rest)),
+        ["setup"] => setup::install(&setup::DEMO)
+            .and_then(|()| setup::install(&setup::TEST))
+            .and_then(|()| setup::install(&device::PACKAGES)),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())

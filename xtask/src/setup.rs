@@ -55,18 +55,20 @@ pub(crate) fn is_root() -> bool {
         .is_ok_and(|output| output.stdout == b"0\n")
 }
 
-/// `true` as root; else runs this command, `args`, again through sudo and says `false`.
-pub(crate) fn as_root(args: &[&str]) -> Result<bool, String> {
+/// Does `work` as root, where needed by running this program again with `args` through sudo.
+pub(crate) fn as_root(
+    args: &[&str],
+    work: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
     if is_root() {
-        return Ok(true);
+        return work();
     }
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     println!("namespaces, mounts and cgroups need root: continuing with sudo");
     run(Command::new("sudo")
         .arg("--preserve-env")
         .arg(own)
-        .args(args))?;
-    Ok(false)
+        .args(args))
 }
 
 /// Runs a command; its failure is an error that names it.

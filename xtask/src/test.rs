@@ -8,6 +8,7 @@ use crate::setup;
 pub(crate) fn run() -> Result<(), String> {
     setup::install(&setup::DEMO)?;
     setup::install(&setup::TEST)?;
+    setup::install(&crate::device::PACKAGES)?;
     check()?;
     let mut test = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
     if !setup::is_root() {

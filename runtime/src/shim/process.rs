@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 /// A pid together with its start time, which no later process of the same pid shares.
@@ -36,27 +37,76 @@ impl ProcessId {
         let fd = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
             Ok(fd) => fd,
             Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(rustix::io::Errno::NOSYS) => return self.watch(),
             Err(errno) => return Err(errno.into()),
         };
         // Opened first, compared second: from here on the pid cannot change its owner unseen.
         match Self::of(self.pid) {
-            Ok(now) if now == self => Ok(Some(PidFd { fd, pid: self.pid })),
+            Ok(now) if now == self => Ok(Some(PidFd {
+                fd,
+                process: self,
+                is_pidfd: true,
+            })),
             _ => Ok(None),
         }
     }
+
+    /// A handle for kernels before Linux 5.3: a pipe that a thread closes when the process
+    /// has ended.
+    fn watch(self) -> io::Result<Option<PidFd>> {
+        if !self.is_alive() {
+            return Ok(None);
+        }
+        let (fd, open) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        let watcher = std::thread::Builder::new().name(format!("watch-{}", self.pid));
+        watcher.stack_size(WATCHER_STACK).spawn(move || {
+            while self.is_alive() {
+                // Ready when nobody has the other end any more, as all that it waits for.
+                let mut fds = [PollFd::new(open.as_fd(), PollFlags::empty())];
+                if !matches!(poll(&mut fds, WATCH_INTERVAL_MS), Ok(0) | Err(Errno::EINTR)) {
+                    return;
+                }
+            }
+        })?;
+        Ok(Some(PidFd {
+            fd,
+            process: self,
+            is_pidfd: false,
+        }))
+    }
+
+    /// Whether the process runs; a zombie does not.
+    fn is_alive(self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let state = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let ended = state.trim_start().starts_with(['Z', 'X']);
+        !ended && start_time(&stat) == Some(self.start_time)
+    }
 }
+
+/// How late the end of a process may be seen on kernels before Linux 5.3, in milliseconds.
+const WATCH_INTERVAL_MS: u16 = 100;
+/// Bytes; the watcher reads one small file.
+const WATCHER_STACK: usize = 64 * 1024;
 
 /// A handle on one process; becomes readable when the process ends.
 #[derive(Debug)]
 pub struct PidFd {
     fd: OwnedFd,
-    pid: i32,
+    process: ProcessId,
+    /// Else the pipe of a watcher.
+    is_pidfd: bool,
 }
 
 impl PidFd {
     /// Sends `signal`; a process that is gone already is no error.
     pub(crate) fn kill(&self, signal: Signal) -> io::Result<()> {
-        match pidfd_send_signal(&self.fd, signal) {
+        let sent = match (self.is_pidfd, Pid::from_raw(self.process.pid)) {
+            (true, _) => pidfd_send_signal(&self.fd, signal),
+            (false, Some(pid)) if self.process.is_alive() => kill_process(pid, signal),
+            (false, _) => Ok(()),
+        };
+        match sent {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
@@ -91,7 +141,7 @@ impl PidFd {
     /// children of an earlier agent are reaped by init.
     pub fn reap(&self) {
         let _ = waitpid(
-            nix::unistd::Pid::from_raw(self.pid),
+            nix::unistd::Pid::from_raw(self.process.pid),
             Some(WaitPidFlag::WNOHANG),
         );
     }
@@ -142,5 +192,21 @@ mod tests {
             ..own
         };
         assert!(stranger.open().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_watched_process_is_signalled_and_its_end_seen_as_with_a_pidfd() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let process = ProcessId::of(i32::try_from(child.id()).unwrap()).unwrap();
+        let watched = process.watch().unwrap().unwrap();
+        assert!(!watched.wait(Duration::from_millis(150)).unwrap());
+        watched.kill(Signal::KILL).unwrap();
+        assert!(watched.wait(Duration::from_secs(5)).unwrap());
+        assert!(process.watch().unwrap().is_none(), "a zombie has ended");
+        child.wait().unwrap();
+        watched.kill(Signal::KILL).unwrap();
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn default_signal_actions() {
 /// Puts this process into a new session keyring. A kernel without keys has none to share.
 pub(crate) fn new_session_keyring() -> io::Result<()> {
     let anonymous: *const libc::c_char = std::ptr::null();
-    let join = libc::c_long::from(libc::KEYCTL_JOIN_SESSION_KEYRING);
+    let join = libc::c_ulong::from(libc::KEYCTL_JOIN_SESSION_KEYRING);
     // SAFETY: a null name makes a new keyring; nothing else is passed.
     let result = unsafe { libc::syscall(libc::SYS_keyctl, join, anonymous) };
     match Errno::result(result) {

@@ -1,0 +1,384 @@
+//! A virtual Arm device in QEMU: a kernel, memory and disks of its own.
+//!
+//! It is emulated in full, so that a kernel of another processor runs on any developer's
+//! machine. Its network ends at the [`Device`] it is booted beside: what listens on
+//! [`HOST`] there is all that it reaches.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kobune_fixtures::{Content, Options, Platform, Registry};
+
+use crate::{CliOutput, Device, tutorial};
+
+/// Address of the machine beside the virtual device, for the registry.
+pub const HOST: &str = "192.0.2.1";
+/// Port of [`HOST`] that the device's agent speaks plain HTTP to.
+pub const REGISTRY_PORT: u16 = 5000;
+/// Port of 127.0.0.1 beside the device that leads to the device's port 80.
+pub const FORWARDED_PORT: u16 = 8080;
+
+/// Memory, in MB. The smallest that Debian's kernel boots with is 64.
+const MEMORY: u32 = 128;
+/// Room for layers and state.
+const DATA_SIZE: &str = "96M";
+/// A boot takes some 10 seconds on an idle machine.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(180);
+/// No command of a test takes longer.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What a device boots from, as `cargo xtask device --prepare` makes it.
+#[derive(Debug, Clone)]
+pub struct MachineFiles {
+    dir: PathBuf,
+    arch: String,
+}
+
+/// A virtual device. Dropping it cuts its power.
+#[derive(Debug)]
+pub struct Machine<'d> {
+    lab: &'d Device,
+    files: MachineFiles,
+    power: Option<Power>,
+}
+
+/// What is there while it is switched on.
+#[derive(Debug)]
+struct Power {
+    qemu: Child,
+    control: BufReader<UnixStream>,
+    /// The device's own time when it was ready, in seconds since its kernel started.
+    uptime: f64,
+}
+
+impl MachineFiles {
+    /// The files in `dir`, for the processor `arch`: `armv7` or `arm64`.
+    #[must_use]
+    pub fn in_dir(dir: &Path, arch: &str) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            arch: arch.to_owned(),
+        }
+    }
+
+    /// Makes or updates the files.
+    ///
+    /// # Errors
+    /// With what was said where that fails.
+    pub fn prepared(arch: &str) -> io::Result<Self> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let output = Command::new(cargo)
+            .args(["run", "--quiet", "--locked", "--package", "xtask", "--"])
+            .args(["device", "--arch", arch, "--prepare"])
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        match text.lines().last() {
+            Some(dir) if output.status.success() => Ok(Self::in_dir(Path::new(dir), arch)),
+            _ => Err(io::Error::other(
+                text + &String::from_utf8_lossy(&output.stderr),
+            )),
+        }
+    }
+
+    /// Path of a tutorial module for the device's processor.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// As images name the device's processor: architecture and variant.
+    #[must_use]
+    pub fn platform(&self) -> Platform {
+        match self.arch.as_str() {
+            "arm64" => Platform::linux("arm64", "v8"),
+            _ => Platform::linux("arm", "v7"),
+        }
+    }
+
+    fn qemu(&self) -> [&'static str; 9] {
+        let (program, cpu) = match self.arch.as_str() {
+            "arm64" => ("qemu-system-aarch64", "cortex-a57"),
+            _ => ("qemu-system-arm", "cortex-a15"),
+        };
+        [
+            program, "-M", "virt", "-cpu", cpu, "-accel", "tcg", "-smp", "1",
+        ]
+    }
+}
+
+impl<'d> Machine<'d> {
+    /// A device with an empty data partition, switched off.
+    ///
+    /// # Panics
+    /// Where its disk cannot be made.
+    #[must_use]
+    pub fn new(lab: &'d Device, files: &MachineFiles) -> Self {
+        let address = format!("{HOST}/32");
+        let status = lab
+            .command("ip")
+            .args(["address", "replace", &address, "dev", "lo"])
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "give the host {address}"
+        );
+        let machine = Self {
+            lab,
+            files: files.clone(),
+            power: None,
+        };
+        let status = Command::new("/usr/sbin/mke2fs")
+            .args(["-q", "-F", "-t", "ext4", "-m", "0"])
+            .arg(machine.data())
+            .arg(DATA_SIZE)
+            .stdout(Stdio::null())
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "the data partition"
+        );
+        machine
+    }
+
+    /// Switches it on and waits until its init is done; `parameters` are added to the
+    /// kernel's.
+    ///
+    /// # Panics
+    /// Where it does not come up, with its console.
+    #[track_caller]
+    pub fn boot(&mut self, parameters: &str) {
+        self.cut_power();
+        let socket = self.lab.dir().join("control.sock");
+        let _ = fs::remove_file(&socket);
+        let qemu = self.spawn(&socket, parameters);
+        let deadline = Instant::now() + BOOT_TIMEOUT;
+        let control = loop {
+            match UnixStream::connect(&socket) {
+                Ok(control) => break control,
+                Err(error) if Instant::now() > deadline => panic!("QEMU does not start: {error}"),
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        control
+            .set_read_timeout(Some(BOOT_TIMEOUT))
+            .expect("a timeout");
+        let mut control = BufReader::new(control);
+        let mut line = String::new();
+        let ready = control.read_line(&mut line);
+        let uptime = line.trim().strip_prefix("@@READY ");
+        let uptime = uptime.and_then(|uptime| uptime.parse().ok());
+        let Some(uptime) = uptime else {
+            panic!("no boot: {ready:?} {line:?}\n{}", self.console());
+        };
+        self.power = Some(Power {
+            qemu,
+            control,
+            uptime,
+        });
+    }
+
+    fn spawn(&self, socket: &Path, parameters: &str) -> Child {
+        let image = |name: &str| self.files.dir.join(name).display().to_string();
+        let log = fs::File::create(self.lab.dir().join("qemu.log")).expect("QEMU's log");
+        // A test that is killed leaves no machine behind.
+        let mut qemu = self.lab.command("setpriv");
+        qemu.args(["--pdeathsig", "KILL", "--"])
+            .args(self.files.qemu())
+            .args(["-m", &MEMORY.to_string(), "-nodefaults", "-no-reboot"])
+            .args([
+                "-display",
+                "none",
+                "-monitor",
+                "none",
+                "-audiodev",
+                "none,id=a",
+            ])
+            .args(["-kernel", &image("vmlinuz"), "-initrd", &image("initramfs")])
+            .arg("-append")
+            .arg(format!("console=ttyAMA0 panic=-1 quiet {parameters}"))
+            .args([
+                "-serial",
+                &format!("file:{}", self.lab.dir().join("console").display()),
+            ])
+            .args(["-device", "virtio-rng-device"]);
+        let data = self.data().display().to_string();
+        for (id, file, mode) in [
+            ("root", image("root.img"), "readonly=on"),
+            ("data", data, "cache=writeback"),
+        ] {
+            qemu.args([
+                "-drive",
+                &format!("if=none,format=raw,id={id},file={file},{mode}"),
+            ]);
+            qemu.args([
+                "-device",
+                &format!("virtio-blk-device,drive={id},serial={id}"),
+            ]);
+        }
+        let forward = format!("user,id=n0,hostfwd=tcp:127.0.0.1:{FORWARDED_PORT}-:80");
+        qemu.args([
+            "-netdev",
+            &forward,
+            "-device",
+            "virtio-net-device,netdev=n0",
+        ]);
+        let chardev = format!(
+            "socket,id=control,path={},server=on,wait=on",
+            socket.display()
+        );
+        qemu.args(["-device", "virtio-serial-device", "-chardev", &chardev])
+            .args([
+                "-device",
+                "virtserialport,chardev=control,name=kobune.control",
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("QEMU starts")
+    }
+
+    /// Seconds from the start of its kernel until it was ready.
+    ///
+    /// # Panics
+    /// Where it is switched off.
+    #[must_use]
+    pub fn uptime(&self) -> f64 {
+        self.power.as_ref().expect("it is on").uptime
+    }
+
+    /// Runs a line of shell on the device; both outputs are in `stdout`.
+    ///
+    /// # Panics
+    /// Where the device is off or does not answer, with its console.
+    #[track_caller]
+    pub fn run(&mut self, line: &str) -> CliOutput {
+        assert!(!line.contains('\n'), "one line: {line}");
+        let power = self.power.as_mut().expect("it is on");
+        let answer = ask(&mut power.control, line);
+        match answer {
+            Ok((stdout, code)) => CliOutput {
+                code,
+                stdout,
+                stderr: String::new(),
+            },
+            Err(error) => panic!("{line}: {error}\n{}", self.console()),
+        }
+    }
+
+    /// Writes a file on the device.
+    ///
+    /// # Panics
+    /// Where that fails.
+    #[track_caller]
+    pub fn write(&mut self, path: &str, text: &str) {
+        let quoted = text.replace('\'', r"'\''");
+        let lines: Vec<_> = quoted.lines().collect();
+        let _ = self.run(&format!(": > {path}")).ok();
+        for line in lines {
+            let _ = self.run(&format!("printf '%s\\n' '{line}' >> {path}")).ok();
+        }
+    }
+
+    /// Runs a line of shell on the device again and again until `check` of its output holds.
+    ///
+    /// # Panics
+    /// Where it does not within `seconds`, with the last output, the agent's log and the
+    /// console.
+    #[track_caller]
+    pub fn wait_for(&mut self, line: &str, seconds: u64, check: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            let output = self.run(line).stdout;
+            if check(&output) {
+                return output;
+            }
+            if Instant::now() > deadline {
+                let log = self.run("tail -n 60 /run/kobune.log").stdout;
+                panic!("{line}: {output}\n{log}\n{}", self.console());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Takes the power away, at whatever moment it is: what the device did not sync is lost.
+    pub fn cut_power(&mut self) {
+        if let Some(mut power) = self.power.take() {
+            let _ = power.qemu.kill();
+            let _ = power.qemu.wait();
+            drop(power.control);
+        }
+    }
+
+    /// What QEMU, the kernel and the init said.
+    #[must_use]
+    pub fn console(&self) -> String {
+        let read = |name| fs::read(self.lab.dir().join(name)).unwrap_or_default();
+        let text = [read("qemu.log"), read("console")].concat();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.lab.dir().join("data.img")
+    }
+}
+
+/// The tutorial's registry beside the device, with images for its processor.
+///
+/// # Panics
+/// As [`serve`].
+#[must_use]
+pub fn registry(lab: &Device, files: &MachineFiles, tags: &[&str]) -> Registry {
+    let content = tutorial::content(&files.platform(), |name| files.program(name), tags);
+    let options = Options::with_token(tutorial::USER, tutorial::PASSWORD);
+    serve(lab, content, options)
+}
+
+/// A registry that the device reaches, after [`Machine::new`]; `options` say for whom.
+///
+/// # Panics
+/// Where it cannot be started.
+#[must_use]
+pub fn serve(lab: &Device, content: Content, options: Options) -> Registry {
+    let host: Ipv4Addr = HOST.parse().expect("invariant: an address");
+    let options = Options {
+        listen: (host, REGISTRY_PORT).into(),
+        ..options
+    };
+    lab.in_network(|| Registry::start(content, options))
+        .expect("the registry starts")
+}
+
+/// One command and its answer.
+fn ask(control: &mut BufReader<UnixStream>, line: &str) -> io::Result<(String, i32)> {
+    control.get_ref().set_read_timeout(Some(COMMAND_TIMEOUT))?;
+    control
+        .get_mut()
+        .write_all(format!("{line}\n").as_bytes())?;
+    let mut output = Vec::new();
+    loop {
+        let start = output.len();
+        if control.by_ref().read_until(b'\n', &mut output)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let last = String::from_utf8_lossy(&output[start..]);
+        if let Some(code) = last.strip_prefix("@@EXIT ") {
+            let code = code.trim().parse().map_err(io::Error::other)?;
+            // The mark is on a line of its own.
+            let end = start.saturating_sub(1);
+            return Ok((String::from_utf8_lossy(&output[..end]).into_owned(), code));
+        }
+    }
+}
+
+impl Drop for Machine<'_> {
+    fn drop(&mut self) {
+        self.cut_power();
+    }
+}

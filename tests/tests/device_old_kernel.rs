@@ -1,0 +1,143 @@
+//! The released launcher on kernels that lack what newer ones have.
+//!
+//! The kernels are this machine's, with a filter that answers ENOSYS to every system call
+//! younger than a version. What else such a kernel would do differently is not seen here.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use kobune_runtime::seccomp;
+use kobune_tests::{Agent, Device, privileged, tutorial};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OpenHow, openat2};
+use serde_json::json;
+
+/// System calls and the version that brought them: what programs of ours or theirs may try.
+const YOUNGER: [((u32, u32), &[&str]); 14] = [
+    ((4, 11), &["statx"]),
+    ((4, 18), &["rseq"]),
+    (
+        (5, 1),
+        &[
+            "pidfd_send_signal",
+            "io_uring_setup",
+            "io_uring_enter",
+            "io_uring_register",
+        ],
+    ),
+    (
+        (5, 2),
+        &[
+            "open_tree",
+            "move_mount",
+            "fsopen",
+            "fsconfig",
+            "fsmount",
+            "fspick",
+        ],
+    ),
+    ((5, 3), &["pidfd_open", "clone3"]),
+    ((5, 6), &["openat2", "pidfd_getfd"]),
+    ((5, 8), &["faccessat2"]),
+    ((5, 9), &["close_range"]),
+    ((5, 11), &["epoll_pwait2"]),
+    ((5, 12), &["mount_setattr"]),
+    (
+        (5, 13),
+        &[
+            "landlock_create_ruleset",
+            "landlock_add_rule",
+            "landlock_restrict_self",
+        ],
+    ),
+    ((5, 16), &["futex_waitv"]),
+    ((6, 6), &["fchmodat2"]),
+    ((6, 8), &["statmount", "listmount"]),
+];
+
+#[test]
+fn the_tutorial_runs_on_kernels_from_4_9_on() {
+    if !privileged() {
+        return;
+    }
+    for version in [(4, 9), (4, 19), (5, 4), (5, 7), (5, 10), (6, 1)] {
+        // A filter stays with the thread that loaded it and with what that starts.
+        let on_it = std::thread::spawn(move || run_tutorial(version));
+        assert!(on_it.join().is_ok(), "on Linux {}.{}", version.0, version.1);
+    }
+}
+
+fn run_tutorial(version: (u32, u32)) {
+    // What needs today's kernel itself comes first.
+    let programs = released_programs();
+    let device = Device::new();
+    let registry = tutorial::registry(&device, &["1.0"]);
+    pretend(version);
+    let extra = format!("programs_dir = \"{}\"", programs.display());
+    let agent = Agent::start(&device, &extra);
+    let manifest = device.dir().join("deployment.json");
+    let deployment = tutorial::deployment(&registry, "1.0").to_string();
+    std::fs::write(&manifest, deployment).expect("the manifest");
+    let _ = agent.cli(&["apply", &manifest.to_string_lossy()]).ok();
+    let _ = agent.wait_running("button-acr");
+    let _ = agent.wait_running("led-acr");
+    let answer = device.http("POST", "http://127.0.0.1/True");
+    assert_eq!(answer.expect("an answer").0, 200);
+    agent.clear();
+    assert_eq!(device.leftovers(), Vec::<String>::new());
+}
+
+/// Makes the kernel look as old as `version` to this thread and what it starts.
+fn pretend(version: (u32, u32)) {
+    let younger = YOUNGER.iter().filter(|(since, _)| *since > version);
+    let names: Vec<&str> = younger
+        .flat_map(|(_, names)| names.iter().copied())
+        .collect();
+    let profile = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": 38 }],
+    });
+    let profile = serde_json::from_value(profile).expect("a profile");
+    let arch = seccomp::Arch::native().expect("a known processor");
+    let filter = seccomp::compile(&profile, arch).expect("a filter");
+    assert_eq!(
+        filter.ignored(),
+        Vec::<String>::new(),
+        "unknown system calls"
+    );
+    filter.load().expect("the filter is loaded");
+    let opened = openat2(AT_FDCWD, "/", OpenHow::new()).map(drop);
+    let expected = if version < (5, 6) {
+        Err(Errno::ENOSYS)
+    } else {
+        Ok(())
+    };
+    assert_eq!(opened, expected, "the filter is not what it should be");
+}
+
+/// The directory of the static programs, with the patched libcontainer: what
+/// `KOBUNE_STATIC_PROGRAMS` names, such as a distributor's build, or our own.
+fn released_programs() -> PathBuf {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        if let Some(dir) = std::env::var_os("KOBUNE_STATIC_PROGRAMS") {
+            return dir.into();
+        }
+        let arch = std::env::consts::ARCH.replace("aarch64", "arm64");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let output = Command::new(cargo)
+            .args(["run", "--quiet", "--locked", "--package", "xtask", "--"])
+            .args(["cross", &arch])
+            .output()
+            .expect("cargo runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let path = text
+            .lines()
+            .find_map(|line| line.trim().strip_suffix("/kobune"));
+        let path = path.and_then(|path| path.split_whitespace().last());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        PathBuf::from(path.unwrap_or_else(|| panic!("no static programs: {text}{errors}")))
+    });
+    dir.clone()
+}

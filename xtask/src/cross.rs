@@ -1,0 +1,159 @@
+//! Static programs for devices: `cargo xtask cross ARCH`.
+//!
+//! Linked with musl, so that they run on any Linux from 4.9 on whatever its C library. The C
+//! compiler, C library and linker of every target are zig's, from PyPI; the Rust standard
+//! library is rustup's, or built from source where rustup has none for the target. The
+//! dependencies in `packaging/patches` are patched ([`staging`]).
+
+mod staging;
+mod toolchain;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::setup;
+use toolchain::Toolchain;
+
+/// A processor that programs are built for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arch {
+    /// As the command line has it.
+    pub(crate) name: &'static str,
+    /// Rust's target.
+    triple: &'static str,
+    /// Zig's target.
+    zig: &'static str,
+    /// Zig's name of the oldest processor.
+    cpu: &'static str,
+    /// What kobune, kobune-shim and kobune-monitor may take together, in bytes.
+    budget: u64,
+}
+
+/// The processors, the smallest last.
+pub(crate) const ARCHES: [Arch; 4] = [
+    Arch {
+        name: "x86_64",
+        triple: "x86_64-unknown-linux-musl",
+        zig: "x86_64-linux-musl",
+        cpu: "x86_64",
+        budget: 11_000_000,
+    },
+    Arch {
+        name: "arm64",
+        triple: "aarch64-unknown-linux-musl",
+        zig: "aarch64-linux-musl",
+        cpu: "generic",
+        budget: 10_000_000,
+    },
+    Arch {
+        name: "armv7",
+        triple: "armv7-unknown-linux-musleabihf",
+        zig: "arm-linux-musleabihf",
+        cpu: "generic+v7a+vfp3d16",
+        budget: 10_000_000,
+    },
+    Arch {
+        name: "armv6",
+        triple: "arm-unknown-linux-musleabihf",
+        zig: "arm-linux-musleabihf",
+        cpu: "arm1176jzf_s",
+        budget: 10_000_000,
+    },
+];
+
+/// What a device gets.
+const PROGRAMS: [&str; 3] = ["kobune", "kobune-shim", "kobune-monitor"];
+/// The tutorial's modules and what the virtual device needs besides.
+const FIXTURES: [&str; 4] = ["button", "led", "probe", "qwiic-device"];
+
+/// Where the programs of one processor are.
+#[derive(Debug, Clone)]
+pub(crate) struct Built {
+    dir: PathBuf,
+}
+
+impl Built {
+    /// Path of a program.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+impl Arch {
+    /// The processor called `name`.
+    pub(crate) fn named(name: &str) -> Result<Self, String> {
+        let known = || ARCHES.map(|arch| arch.name).join(", ");
+        ARCHES
+            .into_iter()
+            .find(|arch| arch.name == name)
+            .ok_or_else(|| format!("unknown processor {name:?}: known are {}", known()))
+    }
+}
+
+/// Builds for the processor that `args` name, says the sizes, and holds the budget.
+pub(crate) fn run(args: &[&str]) -> Result<(), String> {
+    let names: Vec<_> = args.iter().filter(|arg| **arg != "--static").collect();
+    let [name] = names[..] else {
+        return Err("usage: cargo xtask cross armv7|arm64|armv6|x86_64 [--static]".to_owned());
+    };
+    let arch = Arch::named(name)?;
+    let built = build(arch)?;
+    let mut total = 0;
+    for program in PROGRAMS {
+        let size = size(&built.program(program))?;
+        println!("{size:>10}  {}", built.program(program).display());
+        total += size;
+    }
+    println!("{total:>10}  of {} bytes for {}", arch.budget, arch.name);
+    for program in FIXTURES {
+        let size = size(&built.program(program))?;
+        println!("{size:>10}  {}", built.program(program).display());
+    }
+    if total > arch.budget {
+        return Err(format!(
+            "the programs take {total} bytes, {} more than their budget",
+            total - arch.budget
+        ));
+    }
+    Ok(())
+}
+
+/// Builds everything for `arch`; quick where nothing changed.
+pub(crate) fn build(arch: Arch) -> Result<Built, String> {
+    let dir = target_dir()?.join("cross");
+    fs::create_dir_all(&dir).map_err(|error| format!("make {}: {error}", dir.display()))?;
+    let patched = staging::stage(&dir.join("patched"))?;
+    let toolchain = Toolchain::set_up(&dir, arch)?;
+
+    let mut agent = toolchain.cargo(&dir, &patched);
+    agent.args(["--package", "kobune", "--package", "kobune-runtime"]);
+    agent.args(PROGRAMS.iter().flat_map(|bin| ["--bin", bin]));
+    setup::run(&mut agent)?;
+
+    let mut fixtures = toolchain.cargo(&dir, &patched);
+    fixtures.args(["--package", "kobune-fixtures"]);
+    fixtures.args(["--no-default-features", "--features", "modules"]);
+    fixtures.args(FIXTURES.iter().flat_map(|bin| ["--bin", bin]));
+    setup::run(&mut fixtures)?;
+    Ok(Built {
+        dir: dir.join(arch.triple).join("dist"),
+    })
+}
+
+fn size(path: &Path) -> Result<u64, String> {
+    let metadata = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(metadata.len())
+}
+
+/// Cargo's target directory, absolute.
+pub(crate) fn target_dir() -> Result<PathBuf, String> {
+    let dir = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    Ok(workspace()?.join(dir))
+}
+
+/// Root of the workspace.
+pub(crate) fn workspace() -> Result<PathBuf, String> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    own.canonicalize()
+        .map_err(|error| format!("find the workspace at {}: {error}", own.display()))
+}

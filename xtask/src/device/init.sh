@@ -1,0 +1,59 @@
+#!/bin/sh
+# The virtual device's init: a read-only root, one data partition, a Qwiic Button, the agent,
+# and a line-wise shell on a virtio port for tests to drive it by. With the kernel parameter
+# kobune.modprobe=off there are no more kernel modules once it is up, so no netfilter.
+export PATH=/run/bin:/usr/bin:/sbin:/bin
+busybox mount -t proc proc /proc
+busybox mount -t tmpfs -o mode=755 run /run
+busybox mkdir /run/bin
+busybox --install -s /run/bin
+mount -t sysfs sysfs /sys
+mount -t tmpfs tmp /tmp
+mkdir /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs shm /dev/shm
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+hostname kobune-device
+
+for module in virtio_net virtio_console virtio-rng crc32c_generic; do
+    modprobe "$module"
+done
+data=$(grep -lx data /sys/block/vd*/serial)
+data=${data#/sys/block/}
+mount -t ext4 "/dev/${data%/serial}" /var/lib/kobune || echo "no data partition"
+
+ip link set lo up
+until ip link set eth0 up 2>/dev/null; do sleep 0.05; done
+ip address add 10.0.2.15/24 dev eth0
+ip route add default via 10.0.2.2
+
+modprobe i2c-dev
+modprobe i2c-tiny-usb
+modprobe vhci-hcd
+qwiic-device /run/button /run/led > /run/qwiic-device.log 2>&1 &
+until [ -e /dev/i2c-1 ]; do
+    kill -0 $! || { cat /run/qwiic-device.log; break; }
+    sleep 0.05
+done
+
+if grep -qw kobune.modprobe=off /proc/cmdline; then
+    for module in overlay veth bridge; do modprobe "$module"; done
+    echo /bin/false > /proc/sys/kernel/modprobe
+fi
+kobune daemon > /run/kobune.log 2>&1 &
+until [ -S /run/kobune/kobune.sock ]; do
+    kill -0 $! || { cat /run/kobune.log; break; }
+    sleep 0.05
+done
+
+# Reads commands, one per line; answers each with its output and "@@EXIT code".
+until [ -e /dev/vport0p1 ]; do sleep 0.05; done
+exec 3<> /dev/vport0p1
+read -r uptime _ < /proc/uptime
+echo "@@READY $uptime" >&3
+while read -r line <&3; do
+    sh -c "$line" > /tmp/output 2>&1 < /dev/null 3>&-
+    code=$?
+    { cat /tmp/output; printf '\n@@EXIT %s\n' "$code"; } >&3
+done
+poweroff -f
