@@ -55,7 +55,7 @@ pub(crate) fn call(name: &str, argument: c_long) -> Option<io::Result<()>> {
 /// Serial number of the session keyring.
 pub(crate) fn session_keyring() -> io::Result<c_long> {
     let zero: c_long = 0;
-    let ask = c_long::from(libc::KEYCTL_GET_KEYRING_ID);
+    let ask = libc::c_ulong::from(libc::KEYCTL_GET_KEYRING_ID);
     let session = c_long::from(libc::KEY_SPEC_SESSION_KEYRING);
     // SAFETY: nothing but numbers is passed.
     let result = unsafe { libc::syscall(libc::SYS_keyctl, ask, session, zero) };
