@@ -21,7 +21,8 @@ cargo xtask COMMAND
   demo     set up, then run the tutorial's deployment on a device of its own, through a
            hub; with --local from a file, with --device [--arch armv7|arm64] on a
            virtual device with a button to press
-  test     set up, then run every check and every test
+  test     set up, then run every check and every test; with --device also those on a
+           virtual Arm machine, which cross-build for minutes the first time
   check    formatting, lints and documentation only
   bench    measure the dist build: all, or some of size, idle, start, pull
   bench-pull  what a pull costs, beside skopeo and umoci, and curl and tar
@@ -39,7 +40,8 @@ fn main() -> ExitCode {
         ["demo", "--device", ref rest @ ..] => setup::as_root(&args, || device::demo(rest)),
         ["bench", ref names @ ..] => setup::as_root(&args, || bench::run(names)),
         ["bench-pull"] => setup::as_root(&args, bench_pull::run),
-        ["test"] => test::run(),
+        ["test"] => test::run(false),
+        ["test", "--device"] => test::run(true),
         ["check"] => test::check(),
         ["cross", ref rest @ ..] => cross::run(rest),
         ["device", ref rest @ ..] => setup::as_root(&args, || device::run(rest)),

@@ -4,13 +4,16 @@ use std::process::Command;
 
 use crate::setup;
 
-/// Sets up, checks and tests everything.
-pub(crate) fn run() -> Result<(), String> {
+/// Sets up, checks and tests everything; the virtual device too where `device` says so.
+pub(crate) fn run(device: bool) -> Result<(), String> {
     setup::install(&setup::DEMO)?;
     setup::install(&setup::TEST)?;
-    setup::install(&crate::device::PACKAGES)?;
     check()?;
     let mut test = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
+    if device {
+        setup::install(&crate::device::PACKAGES)?;
+        test.env("KOBUNE_DEVICE", "1");
+    }
     if !setup::is_root() {
         // Built as the user, run as root: namespaces, mounts and cgroups.
         test.args([

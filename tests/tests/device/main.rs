@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use kobune_tests::{Machine, MachineFiles, privileged};
+use kobune_tests::{Machine, MachineFiles, cross_built, privileged};
 use serde_json::Value;
 
 /// One device at a time: emulation takes all of a processor.
@@ -21,7 +21,7 @@ static TURN: Mutex<()> = Mutex::new(());
 /// Where QEMU is there and the files cannot be made, and where CI has no QEMU.
 fn device_files() -> Option<(MachineFiles, MutexGuard<'static, ()>)> {
     static FILES: OnceLock<Option<MachineFiles>> = OnceLock::new();
-    if !privileged() {
+    if !cross_built() || !privileged() {
         return None;
     }
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
