@@ -7,8 +7,7 @@ use std::process::Command;
 use crate::setup;
 
 /// The release whose kernel and busybox the device has.
-const SOURCE: &str = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
-                      http://deb.debian.org/debian bookworm main\n";
+const RELEASE: &str = "bookworm";
 
 /// An apt of its own, for one architecture, which leaves the machine's alone.
 #[derive(Debug)]
@@ -33,7 +32,7 @@ impl Packages {
         for (name, text) in [
             ("apt.conf", config.as_str()),
             ("status", ""),
-            ("sources.list", SOURCE),
+            ("sources.list", &source()?),
         ] {
             let path = dir.join(name);
             fs::write(&path, text).map_err(|e| format!("write {}: {e}", path.display()))?;
@@ -83,4 +82,23 @@ impl Packages {
         command.env("APT_CONFIG", self.dir.join("apt.conf"));
         command
     }
+}
+
+/// A line for apt: [`RELEASE`] from the mirror of Debian that this machine uses.
+fn source() -> Result<String, String> {
+    let targets = ["--format", "$(REPO_URI)", "Identifier: Packages"];
+    let debian = ["Origin: Debian", "Component: main"];
+    let output = Command::new("apt-get")
+        .arg("indextargets")
+        .args(targets)
+        .args(debian)
+        .output()
+        .map_err(|error| format!("run apt-get: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mirror = text
+        .lines()
+        .find(|uri| !uri.contains("security"))
+        .ok_or("apt knows no mirror of Debian: run apt-get update first")?;
+    let keys = "signed-by=/usr/share/keyrings/debian-archive-keyring.gpg";
+    Ok(format!("deb [{keys}] {mirror} {RELEASE} main\n"))
 }
