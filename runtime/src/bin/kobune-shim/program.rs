@@ -6,10 +6,10 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use libcontainer::oci_spec::runtime::Spec;
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use nix::unistd::{AccessFlags, access, execve};
+use oci_spec::runtime::Spec;
 
 use super::sys;
 
