@@ -45,8 +45,12 @@ pub(crate) fn write(path: &Path, content: &impl Serialize) -> Result<(), StoreEr
     replace(path, &bytes).map_err(failed("write"))
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
+/// Replaces `path` by `bytes`, whole or not at all, for the owner alone; makes its directory.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
     fs::create_dir_all(parent)?;
     let temporary = path.with_extension("tmp");
     let mut file = OpenOptions::new()

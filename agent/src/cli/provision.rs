@@ -1,8 +1,7 @@
 //! `kobune config`: writes the hub into the configuration file, and checks the file.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::UsageError;
@@ -10,6 +9,7 @@ use super::args::Global;
 use super::words::{Word, Words};
 use crate::config::{Config, ConfigError};
 use crate::provisioning::Source;
+use crate::store;
 
 /// What to do with the configuration.
 #[derive(Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub(super) fn write(
     }
     let text = with_hub(&old, connection_string);
     Config::parse(path, &text)?;
-    replace(path, text.as_bytes()).map_err(failed("write"))
+    store::replace(path, text.as_bytes()).map_err(failed("write"))
 }
 
 /// The file's text with this hub in the place of any other.
@@ -136,25 +136,6 @@ fn toml_string(text: &str) -> String {
         }
     }
     quoted + "\""
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    fs::create_dir_all(parent)?;
-    let temporary = path.with_extension("toml.tmp");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    File::open(parent)?.sync_all()
 }
 
 /// What the configuration says of the hub, in one line.

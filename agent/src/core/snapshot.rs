@@ -2,25 +2,17 @@
 
 use std::sync::Arc;
 
-use kobune_runtime::{ContainerId, Timestamp};
+use kobune_runtime::Timestamp;
 
 use super::Core;
 use crate::command::{ModuleSnapshot, Snapshot};
-use crate::plan::CurrentModule;
-use crate::status::{self, Observation};
+use crate::status::ModuleReport;
 
 impl Core {
     /// Publishes the snapshot, if it changed.
     pub(super) fn publish_snapshot(&self, now: Timestamp) {
-        let current = self.current();
-        let mut names: Vec<&ContainerId> =
-            self.desired.modules.keys().chain(current.keys()).collect();
-        names.sort();
-        names.dedup();
-        let modules = names
-            .into_iter()
-            .map(|name| self.module_snapshot(name, current.get(name), now))
-            .collect();
+        let reports = self.reports(now).into_iter();
+        let modules = reports.map(|report| self.module_snapshot(report)).collect();
         let snapshot = Snapshot {
             desired_version: self.sources.desired_version(),
             state: self.deployment_state,
@@ -37,28 +29,16 @@ impl Core {
         });
     }
 
-    fn module_snapshot(
-        &self,
-        name: &ContainerId,
-        current: Option<&CurrentModule>,
-        now: Timestamp,
-    ) -> ModuleSnapshot {
-        let container = self.seen.get(name);
-        let spec = self.desired.modules.get(name);
-        let seen = Observation {
-            name,
-            spec,
-            current,
-            history: self.history.get(name),
-            image_id: container.map(|container| container.request.image.id.as_str()),
-        };
-        let mut report = status::report(&seen, now);
+    fn module_snapshot(&self, mut report: ModuleReport) -> ModuleSnapshot {
+        let container = self.seen.get(&report.name);
+        let spec = self.desired.modules.get(&report.name);
+        let pulling = self.pulling.contains_key(&report.name);
         report.description.clear();
         ModuleSnapshot {
             report,
             spec: spec.cloned(),
             running_image: container.map(|container| container.request.image.reference.clone()),
-            pulling: self.pulling.contains_key(name),
+            pulling,
         }
     }
 }

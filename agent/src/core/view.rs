@@ -1,5 +1,6 @@
 //! What the core shows of modules and images.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kobune_runtime::{Attachment, ContainerId, ContainerState, Timestamp};
@@ -10,8 +11,8 @@ use crate::api::wire::{DesiredStatus, ErrorCode, ImageView, ModuleView};
 use crate::command::CommandError;
 use crate::deployment::{self, ModuleSpec};
 use crate::error_chain::chain;
-use crate::plan::{CurrentModule, Plan};
-use crate::status::{self, Observation};
+use crate::plan::Plan;
+use crate::status::{self, ModuleReport, Observation};
 
 impl Core {
     /// Publishes the module table and the deployment's state, if they changed.
@@ -22,14 +23,10 @@ impl Core {
 
     /// Publishes the module table.
     pub(super) fn publish_modules(&self, now: Timestamp) {
-        let current = self.current();
-        let mut names: Vec<&ContainerId> =
-            self.desired.modules.keys().chain(current.keys()).collect();
-        names.sort();
-        names.dedup();
-        let views = names
+        let reports = self.reports(now);
+        let views = reports
             .into_iter()
-            .map(|name| self.view(name, current.get(name), now))
+            .map(|report| self.view(report))
             .collect();
         self.parts.channels.status.send_if_modified(|table| {
             let changed = **table != views;
@@ -40,22 +37,29 @@ impl Core {
         });
     }
 
-    fn view(
-        &self,
-        name: &ContainerId,
-        current: Option<&CurrentModule>,
-        now: Timestamp,
-    ) -> ModuleView {
+    /// What there is to tell of every module that is or shall be, by name.
+    pub(super) fn reports(&self, now: Timestamp) -> Vec<ModuleReport> {
+        let current = self.current();
+        let names: BTreeSet<&ContainerId> =
+            self.desired.modules.keys().chain(current.keys()).collect();
+        let report = |name: &ContainerId| {
+            let container = self.seen.get(name);
+            let seen = Observation {
+                name,
+                spec: self.desired.modules.get(name),
+                current: current.get(name),
+                history: self.history.get(name),
+                image_id: container.map(|container| container.request.image.id.as_str()),
+            };
+            status::report(&seen, now)
+        };
+        names.into_iter().map(report).collect()
+    }
+
+    fn view(&self, report: ModuleReport) -> ModuleView {
+        let name = &report.name;
         let container = self.seen.get(name);
         let spec = self.desired.modules.get(name);
-        let seen = Observation {
-            name,
-            spec,
-            current,
-            history: self.history.get(name),
-            image_id: container.map(|container| container.request.image.id.as_str()),
-        };
-        let report = status::report(&seen, now);
         let attachment = container.and_then(|container| container.attachment.as_ref());
         ModuleView {
             name: name.to_string(),
