@@ -5,8 +5,10 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// Run inside the new namespaces: loopback up, a `/dev` of its own with the tutorial's
@@ -260,6 +262,25 @@ impl Device {
             .collect()
     }
 
+    /// Pid of the only monitor on the device. Waits for it: the launcher becomes it a moment
+    /// after it said that the module runs.
+    ///
+    /// # Panics
+    /// Where there is none, or more than one, for as long as `patience`.
+    #[track_caller]
+    #[must_use]
+    pub fn monitor(&self, patience: Duration) -> Pid {
+        let deadline = Instant::now() + patience;
+        loop {
+            let found = self.processes("kobune-monitor");
+            if let [pid] = found[..] {
+                return Pid::from_raw(pid);
+            }
+            assert!(Instant::now() < deadline, "not one monitor but {found:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// What a power cycle does: the modules' processes `pids` and whatever the agent started
     /// end at once, mounts, links and rules are gone, and so is `run`, which is no disk.
     ///
@@ -268,7 +289,7 @@ impl Device {
     pub fn power_cycle(&self, pids: &[i32]) {
         let ours = ["kobune-monitor", "kobune-shim"].map(|name| self.processes(name));
         for pid in ours.iter().flatten().chain(pids) {
-            let pid = nix::unistd::Pid::from_raw(*pid);
+            let pid = Pid::from_raw(*pid);
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
         }
         for dir in self.cgroup_dirs() {

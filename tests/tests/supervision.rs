@@ -47,14 +47,6 @@ fn wait_for_line(direct: &Direct, id: &ContainerId, text: &str) {
     }
 }
 
-/// Pid of the only monitor on the device.
-fn monitor(device: &Device) -> Pid {
-    match device.processes("kobune-monitor")[..] {
-        [pid] => Pid::from_raw(pid),
-        ref other => panic!("not one monitor but {other:?}"),
-    }
-}
-
 #[test]
 fn exit_codes_are_the_programs_or_128_and_the_signal() {
     on_device(|_, direct| {
@@ -124,7 +116,7 @@ fn closed_output_ends_neither_the_module_nor_its_supervision() {
             "echo before; exec >&- 2>&-; while [ ! -e /tmp/end ]; do usleep 1000; done; exit 7";
         let id = start(direct, "closed", &["sh", "-c", script], &json!({}));
         wait_for_line(direct, &id, "before");
-        let monitor = monitor(device);
+        let monitor = device.monitor(SOON);
         // A closed pipe must not keep the monitor busy.
         let before = cpu_ticks(monitor);
         thread::sleep(Duration::from_millis(500));
@@ -269,7 +261,7 @@ fn a_killed_monitor_counts_as_255_and_its_container_ends() {
     on_device(|device, direct| {
         let id = start(direct, "module", &["/probe", "sleep", "600"], &json!({}));
         let init = direct.pid(&id);
-        kill(monitor(device), Signal::SIGKILL).unwrap();
+        kill(device.monitor(SOON), Signal::SIGKILL).unwrap();
         assert_eq!(direct.wait(&id, SOON).unwrap().code, 255);
         direct.runtime.settle(&id).expect("it is cleaned up");
         assert!(!fs::exists(format!("/proc/{init}/root/probe")).unwrap());
@@ -295,7 +287,7 @@ fn a_module_whose_monitor_was_killed_is_restarted() {
     fs::write(&manifest, text).unwrap();
     let _ = agent.cli(&["apply", &manifest.to_string_lossy()]).ok();
     let _ = agent.wait_running("module");
-    let first = monitor(&device);
+    let first = device.monitor(SOON);
     kill(first, Signal::SIGKILL).unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     while device
@@ -316,7 +308,7 @@ fn a_module_whose_monitor_was_killed_is_restarted() {
 fn a_recycled_pid_is_neither_watched_nor_killed() {
     on_device(|device, direct| {
         let id = start(direct, "module", &["/probe", "sleep", "600"], &json!({}));
-        kill(monitor(device), Signal::SIGKILL).unwrap();
+        kill(device.monitor(SOON), Signal::SIGKILL).unwrap();
         let exit = direct.wait(&id, SOON).unwrap();
         // A stranger that has the pid of the ended monitor now.
         let mut stranger = Command::new("sleep").arg("600").spawn().unwrap();
