@@ -24,10 +24,11 @@ use kobune_runtime::Timestamp;
 
 use crate::api::client::{Client, ClientError};
 use crate::api::wire::Problem;
+use crate::check;
 use crate::config::{self, Config, ConfigError};
 use crate::daemon::{self, DaemonError};
 use crate::error_chain::chain;
-use args::{Arguments, Global, Output, Verb};
+use args::{Arguments, CheckArguments, Global, Output, Verb};
 use provision::{ConfigVerb, ProvisionError};
 
 /// Variable that names the daemon's socket.
@@ -73,6 +74,8 @@ enum CliError {
     NotCarriedOut(Vec<Problem>),
     #[error("the daemon ended before the deployment was carried out")]
     DaemonEnded,
+    #[error("this device lacks something; see above")]
+    Checked,
     #[error("cannot start the event loop")]
     Runtime(#[source] io::Error),
 }
@@ -127,14 +130,36 @@ fn run(
                 output: global.output,
                 terminal,
             };
-            let client = Client::new(&socket(&global)?);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .map_err(CliError::Runtime)?;
+            if let Verb::Check(arguments) = verb {
+                return runtime.block_on(examine(&arguments, &global, &mut console));
+            }
+            let client = Client::new(&socket(&global)?);
             runtime.block_on(execute::execute(verb, &client, &mut console))
         }
     }
+}
+
+/// Looks for what the device lacks, without the daemon.
+async fn examine(
+    arguments: &CheckArguments,
+    global: &Global,
+    console: &mut Console<'_>,
+) -> Result<(), CliError> {
+    if arguments.list {
+        return console.print(&output::checks(check::checks()));
+    }
+    let seen = check::observe(&configuration(global)).await;
+    let report = check::judge(&seen, &arguments.skip);
+    console.show(&report, check::text)?;
+    let failed = report.errors > 0 || (arguments.strict && report.warnings > 0);
+    if failed {
+        return Err(CliError::Checked);
+    }
+    Ok(())
 }
 
 /// Writes or checks the configuration, without the daemon.

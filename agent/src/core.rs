@@ -18,7 +18,7 @@ mod state;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +55,19 @@ pub(crate) struct CoreParts {
     pub(crate) state_dir: PathBuf,
     pub(crate) stop_modules_on_exit: bool,
     pub(crate) channels: CoreChannels,
+}
+
+/// The deployment and the modules added by hand, as they are on disk. Changes nothing.
+///
+/// # Errors
+/// Where a state file is unreadable; the daemon's log tells which and why.
+pub(crate) fn stored_deployment(dir: &Path) -> Result<Deployment, String> {
+    let (sources, _) = state::load(dir);
+    if sources.is_known() {
+        Ok(sources.merged())
+    } else {
+        Err(format!("a state file in {} cannot be read", dir.display()))
+    }
 }
 
 /// Something that was being done ended.

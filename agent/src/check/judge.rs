@@ -113,7 +113,11 @@ fn others(seen: &Observations) -> Verdict {
     if seen.others.is_empty() {
         return Verdict::ok("none found");
     }
-    let sockets: Vec<String> = seen.others.iter().map(|p| p.display().to_string()).collect();
+    let sockets: Vec<String> = seen
+        .others
+        .iter()
+        .map(|p| p.display().to_string())
+        .collect();
     Verdict::warning(
         sockets.join(", "),
         "Another agent with this device's identity makes the hub disconnect both in turn; its \

@@ -64,7 +64,7 @@ pub(super) struct Directory {
     /// Kind of file system, as `/proc/mounts` calls it.
     pub(super) filesystem: String,
     pub(super) writable: Result<(), String>,
-    /// Bytes that root can still use.
+    /// Bytes that are not reserved for anybody.
     pub(super) free: u64,
     /// Files that can still be made; 0 where the file system has no such limit.
     pub(super) free_files: u64,

@@ -11,6 +11,7 @@ use super::provision::ConfigVerb;
 use super::run_args::RunArguments;
 use super::words::{Word, Words, text};
 use crate::api::client::LogParameters;
+use crate::check;
 use crate::moment;
 
 /// A whole command line.
@@ -41,6 +42,7 @@ pub(super) enum Output {
 pub(super) enum Verb {
     Daemon,
     Apply(ApplyArguments),
+    Check(CheckArguments),
     Config(ConfigVerb),
     Run(Box<RunArguments>),
     Remove(Vec<String>),
@@ -67,6 +69,16 @@ pub(super) struct LogsArguments {
     pub(super) module: String,
     pub(super) parameters: LogParameters,
     pub(super) timestamps: bool,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct CheckArguments {
+    /// Show which checks there are, and answer none.
+    pub(super) list: bool,
+    /// Ids of checks that are not asked.
+    pub(super) skip: Vec<String>,
+    /// Warnings are failures too.
+    pub(super) strict: bool,
 }
 
 impl Default for Verb {
@@ -128,6 +140,7 @@ fn parse_verb(
         "apply" => apply(words, global),
         "run" => RunArguments::parse(words, global),
         "logs" => logs(words, global, now),
+        "check" => check(words, global),
         "config" => {
             let verb = ConfigVerb::parse(words, global)?;
             Ok(verb.map_or(Verb::Help(Topic::Config), Verb::Config))
@@ -239,6 +252,27 @@ fn logs(words: &mut Words, global: &mut Global, now: Timestamp) -> Result<Verb, 
     }
     arguments.module = module.ok_or_else(|| UsageError("no module named".to_owned()))?;
     Ok(Verb::Logs(arguments))
+}
+
+fn check(words: &mut Words, global: &mut Global) -> Result<Verb, UsageError> {
+    let mut arguments = CheckArguments::default();
+    while let Some(word) = words.next()? {
+        let Word::Option(name) = word else {
+            return Err(word.unexpected());
+        };
+        match name.as_str() {
+            "-h" | "--help" => return Ok(Verb::Help(Topic::Check)),
+            "--list" => arguments.list = words.switch()?,
+            "--skip" => {
+                let ids = words.text()?;
+                arguments.skip.extend(ids.split(',').map(str::to_owned));
+            }
+            "--warnings-as-errors" => arguments.strict = words.switch()?,
+            _ => global.take(Word::Option(name), words)?,
+        }
+    }
+    check::known(&arguments.skip).map_err(|unknown| UsageError(unknown.to_string()))?;
+    Ok(Verb::Check(arguments))
 }
 
 fn tail(value: &str) -> Result<Option<usize>, UsageError> {

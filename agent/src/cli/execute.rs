@@ -64,7 +64,7 @@ pub(super) async fn execute(
         Verb::Logs(arguments) => logs(&arguments, client, console).await,
         Verb::Apply(arguments) => apply(&arguments, client, console).await,
         Verb::Run(arguments) => run(&arguments, client, console).await,
-        Verb::Daemon | Verb::Config(_) | Verb::Help(_) => {
+        Verb::Daemon | Verb::Check(_) | Verb::Config(_) | Verb::Help(_) => {
             unreachable!("invariant: they need no daemon")
         }
     }

@@ -7,6 +7,7 @@ pub(super) enum Topic {
     Apply,
     Run,
     Logs,
+    Check,
     Config,
 }
 
@@ -16,6 +17,7 @@ pub(super) fn topic(word: Option<&str>) -> Topic {
         Some("apply") => Topic::Apply,
         Some("run") => Topic::Run,
         Some("logs") => Topic::Logs,
+        Some("check") => Topic::Check,
         Some("config") => Topic::Config,
         _ => Topic::Overview,
     }
@@ -28,6 +30,7 @@ impl Topic {
             Self::Apply => APPLY,
             Self::Run => RUN,
             Self::Logs => LOGS,
+            Self::Check => CHECK,
             Self::Config => CONFIG,
         }
     }
@@ -49,9 +52,11 @@ Commands:
   stop NAME...           stop modules until they are restarted
   inspect NAME...        show all about modules, as JSON
   images                 show the images on disk
+  check                  find out what this device lacks
   config mp|apply        connect the device to a hub, check the configuration
   version                show the versions of this program and of the daemon
-  help [COMMAND]         show this text, or that of apply, run, logs or config
+  help [COMMAND]         show this text, or that of apply, run, logs, check
+                         or config
 
 Options of every command:
   -o, --output text|json  form of the output
@@ -67,6 +72,20 @@ Replaces the deployment by FILE ('-': standard input) and waits until it is carr
 Usage: kobune apply [OPTIONS] FILE|-
 
   -d, --detach   return when the deployment is accepted
+";
+
+const CHECK: &str = "\
+Finds out what this device lacks to run modules, what comes of it, and what to do about it.
+Needs no daemon, and changes nothing. Run it as root: mounts and the network are tried out,
+in namespaces of their own.
+
+Usage: kobune check [OPTIONS]
+
+      --skip ID[,ID...]     do not ask these; their ids are in brackets
+      --list                show all checks with their ids
+      --warnings-as-errors  fail where there are warnings
+
+Exit status: 0 no errors, 1 errors, 2 wrong usage.
 ";
 
 const CONFIG: &str = "\

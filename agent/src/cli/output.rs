@@ -7,6 +7,7 @@ use kobune_runtime::Timestamp;
 use serde::Serialize;
 
 use crate::api::wire::{ImageView, ModuleStatus, ModuleView};
+use crate::check::Check;
 
 /// Least width of a column, as the IoT Edge tool has it.
 const COLUMN: usize = 15;
@@ -41,6 +42,19 @@ pub(super) fn list(modules: &[ModuleView], now: Timestamp) -> String {
             view.status.as_str().to_owned(),
             description(view, now),
             view.image.clone(),
+        ]
+    }));
+    table(&rows)
+}
+
+/// Which checks there are.
+pub(super) fn checks<'a>(checks: impl Iterator<Item = &'a Check>) -> String {
+    let mut rows = vec![["ID", "ABOUT", "PASSES WHEN"].map(str::to_owned)];
+    rows.extend(checks.map(|check| {
+        [
+            check.id.to_owned(),
+            check.section.to_string(),
+            check.title.to_owned(),
         ]
     }));
     table(&rows)
