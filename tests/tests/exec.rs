@@ -1,5 +1,7 @@
 //! Processes in running modules: `kobune exec`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -206,7 +208,7 @@ fn nothing_is_left_of_a_process_whose_client_agent_or_module_is_gone() {
     with_module(json!({}), |agent| {
         let script = |mark: &str| format!("busybox sleep {mark} & busybox sleep {mark}; true");
         // Who runs, how it is ended, whether the module lives on.
-        let mut start = |agent: &mut Agent<'_>, mark: &str| {
+        let start = |agent: &mut Agent<'_>, mark: &str| {
             let child = spawn(agent, &["exec", "m", "sh", "-c", &script(mark)]);
             wait_until("it runs", || processes(mark).len() == 2);
             child
