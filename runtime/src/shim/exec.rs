@@ -129,7 +129,11 @@ pub fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<(T, Vec<O
         (&mut &*socket).read_exact(&mut buffer[..count])?;
         line.extend_from_slice(&buffer[..count]);
         match (end, seen) {
-            (Some(_), _) => return Ok((serde_json::from_slice(&line)?, descriptors)),
+            (Some(_), _) => {
+                let message = serde_json::from_slice(&line);
+                let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+                return Ok((message.map_err(invalid)?, descriptors));
+            }
             (None, 0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             (None, _) => {}
         }
