@@ -5,12 +5,15 @@
 
 mod args;
 mod create_options;
+mod exec_args;
 mod execute;
 mod help;
 mod output;
 mod progress;
 mod provision;
 mod run_args;
+mod session;
+mod terminal;
 mod wait;
 mod words;
 
@@ -76,6 +79,13 @@ enum CliError {
     DaemonEnded,
     #[error("this device lacks something; see above")]
     Checked,
+    /// A process in a module ended so; said already, if it was not its own doing.
+    #[error("the process ended with code {0}")]
+    Ended(u8),
+    #[error("cannot use the terminal")]
+    Terminal(#[source] io::Error),
+    #[error("the session with the module broke")]
+    Session(#[source] io::Error),
     #[error("cannot start the event loop")]
     Runtime(#[source] io::Error),
 }
@@ -102,6 +112,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
+        Err(CliError::Ended(code)) => ExitCode::from(code),
         Err(error) => {
             // If even this cannot be written, the code has to do.
             let _ = err.write_all(error.report().as_bytes());
@@ -134,11 +145,18 @@ fn run(
                 .enable_all()
                 .build()
                 .map_err(CliError::Runtime)?;
-            if let Verb::Check(arguments) = verb {
-                return runtime.block_on(examine(&arguments, &global, &mut console));
-            }
-            let client = Client::new(&socket(&global)?);
-            runtime.block_on(execute::execute(verb, &client, &mut console))
+            let result = match verb {
+                Verb::Check(arguments) => {
+                    runtime.block_on(examine(&arguments, &global, &mut console))
+                }
+                verb => {
+                    let client = Client::new(&socket(&global)?);
+                    runtime.block_on(execute::execute(verb, &client, &mut console))
+                }
+            };
+            // Who waits for standard input is not waited for.
+            runtime.shutdown_background();
+            result
         }
     }
 }

@@ -18,6 +18,7 @@
 //! [`CONTRACT`] is in every file, and what it says is never changed, only added to.
 
 mod client;
+pub mod exec;
 mod process;
 
 use std::path::{Path, PathBuf};

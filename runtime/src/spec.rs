@@ -10,7 +10,7 @@
 
 mod annotations;
 mod device;
-mod env;
+pub(crate) mod env;
 mod error;
 mod linux;
 mod mount;

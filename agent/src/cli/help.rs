@@ -8,6 +8,7 @@ pub(super) enum Topic {
     Run,
     Logs,
     Check,
+    Exec,
     Config,
 }
 
@@ -18,6 +19,7 @@ pub(super) fn topic(word: Option<&str>) -> Topic {
         Some("run") => Topic::Run,
         Some("logs") => Topic::Logs,
         Some("check") => Topic::Check,
+        Some("exec") => Topic::Exec,
         Some("config") => Topic::Config,
         _ => Topic::Overview,
     }
@@ -31,6 +33,7 @@ impl Topic {
             Self::Run => RUN,
             Self::Logs => LOGS,
             Self::Check => CHECK,
+            Self::Exec => EXEC,
             Self::Config => CONFIG,
         }
     }
@@ -48,6 +51,7 @@ Commands:
   rm NAME...             stop and remove modules that 'run' started
   list                   show the modules
   logs NAME              show what a module wrote
+  exec NAME COMMAND      run a process in a module
   restart NAME...        restart modules
   stop NAME...           stop modules until they are restarted
   inspect NAME...        show all about modules, as JSON
@@ -55,7 +59,7 @@ Commands:
   check                  find out what this device lacks
   config mp|apply        connect the device to a hub, check the configuration
   version                show the versions of this program and of the daemon
-  help [COMMAND]         show this text, or that of apply, run, logs, check
+  help [COMMAND]         show this text, or that of apply, run, exec, logs, check
                          or config
 
 Options of every command:
@@ -101,6 +105,22 @@ Usage: kobune config mp -c CONNECTION_STRING [-f]
   -f, --force                   replace another hub
 
 The daemon reads its configuration when it starts.
+";
+
+const EXEC: &str = "\
+Runs a process in a running module, with the module's user, environment, limits and
+confinement, and ends with its exit code: 126 where it cannot be run, 127 where it is not
+there. The process ends with the module, with this command, and with the daemon.
+
+Usage: kobune exec [OPTIONS] NAME COMMAND [ARGUMENT...]
+
+  -i, --interactive          pass standard input on
+  -t, --tty                  give it a terminal
+  -u, --user USER[:GROUP]    another user, by name or number
+  -e, --env KEY[=VALUE]      environment variable; its value here where absent
+  -w, --workdir DIR          another working directory
+
+Without a terminal SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on.
 ";
 
 const LOGS: &str = "\

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::cgroup::{CgroupPath, Cgroups};
 use crate::container::{self, CreateRequest, Paths};
+use crate::exec::{Exec, ExecError, ExecRequest};
 use crate::network::Network;
 use crate::rootfs;
 use crate::shim::{PidFd, ShimClient, ShimError, ShimJob};
@@ -64,6 +65,24 @@ impl LinuxRuntime {
     #[must_use]
     pub fn log_dir(&self, id: &ContainerId) -> PathBuf {
         self.paths(id).log()
+    }
+
+    /// Runs a further process in the running container. Blocks until it runs; may be
+    /// called beside the operations of [`ModuleRuntime`]: what starts while the container
+    /// stops ends with it.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`], [`RuntimeError::Exec`].
+    pub fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<Exec, RuntimeError> {
+        let container = self.load(id)?;
+        let failed = |source| RuntimeError::Exec {
+            id: id.clone(),
+            source,
+        };
+        if !self.status(id)?.is_running() {
+            return Err(failed(ExecError::NotRunning));
+        }
+        Exec::start(&self.config.shim, &container, &self.paths(id), request).map_err(failed)
     }
 
     /// Releases everything that dead or half-made containers left behind: to be called
