@@ -6,6 +6,7 @@
 //! `api` and `cli` reach the core through `command` alone.
 
 pub mod api;
+pub mod check;
 pub mod cli;
 pub mod command;
 pub mod config;
