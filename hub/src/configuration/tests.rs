@@ -10,7 +10,7 @@ fn object(value: Value) -> Object {
     }
 }
 
-fn deployment(id: &str, priority: u32, generation: u64, modules: Value) -> Deployment {
+fn deployment(id: &str, priority: u32, generation: u64, modules: &Value) -> Deployment {
     let configuration = Configuration {
         id: id.to_owned(),
         revision: 1,
@@ -29,7 +29,7 @@ fn deployment(id: &str, priority: u32, generation: u64, modules: Value) -> Deplo
 
 fn base(id: &str, priority: u32, generation: u64) -> Deployment {
     let agent = json!({"properties.desired": {"modules": {"m": {"of": id}}}});
-    deployment(id, priority, generation, json!({ "$edgeAgent": agent }))
+    deployment(id, priority, generation, &json!({ "$edgeAgent": agent }))
 }
 
 fn names(outcome: &Outcome, standing: Standing) -> Vec<&str> {
@@ -136,7 +136,7 @@ fn layers_of_a_higher_priority_are_put_over_the_base_the_highest_last() {
         "first",
         6,
         9,
-        json!({"$edgeAgent": {"properties.desired.modules.led": {"v": 1},
+        &json!({"$edgeAgent": {"properties.desired.modules.led": {"v": 1},
             "properties.desired.modules.led.env.A": {"value": "1"}},
             "led": {"properties.desired": {"a": 1}}}),
     );
@@ -144,11 +144,11 @@ fn layers_of_a_higher_priority_are_put_over_the_base_the_highest_last() {
         "second",
         7,
         2,
-        json!({"$edgeAgent": {"properties.desired.modules.led.v": 2},
+        &json!({"$edgeAgent": {"properties.desired.modules.led.v": 2},
             "$edgeHub": {"properties.desired.routes.r": "FROM /* INTO $upstream"},
             "led": {"properties.desired.b": 2}}),
     );
-    let below = deployment("below", 5, 3, json!({"led": {"properties.desired": {}}}));
+    let below = deployment("below", 5, 3, &json!({"led": {"properties.desired": {}}}));
     let outcome = outcome(vec![&second, &below, &base, &first]);
     assert_eq!(
         names(&outcome, Standing::Applied),
@@ -170,7 +170,7 @@ fn layers_of_a_higher_priority_are_put_over_the_base_the_highest_last() {
 
 #[test]
 fn a_layer_without_a_base_is_not_applied() {
-    let layer = deployment("layer", 1, 1, json!({"led": {"properties.desired.a": 1}}));
+    let layer = deployment("layer", 1, 1, &json!({"led": {"properties.desired.a": 1}}));
     let outcome = outcome(vec![&layer]);
     assert_eq!(names(&outcome, Standing::Targeted), ["layer"]);
     assert_eq!(outcome.modules, None);

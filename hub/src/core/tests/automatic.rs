@@ -15,7 +15,7 @@ impl World {
             .unwrap();
     }
 
-    fn put(&mut self, id: &str, condition: &str, priority: u32, agent: Value) {
+    fn put(&mut self, id: &str, condition: &str, priority: u32, agent: &Value) {
         let content = json!({"modulesContent": {"$edgeAgent": agent}});
         let spec = ConfigurationSpec {
             id: id.to_owned(),
@@ -62,7 +62,7 @@ fn an_aligned_device_is_left_alone() {
     let mut world = world();
     world.make("d", true);
     world.make("plain", false);
-    world.put("a", "*", 1, base("a"));
+    world.put("a", "*", 1, &base("a"));
     assert_eq!(world.desired("d"), json!({"of": "a", "$version": 2}));
     world.align();
     world.tag("d", json!({"x": 1}));
@@ -87,8 +87,8 @@ fn a_connected_device_is_told_once() {
         .put_identity(&agent, &spec, &Precondition::Present, at(0))
         .unwrap();
     let mut connected = world.connect("d/$edgeAgent");
-    world.put("a", "*", 1, base("a"));
-    world.put("b", "*", 0, base("b"));
+    world.put("a", "*", 1, &base("a"));
+    world.put("b", "*", 0, &base("b"));
     let (topic, body) = next(&mut connected);
     assert!(topic.ends_with("$version=2"), "{topic}");
     assert_eq!(
@@ -106,8 +106,8 @@ fn a_device_that_no_longer_matches_falls_back_and_keeps_the_last_one() {
     let mut world = world();
     world.make("d", true);
     world.tag("d", json!({"type": "nano"}));
-    world.put("all", "*", 1, base("all"));
-    world.put("nano", "tags.type = 'nano'", 2, base("nano"));
+    world.put("all", "*", 1, &base("all"));
+    world.put("nano", "tags.type = 'nano'", 2, &base("nano"));
     assert_eq!(world.desired("d")["of"], "nano");
     world.tag("d", json!({"type": null}));
     assert_eq!(world.desired("d")["of"], "all");
@@ -124,7 +124,7 @@ fn a_device_that_no_longer_matches_falls_back_and_keeps_the_last_one() {
 fn a_report_can_make_a_device_match() {
     let mut world = world();
     world.make("d", true);
-    world.put("a", "properties.reported.ready = true", 1, base("a"));
+    world.put("a", "properties.reported.ready = true", 1, &base("a"));
     assert_eq!(world.desired("d")["$version"], 1);
     world
         .hub
@@ -147,10 +147,10 @@ fn layers_that_are_too_much_together_change_nothing() {
         "base",
         "*",
         1,
-        json!({"properties.desired": {"a": large(5)}}),
+        &json!({"properties.desired": {"a": large(5)}}),
     );
     let version = world.desired("d")["$version"].clone();
-    world.put("layer", "*", 2, json!({"properties.desired.b": large(5)}));
+    world.put("layer", "*", 2, &json!({"properties.desired.b": large(5)}));
     assert_eq!(world.desired("d")["$version"], version);
     let standing = ["base", "layer"].map(|id| (id.to_owned(), Standing::Targeted));
     assert_eq!(world.standing("d"), standing);
@@ -162,7 +162,7 @@ fn layers_that_are_too_much_together_change_nothing() {
 fn a_new_hub_over_the_same_store_goes_on() {
     let mut world = world();
     world.make("d", true);
-    world.put("a", "*", 1, base("a"));
+    world.put("a", "*", 1, &base("a"));
     let World { hub, _dir } = world;
     drop(hub);
     let mut world = World {
