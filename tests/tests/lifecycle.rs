@@ -75,7 +75,13 @@ fn operations_may_be_repeated_and_those_that_make_no_sense_are_refused() {
         runtime.pause(&id).unwrap();
         runtime.pause(&id).unwrap();
         let refused = runtime.exec(&id, &sleep()).unwrap_err();
-        assert!(matches!(refused, RuntimeError::Exec { source: ExecError::Paused, .. }));
+        assert!(matches!(
+            refused,
+            RuntimeError::Exec {
+                source: ExecError::Paused,
+                ..
+            }
+        ));
         // Stopped as it is, twice; then it starts unpaused.
         runtime.stop(&id, None).unwrap();
         runtime.stop(&id, None).unwrap();
@@ -93,7 +99,10 @@ fn operations_may_be_repeated_and_those_that_make_no_sense_are_refused() {
             runtime.signal(&id, 9),
             runtime.exec(&id, &sleep()).map(drop),
         ] {
-            assert!(matches!(result, Err(RuntimeError::NotFound { .. })), "{result:?}");
+            assert!(
+                matches!(result, Err(RuntimeError::NotFound { .. })),
+                "{result:?}"
+            );
         }
     });
 }
