@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Healthcheck;
+
 /// Everything that shapes a container beside its image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -32,6 +34,9 @@ pub struct ContainerOptions {
     pub stop_signal: Option<i32>,
     /// Seconds between the stop signal and SIGKILL; 10 where absent, as Docker has it.
     pub stop_timeout: Option<u32>,
+    /// How its health is checked; by whoever runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
     /// Default confinement or none.
     pub privilege: Privilege,
     /// Mount the root filesystem read-only.

@@ -6,6 +6,7 @@
 
 mod capabilities;
 mod devices;
+pub(super) mod healthcheck;
 mod log;
 mod misplaced;
 mod mounts;

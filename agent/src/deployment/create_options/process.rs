@@ -32,6 +32,7 @@ pub(super) fn parse(top: &mut Fields<'_>, parsed: &mut ContainerOptions, finding
         u32::try_from(node.integer()?)
             .map_err(|_| node.fault(format!("must be from 0 to {} seconds", u32::MAX)))
     });
+    parsed.healthcheck = super::healthcheck::parse(top.take("healthcheck"), findings);
     let labels = findings.read(top.take("labels"), Node::entries);
     for (name, node) in labels.into_iter().flatten() {
         let value = findings.read(Some(node).filter(|n| !n.value().is_null()), Node::text);
