@@ -23,6 +23,8 @@ mod config;
 mod credentials;
 mod digest;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod layer;
 mod manifest;
 mod platform;

@@ -13,6 +13,7 @@
 //! A layer is flushed before it gets its name, and a record is written after its layers: what can
 //! be found after a power loss is whole.
 
+mod disk;
 mod layer;
 mod parents;
 mod record;
@@ -22,7 +23,6 @@ mod sweep;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -31,6 +31,7 @@ use nix::fcntl::{Flock, FlockArg};
 use oci_spec::image::Digest;
 use thiserror::Error;
 
+use disk::Disk;
 pub(crate) use layer::Staging;
 pub(crate) use parents::parents_id;
 pub(crate) use record::Record;
@@ -92,6 +93,7 @@ struct Inner {
     /// Digests that pulls under way need, with the number of pulls.
     pins: Mutex<HashMap<Digest, usize>>,
     serial: AtomicU64,
+    disk: Disk,
     _lock: Flock<File>,
 }
 
@@ -108,8 +110,9 @@ impl Store {
     /// Removes what an interrupted pull left in `staging`. Blocking.
     pub fn open(root: impl AsRef<Path>) -> Result<Self, StoreError> {
         let root = root.as_ref();
+        let disk = Disk::default();
         for directory in ["layers", "implied", "images/configs", "spool", "staging"] {
-            make_directories(&root.join(directory))?;
+            make_directories(&disk, &root.join(directory))?;
         }
         let root = &root.canonicalize().map_err(failed("find", root))?;
         let mut open = lock(&OPEN);
@@ -122,6 +125,7 @@ impl Store {
             root: root.clone(),
             pins: Mutex::default(),
             serial: AtomicU64::new(0),
+            disk,
             _lock: lock_root(root)?,
         });
         open.push((root.clone(), Arc::downgrade(&inner)));
@@ -152,9 +156,25 @@ impl Store {
         let staging = self.path("staging");
         for entry in fs::read_dir(&staging).map_err(failed("list", &staging))? {
             let path = entry.map_err(failed("list", &staging))?.path();
-            remove_tree(&path)?;
+            self.remove_tree(&path)?;
         }
         Ok(())
+    }
+
+    fn disk(&self) -> &Disk {
+        &self.inner.disk
+    }
+
+    /// Removes a file, or a directory with all below it; nothing to remove is fine.
+    fn remove_tree(&self, path: &Path) -> Result<(), StoreError> {
+        let removed = self.disk().remove(path);
+        removed.map_err(failed("remove", path))
+    }
+
+    /// Makes the names in `directory` survive a power loss.
+    fn sync_directory(&self, directory: &Path) -> Result<(), StoreError> {
+        let synced = self.disk().flush_names(directory);
+        synced.map_err(failed("flush", directory))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -201,10 +221,9 @@ fn failed<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(
 }
 
 /// Layers may hold setuid programs: nobody but the owner can reach below.
-fn make_directories(path: &Path) -> Result<(), StoreError> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    builder.create(path).map_err(failed("create", path))
+fn make_directories(disk: &Disk, path: &Path) -> Result<(), StoreError> {
+    let made = disk.make_directories(path, 0o700);
+    made.map_err(failed("create", path))
 }
 
 fn lock_root(root: &Path) -> Result<Flock<File>, StoreError> {
@@ -220,31 +239,12 @@ fn lock_root(root: &Path) -> Result<Flock<File>, StoreError> {
     })
 }
 
-/// Removes a file, or a directory with all below it; nothing to remove is fine.
-fn remove_tree(path: &Path) -> Result<(), StoreError> {
-    let is_directory = match path.symlink_metadata() {
-        Ok(metadata) => metadata.is_dir(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed("remove", path)(error)),
-    };
-    let removed = if is_directory {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    };
-    removed.map_err(failed("remove", path))
-}
-
-/// Makes the names in `directory` survive a power loss.
-fn sync_directory(directory: &Path) -> Result<(), StoreError> {
-    let synced = File::open(directory).and_then(|file| file.sync_all());
-    synced.map_err(failed("flush", directory))
-}
-
 /// A panic elsewhere leaves these maps whole: every change under their locks is complete in itself.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[cfg(test)]
+mod power_cut;
 #[cfg(test)]
 mod tests;

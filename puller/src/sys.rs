@@ -1,8 +1,10 @@
-//! The crate's only `unsafe`: extended attributes, which nix does not offer.
+//! The crate's only `unsafe`: what nix does not offer, extended attributes and writing back one file.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 
 /// Sets `name` of the file at `path` to `value`, creating or replacing it; a symlink at the end of
 /// `path` is not followed.
@@ -31,4 +33,14 @@ pub(crate) fn has_xattr(path: &CStr, name: &CStr) -> bool {
     // written.
     let length = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
     length >= 0
+}
+
+/// Writes what of `file` is only in memory to its device, and waits for that. Its
+/// metadata stays where it is, so this replaces no flush. Best effort.
+pub(crate) fn write_back(file: &File) {
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+        | libc::SYNC_FILE_RANGE_WRITE
+        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: the descriptor is open as long as `file` lives; no memory is passed.
+    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, flags) };
 }

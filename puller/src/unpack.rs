@@ -9,6 +9,7 @@ mod error;
 mod flush;
 mod fresh;
 mod listed;
+mod metadata;
 mod path;
 mod pax;
 mod tree;
@@ -81,6 +82,12 @@ fn place<R: Read>(
         Leaf::Whiteout(name) => writer.whiteout(&parent, name, entry),
         Leaf::Opaque | Leaf::Ignored => writer.opaque(&parent, entry),
     }
+}
+
+/// Reads any bytes as PAX records.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn hostile_pax(data: &[u8]) {
+    let _ = pax::Overrides::parse(data);
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 )]
 
 mod bench;
-mod bench_pull;
 mod cross;
 mod demo;
 mod device;
@@ -24,8 +23,8 @@ cargo xtask COMMAND
   test     set up, then run every check and every test; with --device also those on a
            virtual Arm machine, which cross-build for minutes the first time
   check    formatting, lints and documentation only
-  bench    measure the dist build: all, or some of size, idle, start, pull
-  bench-pull  what a pull costs, beside skopeo and umoci, and curl and tar
+  bench    measure the dist build: all, or some of size, idle, start, pull; pull beside
+           docker, containerd, podman, skopeo and umoci, and curl and tar
   cross    build static programs for a device: armv7, arm64, armv6 or x86_64
   device   boot a virtual device and run a command on it: [--arch armv7|arm64] [COMMAND]
   setup    install what demo and tests need (Debian packages)
@@ -39,7 +38,6 @@ fn main() -> ExitCode {
         ["demo", "--local"] => setup::as_root(&args, || demo::run(demo::From::File)),
         ["demo", "--device", ref rest @ ..] => setup::as_root(&args, || device::demo(rest)),
         ["bench", ref names @ ..] => setup::as_root(&args, || bench::run(names)),
-        ["bench-pull"] => setup::as_root(&args, bench_pull::run),
         ["test"] => test::run(false),
         ["test", "--device"] => test::run(true),
         ["check"] => test::check(),

@@ -1,14 +1,13 @@
 //! Layers: made in staging, then given their name at once.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::Digest;
 
-use super::{Store, StoreError, failed, remove_tree, sync_directory};
-use crate::unpack;
+use super::{Store, StoreError, failed};
 
 /// Mode of a layer's root whose archive does not say; the root directory's usual one.
 const ROOT_MODE: u32 = 0o755;
@@ -35,7 +34,7 @@ impl Store {
     /// An empty directory to unpack a layer into. Blocking.
     pub(crate) fn stage(&self) -> Result<Staging, StoreError> {
         let path = self.staging_path();
-        let made = DirBuilder::new().mode(ROOT_MODE).create(&path);
+        let made = self.disk().make_directories(&path, ROOT_MODE);
         // Again, since the process's umask may have taken bits away.
         made.and_then(|()| fs::set_permissions(&path, Permissions::from_mode(ROOT_MODE)))
             .map_err(failed("create", &path))?;
@@ -64,9 +63,12 @@ impl Staging {
             return Ok(target);
         }
         self.store.put_implied(diff_id, implied)?;
-        unpack::sync(&self.path).map_err(failed("flush", &self.path))?;
-        fs::rename(&self.path, &target).map_err(failed("name layer", &target))?;
-        sync_directory(&self.store.path("layers"))?;
+        let disk = self.store.disk();
+        disk.flush(&self.path)
+            .map_err(failed("flush", &self.path))?;
+        disk.rename(&self.path, &target)
+            .map_err(failed("name layer", &target))?;
+        self.store.sync_directory(&self.store.path("layers"))?;
         Ok(target)
     }
 }
@@ -75,6 +77,6 @@ impl Drop for Staging {
     fn drop(&mut self) {
         // After a commit there is nothing here; what cannot be removed now goes when the store is
         // opened the next time.
-        let _ = remove_tree(&self.path);
+        let _ = self.store.remove_tree(&self.path);
     }
 }

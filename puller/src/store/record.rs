@@ -1,8 +1,8 @@
 //! Image records: which reference is which image, made of which layers.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use oci_spec::distribution::Reference;
 use oci_spec::image::{Digest, ImageConfiguration};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError, failed, sync_directory};
+use super::{Store, StoreError, failed};
 use crate::digest;
 
 /// Version of the records this code writes, and the only one it reads.
@@ -127,11 +127,11 @@ impl Store {
     /// they are swept. Blocking.
     pub fn remove(&self, reference: &Reference) -> Result<bool, StoreError> {
         let path = self.record_path(reference);
-        match fs::remove_file(&path) {
-            Ok(()) => sync_directory(&self.path("images")).map(|()| true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(failed("remove", &path)(error)),
+        if !path.exists() {
+            return Ok(false);
         }
+        self.remove_tree(&path)?;
+        self.sync_directory(&self.path("images")).map(|()| true)
     }
 
     /// Keeps a configuration, whose digest was verified. Blocking.
@@ -224,18 +224,17 @@ impl Store {
 
     pub(super) fn write_atomic(&self, path: &Path, body: &[u8]) -> Result<(), StoreError> {
         let temporary = self.staging_path();
-        let write = || {
-            let mut file = File::create_new(&temporary)?;
-            file.write_all(body)?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)
+        let write = || -> io::Result<()> {
+            let file = self.disk().write_new(&temporary, body)?;
+            self.disk().flush_file(&file, &temporary)?;
+            self.disk().rename(&temporary, path)
         };
         if let Err(error) = write() {
             // What cannot be removed now goes when the store is opened the next time.
-            let _ = fs::remove_file(&temporary);
+            let _ = self.disk().remove(&temporary);
             return Err(failed("write", path)(error));
         }
-        sync_directory(path.parent().unwrap_or(path))
+        self.sync_directory(path.parent().unwrap_or(path))
     }
 }
 

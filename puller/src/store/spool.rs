@@ -5,13 +5,14 @@
 //! had written is used, all but the last half minute or so.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use oci_spec::image::Digest;
 
+use super::disk::Disk;
 use super::{Store, StoreError, failed};
 
 /// How long a layer that nobody goes on fetching is kept.
@@ -23,6 +24,7 @@ pub(crate) struct Spool {
     path: PathBuf,
     file: File,
     length: u64,
+    disk: Disk,
 }
 
 impl Store {
@@ -37,7 +39,12 @@ impl Store {
             file.set_len(0).map_err(failed("empty", &path))?;
             length = 0;
         }
-        Ok(Spool { path, file, length })
+        Ok(Spool {
+            path,
+            file,
+            length,
+            disk: self.disk().clone(),
+        })
     }
 
     /// Removes what nobody went on fetching for a week.
@@ -51,7 +58,7 @@ impl Store {
                 .ok()
                 .and_then(|written| now.duration_since(written).ok());
             if age.is_some_and(|age| age > KEPT) {
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
+                self.remove_tree(&path)?;
             }
         }
         Ok(())
@@ -73,11 +80,11 @@ impl Spool {
 
     /// Adds bytes to its end.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
+        self.disk.append(&mut self.file, &self.path, bytes)
     }
 
     /// Removes it. What cannot be removed now goes with a sweep.
     pub(crate) fn remove(self) {
-        let _ = fs::remove_file(&self.path);
+        let _ = self.disk.remove(&self.path);
     }
 }

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Store, StoreError, failed, lock, remove_tree, sync_directory};
+use super::{Store, StoreError, failed, lock};
 
 /// What a sweep removed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Store {
             configs: configs.len(),
         };
         for path in layers.into_iter().chain(configs).chain(implied) {
-            remove_tree(&path)?;
+            self.remove_tree(&path)?;
         }
         Ok(swept)
     }
@@ -68,11 +68,13 @@ impl Store {
                 continue;
             }
             let target = self.staging_path();
-            fs::rename(entry.path(), &target).map_err(failed("set aside", &entry.path()))?;
+            self.disk()
+                .rename(&entry.path(), &target)
+                .map_err(failed("set aside", &entry.path()))?;
             moved.push(target);
         }
         if !moved.is_empty() {
-            sync_directory(directory)?;
+            self.sync_directory(directory)?;
         }
         Ok(moved)
     }

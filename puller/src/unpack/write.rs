@@ -1,7 +1,6 @@
 //! One entry becomes one file, directory, link or node, with its owner, mode, times and attributes.
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
@@ -10,20 +9,18 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{
-    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, futimens, makedev, mkdirat,
-    mknodat, utimensat,
+    FchmodatFlags, Mode, SFlag, fchmod, fchmodat, futimens, makedev, mkdirat, mknodat,
 };
-use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
+use nix::unistd::{fchown, fchownat, linkat, symlinkat};
 
 use super::archive::{Archive, Entry, Kind, Time};
 use super::error::{UnpackError, lossy};
 use super::flush::Flusher;
 use super::fresh::Fresh;
 use super::listed::Listed;
+use super::metadata::{attributes, mode, owner, set_times, timespec};
 use super::path::components;
-use super::tree::{self, Missing, Tree, proc_path, set_opaque};
-use crate::sys;
+use super::tree::{self, Missing, Tree, set_opaque};
 
 /// Bytes moved between the decoder and a file at once.
 const BUFFER: usize = 128 * 1024;
@@ -33,11 +30,6 @@ const BUFFER: usize = 128 * 1024;
 const MAX_NAMES: usize = if cfg!(test) { 256 << 10 } else { 16 << 20 };
 /// The set-group-id bit.
 const SET_GROUP: u32 = 0o2000;
-/// Attributes with which an archive would speak to overlayfs instead of to programs.
-const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
-/// Attributes that belong to the machine that packed the image; umoci leaves them out as well.
-const FOREIGN: [&[u8]; 2] = [b"security.selinux", b"system.nfs4_acl"];
-
 /// Writes entries below one root.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -189,7 +181,9 @@ impl Writer {
             futimens(&file, &time, &time)
         };
         set().map_err(failed)?;
-        attributes(parent, name, entry)
+        attributes(parent, name, entry)?;
+        self.flusher.written(file);
+        Ok(())
     }
 
     fn content<R: Read>(
@@ -221,6 +215,7 @@ impl Writer {
                     .map_err(UnpackError::io("write", &entry.path))?;
                 left -= count as u64;
                 self.flusher.tick();
+                self.flusher.grown(file, count as u64);
             }
             position = segment.offset + segment.length;
         }
@@ -376,56 +371,4 @@ impl Writer {
         // Follows no link: the name is what was created a moment ago.
         fchmodat(parent, name, mode, FchmodatFlags::FollowSymlink)
     }
-}
-
-fn attributes(parent: &OwnedFd, name: &[u8], entry: &Entry) -> Result<(), UnpackError> {
-    for (attribute, value) in &entry.attributes {
-        let hostile = OVERLAY.iter().any(|prefix| attribute.starts_with(prefix));
-        // The kernel has user attributes on files and directories only (xattr(7)).
-        let misplaced =
-            attribute.starts_with(b"user.") && !matches!(entry.kind, Kind::File | Kind::Directory);
-        if hostile || misplaced || FOREIGN.contains(&attribute.as_slice()) {
-            continue;
-        }
-        let set = CString::new(attribute.as_slice())
-            .map_err(io::Error::other)
-            .and_then(|attribute| sys::lsetxattr(&proc_path(parent, name), &attribute, value));
-        set.map_err(|source| UnpackError::Attribute {
-            attribute: lossy(attribute),
-            name: lossy(&entry.path),
-            source,
-        })?;
-    }
-    Ok(())
-}
-
-fn set_times(parent: &OwnedFd, name: &[u8], time: Time) -> Result<(), Errno> {
-    let time = timespec(time);
-    utimensat(parent, name, &time, &time, UtimensatFlags::NoFollowSymlink)
-}
-
-fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
-    (
-        Some(Uid::from_raw(entry.uid)),
-        Some(Gid::from_raw(entry.gid)),
-    )
-}
-
-fn mode(entry: &Entry) -> Mode {
-    Mode::from_bits_truncate(entry.mode)
-}
-
-/// On systems whose time has 32 bits, later and earlier times become the last and first ones.
-fn timespec(time: Time) -> TimeSpec {
-    #[cfg(target_pointer_width = "32")]
-    let time = Time {
-        seconds: time.seconds.clamp(i32::MIN.into(), i32::MAX.into()),
-        ..time
-    };
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::unnecessary_cast,
-        reason = "clamped above, and below a thousand million"
-    )]
-    TimeSpec::new(time.seconds as _, time.nanoseconds as _)
 }

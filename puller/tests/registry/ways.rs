@@ -1,7 +1,7 @@
 //! Ways to a registry: mirrors, proxies, and logins from docker's configuration.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::mpsc;
@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kobune_fixtures::{Options, Registry, Target, Times};
-use kobune_puller::{Credentials, ProxyConfig, RegistryOptions, Secret};
+use kobune_fixtures::{Fault, Options, Registry, Target, Times};
+use kobune_puller::{
+    Credentials, LayerProgress, ProxyConfig, PullRequest, RegistryOptions, Secret, parse_reference,
+};
 
 use super::scene::*;
 
@@ -179,4 +181,84 @@ async fn a_configured_proxy_is_used_but_for_its_exceptions() {
         let question = questions.recv_timeout(Duration::from_millis(200)).ok();
         assert_eq!(question.as_deref(), expected, "except {no_proxy:?}");
     }
+}
+
+#[tokio::test]
+async fn a_token_that_expires_during_a_pull_is_renewed() {
+    if !is_root() {
+        return;
+    }
+    let image = image(&["a"]);
+    let mut scene = Scene::new(content(&image), Options::with_token("device", "letmein"));
+    scene.credentials = login("letmein");
+    let dropped = Fault::DropAfter { bytes: 100_000 };
+    scene
+        .registry
+        .fault(blob(&image.layers[0]), dropped, Times::First(1));
+    let request = PullRequest {
+        reference: parse_reference(&format!("{}/{REPOSITORY}:1.0", scene.registry.addr()))
+            .expect("a reference"),
+        credentials: scene.credentials.clone(),
+        platform: scene.platform.clone(),
+    };
+    let expired = std::sync::Once::new();
+    let progress = |step: &LayerProgress| {
+        if step.done > 0 {
+            expired.call_once(|| scene.registry.expire_tokens());
+        }
+    };
+    let pull = scene.puller.pull(&request, &progress);
+    pull.await.expect("pulled with a second token");
+    assert!(expired.is_completed());
+    let log = scene.registry.requests();
+    let count = |path: &str, status| {
+        let is_one =
+            |request: &&kobune_fixtures::Request| request.path == path && request.status == status;
+        log.iter().filter(is_one).count()
+    };
+    assert_eq!(count("/oauth2/token", 200), 2);
+    let path = format!("/v2/{REPOSITORY}/blobs/{}", image.layers[0].digest);
+    assert_eq!(count(&path, 401), 1, "the old token is tried once");
+    assert_eq!(count(&path, 206), 1, "the rest is asked for");
+}
+
+/// Hands connections to an IPv6 port on to `to`.
+fn forwarded(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("[::1]:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for near in listener.incoming().map_while(Result::ok) {
+            let far = TcpStream::connect(to).expect("the registry listens");
+            for (mut from, mut to) in [
+                (near.try_clone(), far.try_clone()),
+                (far.try_clone(), near.try_clone()),
+            ]
+            .map(|(from, to)| (from.expect("a socket"), to.expect("a socket")))
+            {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn registries_may_have_ipv6_addresses_for_names() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::serving(&image(&["a"]));
+    let address = forwarded(scene.registry.addr());
+    let reference = format!("{address}/{REPOSITORY}:1.0");
+    assert!(reference.starts_with("[::1]:"));
+    let request = PullRequest {
+        reference: parse_reference(&reference).expect("a reference"),
+        credentials: None,
+        platform: scene.platform.clone(),
+    };
+    let pulled = scene.puller.pull(&request, &()).await.expect("pulled");
+    assert_eq!(pulled.reference.whole(), reference);
 }

@@ -1,252 +1,369 @@
-//! Cost of a pull: time, processor and memory, beside `skopeo copy` with `umoci unpack`.
+//! What a pull costs, beside other ways to do the same: processor time, memory, bytes to the device
+//! and over the wire, page cache, and the tail behind a slow link. Every figure comes from this run,
+//! onto a fresh ext4 in memory, in network and mount namespaces of its own.
+
+mod images;
+mod measure;
+mod peers;
+mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::Instant;
+use std::process::Command;
 
-use kobune_fixtures::{Content, ImageBuilder, LayerBuilder, Options, Platform, Registry};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use images::{Blob, Image, Packing};
+use kobune_fixtures::{
+    Compression, Content, Digest, Fault, ImageBuilder, Layer, Options, Platform, Registry, Target,
+    Times,
+};
+use measure::{Cost, Scripts};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
-use serde_json::{Value, json};
+use peers::{Programs, Way};
+use server::Server;
 
-use super::{Table, directory, installed};
+use super::{Table, directory};
 use crate::setup;
 
-/// Pulls of each kind, taking turns.
-const ROUNDS: usize = 3;
-/// The Debian release that is pulled.
-const SUITE: &str = "bookworm";
+pub(super) use measure::inside;
 
-/// What a command cost, its children included.
-#[derive(Clone, Copy, Default)]
-struct Cost {
-    wall: f64,
-    cpu: f64,
-    /// Of the largest process, MiB.
-    rss: f64,
+/// Pulls of our own, and of what they are compared with closely; the one with the median processor
+/// time counts. Peers that take many times as long have one.
+const ROUNDS: usize = 3;
+/// 10 Mbit/s.
+const SLOW: usize = 1_250_000;
+
+/// What the benchmark works with.
+struct Bench {
+    programs: Programs,
+    stages: PathBuf,
+    work: Work,
+    server: Server,
 }
 
-pub(super) fn run() -> Result<Table, String> {
-    let image = debian()?;
-    let pull = own_program()?;
+/// Figures of one image that goals compare.
+struct Compared {
+    name: String,
+    ways: Vec<(Way, Cost)>,
+    stages: f64,
+}
+
+/// Gives the costs, the goals with what was reached, and what an update costs.
+pub(super) fn run() -> Result<Vec<Table>, String> {
+    setup::install(&peers::INSTALLED)?;
+    let kept = directory()?;
+    let target = kept.parent().unwrap_or(&kept).to_owned();
+    let example = |name: &str| build(&target, name);
+    let (pull, stages) = (example("pull")?, example("stages")?);
+    let programs = Programs::new(pull, &kept)?;
+    let images = kept.join("images");
+    fs::create_dir_all(&images).map_err(|error| error.to_string())?;
+    let debian = images::debian(&images, &target)?;
+    let many = images::many(&images)?;
     std::thread::scope(|scope| {
-        // A thread with mounts of its own.
-        let thread = scope.spawn(|| measure_all(&image, &pull));
+        // A thread with mounts and a network of its own; what it starts has them too.
+        let thread = scope.spawn(|| {
+            isolate()?;
+            let work = Work::new()?;
+            let server = Server::start(&work.0)?;
+            let bench = Bench {
+                programs,
+                stages,
+                work,
+                server,
+            };
+            bench.all(&debian, &many)
+        });
         let failed = |_| Err("the benchmark panicked".to_owned());
         thread.join().unwrap_or_else(failed)
     })
 }
 
-fn measure_all(image: &Path, pull: &Path) -> Result<Table, String> {
-    let mut table = Table::new(
-        "pull",
-        &["wall s", "cpu s", "peak rss MiB", "cpu s / peer's"],
-    );
-    let archive = fs::read(image).map_err(|error| error.to_string())?;
-    let size = archive.len() >> 20;
-    let layer = LayerBuilder::new().raw(archive).without_end().build();
-    table.note(format!(
-        "Debian {SUITE} with python3: {size} MiB as a tar archive, {} MiB compressed, one layer, from this machine, onto a fresh ext4 in memory",
-        layer.blob.len() >> 20
-    ));
-    let mut content = Content::new();
-    let image = ImageBuilder::new(Platform::host()).layer(layer);
-    content.add_image("debian", SUITE, &image.cmd(&["sh"]).build());
-    let registry = Registry::start(content, Options::default());
-    let registry = registry.map_err(|error| format!("the registry: {error}"))?;
-    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).map_err(|error| error.to_string())?;
+fn isolate() -> Result<(), String> {
+    let flags = CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET;
+    unshare(flags).map_err(|error| error.to_string())?;
     let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .map_err(|error| format!("cannot make mounts private: {error}"))?;
-    let peers = installed("skopeo") && installed("umoci");
-    if !peers {
-        table.note("skopeo or umoci is not installed");
-    }
-    let (mut own, mut other) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        own.push(pull_own(pull, &registry)?);
-        if peers {
-            other.push(pull_peers(&registry)?);
+    setup::run(Command::new("ip").args(["link", "set", "lo", "up"]))
+}
+
+impl Bench {
+    fn all(&self, debian: &[Image; 3], many: &Image) -> Result<Vec<Table>, String> {
+        let columns = [
+            "wall s",
+            "cpu s",
+            "rss MiB",
+            "device MB",
+            "store MB",
+            "cached MB",
+            "wire MB",
+        ];
+        let mut table = Table::new("pull", &columns);
+        let mut goals = Table::new("pull goals", &["reached"]);
+        let mut compared = Vec::new();
+        for image in [&debian[0], many] {
+            for packing in [Packing::Gzip, Packing::Zstd] {
+                compared.push(self.compare(image, packing, &mut table)?);
+            }
         }
+        for one in &compared {
+            one.goals(&mut goals);
+        }
+        self.calls(&mut goals, many)?;
+        self.tail(&mut goals, many)?;
+        let updates = self.updates(debian, &columns)?;
+        Ok(vec![table, updates, goals])
     }
-    let (own, other) = (median(own), peers.then(|| median(other)));
-    let ratio = other.map(|other| own.cpu / other.cpu);
-    let figures = |cost: Cost, ratio| vec![Some(cost.wall), Some(cost.cpu), Some(cost.rss), ratio];
-    table.rows.push(("kobune".to_owned(), figures(own, ratio)));
-    if let Some(other) = other {
-        let name = "skopeo copy + umoci unpack".to_owned();
-        table.rows.push((name, figures(other, Some(1.0))));
+
+    /// All ways to get one image.
+    fn compare(
+        &self,
+        image: &Image,
+        packing: Packing,
+        table: &mut Table,
+    ) -> Result<Compared, String> {
+        let name = format!("{}-{}", image.name, packing.suffix());
+        let (reference, blobs) = self.push(image, packing)?;
+        let mut ways = Vec::new();
+        for way in Way::ALL.into_iter().filter(|way| way.reads(packing)) {
+            let scripts = way.scripts(&self.programs, &reference, &blobs);
+            let cost = if way.is_close() {
+                median(&scripts)?
+            } else {
+                measure::cost(&scripts)?
+            };
+            row(table, format!("{name}, {}", way.name()), &cost);
+            ways.push((way, cost));
+        }
+        let stages = self.stages(image, packing, &reference, &blobs)?;
+        Ok(Compared { name, ways, stages })
     }
-    Ok(table)
+
+    /// Processor seconds of the single stages, each alone: fetching, hashing what comes, decoding,
+    /// hashing that, and unpacking from memory with GNU tar.
+    fn stages(
+        &self,
+        image: &Image,
+        packing: Packing,
+        reference: &str,
+        blobs: &[Blob],
+    ) -> Result<f64, String> {
+        let (address, rest) = reference.split_once('/').unwrap_or_default();
+        let repository = rest.split(':').next().unwrap_or_default();
+        let decode = match packing {
+            Packing::Gzip => "gunzip",
+            Packing::Zstd => "unzstd",
+        };
+        let stages = self.stages.display();
+        let mut scripts = Vec::new();
+        for (blob, archive) in blobs.iter().zip(image.archives()) {
+            let (file, archive) = (blob.file.display(), archive.display());
+            let digest = blob.digest.as_str();
+            scripts.push([
+                format!("curl -sS -o /dev/null http://{address}/v2/{repository}/blobs/{digest}"),
+                format!("{stages} hash {file}"),
+                format!("{stages} {decode} {file}"),
+                format!("{stages} hash {archive}"),
+                format!("mkdir -p $D/root; tar -C $D/root -xp --same-owner -f {archive}"),
+            ]);
+        }
+        let mut sum = 0.0;
+        for stage in 0..5 {
+            let all: Vec<&str> = scripts.iter().map(|all| all[stage].as_str()).collect();
+            let scripts = Scripts {
+                prepare: ":".to_owned(),
+                run: all.join("; "),
+            };
+            sum += median(&scripts)?.cpu;
+        }
+        Ok(sum)
+    }
+
+    /// From one version to the next: few files changed, and the lowest layer changed.
+    fn updates(&self, debian: &[Image; 3], columns: &[&'static str]) -> Result<Table, String> {
+        let mut table = Table::new("update", columns);
+        let [old, changed @ ..] = debian;
+        let (old, old_blobs) = self.push(old, Packing::Gzip)?;
+        for new in changed {
+            let (reference, blobs) = self.push(new, Packing::Gzip)?;
+            for way in Way::ALL.into_iter().filter(|way| way.updates()) {
+                let first = way.pull(&self.programs, &old, &old_blobs);
+                let scripts = Scripts {
+                    prepare: format!("({}); ({first})", way.prepare(&self.programs)),
+                    run: way.pull(&self.programs, &reference, &blobs),
+                };
+                let cost = measure::cost(&scripts)?;
+                row(
+                    &mut table,
+                    format!("{} changed, {}", new.name, way.name()),
+                    &cost,
+                );
+            }
+        }
+        Ok(table)
+    }
+
+    /// System calls of a whole pull, for each entry.
+    fn calls(&self, goals: &mut Table, image: &Image) -> Result<(), String> {
+        let (reference, blobs) = self.push(image, Packing::Gzip)?;
+        let counts = self.work.0.join("calls");
+        let pull = Way::Kobune.pull(&self.programs, &reference, &blobs);
+        let pull = pull.trim_start_matches("exec ");
+        measure::cost(&Scripts {
+            prepare: ":".to_owned(),
+            run: format!("strace -f -c -o {} {pull}", counts.display()),
+        })?;
+        let text = fs::read_to_string(&counts).map_err(|error| error.to_string())?;
+        let total = text.lines().find(|line| line.ends_with(" total"));
+        let words: Vec<&str> = total.unwrap_or_default().split_whitespace().collect();
+        let calls = words.get(3).and_then(|word| word.parse::<f64>().ok());
+        let calls = calls.ok_or_else(|| format!("strace counted nothing: {text}"))?;
+        let mut entries = 0;
+        for archive in image.archives() {
+            let list = Command::new("tar").arg("-tf").arg(archive).output();
+            let list = list.map_err(|error| error.to_string())?.stdout;
+            entries += list.iter().filter(|byte| **byte == b'\n').count();
+        }
+        goals.row(
+            "many-gz, system calls for an entry",
+            &[calls / entries as f64],
+        );
+        Ok(())
+    }
+
+    /// How long after the link a pull ends, at 10 Mbit/s.
+    fn tail(&self, goals: &mut Table, image: &Image) -> Result<(), String> {
+        let (registry, digest) = slow(image)?;
+        let address = registry.addr();
+        let reference = format!("{address}/bench/slow:1");
+        let only = |run: String| {
+            measure::cost(&Scripts {
+                prepare: ":".to_owned(),
+                run,
+            })
+        };
+        let url = format!("http://{address}/v2/bench/slow/blobs/{}", digest.as_str());
+        let link = only(format!("curl -sS -o /dev/null {url}"))?.wall;
+        let pull = only(Way::Kobune.pull(&self.programs, &reference, &[]))?;
+        goals.row("10 Mbit/s, tail s", &[pull.wall - link]);
+        let pipe = format!("mkdir $D/r; curl -sS {url} | gzip -dc | tar -C $D/r -xp; sync -f $D");
+        goals.row(
+            "10 Mbit/s, tail s of curl | tar",
+            &[only(pipe)?.wall - link],
+        );
+        goals.note(format!("the slow link takes {link:.1} s"));
+        Ok(())
+    }
+
+    fn push(&self, image: &Image, packing: Packing) -> Result<(String, Vec<Blob>), String> {
+        let (name, suffix) = (image.name, packing.suffix());
+        let reference = format!("{}/bench/{name}-{suffix}:1", self.server.address);
+        let blobs = images::push(&self.work.0, image, packing, &reference)?;
+        Ok((reference, blobs))
+    }
+}
+
+/// A registry behind a slow link, with the largest layer of `image`.
+fn slow(image: &Image) -> Result<(Registry, Digest), String> {
+    let blobs = image.blobs(Packing::Gzip)?;
+    let Some(blob) = blobs.last() else {
+        return Err("the image has no layer".to_owned());
+    };
+    let layer = Layer {
+        tar: Vec::new(),
+        diff_id: blob.diff_id.clone(),
+        digest: blob.digest.clone(),
+        blob: fs::read(&blob.file).map_err(|error| error.to_string())?,
+        compression: Compression::Gzip,
+    };
+    let image = ImageBuilder::new(Platform::linux("amd64", ""))
+        .layer(layer)
+        .build();
+    let mut content = Content::new();
+    content.add_image("bench/slow", "1", &image);
+    let registry = Registry::start(content, Options::default()).map_err(|e| e.to_string())?;
+    let throttle = Fault::Throttle {
+        bytes_per_second: SLOW,
+    };
+    registry.fault(Target::Blob(blob.digest.clone()), throttle, Times::Always);
+    Ok((registry, blob.digest.clone()))
+}
+
+impl Compared {
+    fn of(&self, way: Way) -> Option<&Cost> {
+        self.ways
+            .iter()
+            .find_map(|(one, cost)| (*one == way).then_some(cost))
+    }
+
+    fn goals(&self, goals: &mut Table) {
+        let Some(own) = self.of(Way::Kobune) else {
+            return;
+        };
+        let mut row =
+            |what: &str, figure: f64| goals.row(format!("{}, {what}", self.name), &[figure]);
+        row("rss MiB", own.rss);
+        row("cpu / single stages'", own.cpu / self.stages);
+        if let Some(containerd) = self.of(Way::Containerd) {
+            row("cpu / containerd's", own.cpu / containerd.cpu);
+        }
+        if let Some(pipe) = self.of(Way::CurlTar) {
+            row("device bytes / curl | tar's", own.device / pipe.device);
+        }
+        if let Some(one) = self.of(Way::KobuneOnOneCore) {
+            row("cpu on one core / on all", one.cpu / own.cpu);
+        }
+        goals.note(format!(
+            "{}: the single stages take {:.2} s",
+            self.name, self.stages
+        ));
+    }
+}
+
+fn row(table: &mut Table, what: String, cost: &Cost) {
+    let Cost { wall, cpu, rss, .. } = *cost;
+    let figures = [
+        wall,
+        cpu,
+        rss,
+        cost.device,
+        cost.store,
+        cost.cached,
+        cost.wire,
+    ];
+    table.row(what, &figures);
 }
 
 /// The cost of the median by processor time.
-fn median(mut costs: Vec<Cost>) -> Cost {
+fn median(scripts: &Scripts) -> Result<Cost, String> {
+    let costs: Result<Vec<Cost>, String> = (0..ROUNDS).map(|_| measure::cost(scripts)).collect();
+    let mut costs = costs?;
     costs.sort_by(|a, b| a.cpu.total_cmp(&b.cpu));
-    costs[costs.len() / 2]
+    Ok(costs[costs.len() / 2])
 }
 
-fn pull_own(program: &Path, registry: &Registry) -> Result<Cost, String> {
-    let disk = Disk::new()?;
-    let mut pull = Command::new(program);
-    pull.arg(registry.reference("debian", SUITE))
-        .arg(disk.path.join("store"))
-        .args(["--plain-http", &registry.addr().to_string()]);
-    cost(&pull)
-}
-
-fn pull_peers(registry: &Registry) -> Result<Cost, String> {
-    let disk = Disk::new()?;
-    let layout = format!("{}:{SUITE}", disk.path.join("layout").display());
-    let mut copy = Command::new("skopeo");
-    copy.args([
-        "--insecure-policy",
-        "copy",
-        "--quiet",
-        "--src-tls-verify=false",
-    ])
-    .arg(format!("docker://{}", registry.reference("debian", SUITE)))
-    .arg(format!("oci:{layout}"));
-    let copied = cost(&copy)?;
-    let mut unpack = Command::new("umoci");
-    unpack
-        .args(["unpack", "--image", &layout])
-        .arg(disk.path.join("bundle"));
-    let unpacked = cost(&unpack)?;
-    Ok(Cost {
-        wall: copied.wall + unpacked.wall,
-        cpu: copied.cpu + unpacked.cpu,
-        rss: copied.rss.max(unpacked.rss),
-    })
-}
-
-/// Runs `command` below a process of its own, whose children are only that command's.
-fn cost(command: &Command) -> Result<Cost, String> {
-    let own = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut measured = Command::new(own);
-    measured
-        .args(["bench", "measure"])
-        .arg(command.get_program())
-        .args(command.get_args());
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = measured.output().map_err(|error| error.to_string())?;
-    if !status.success() {
-        let said = String::from_utf8_lossy(&stderr).into_owned();
-        return Err(format!("{command:?}: {status}: {said}"));
-    }
-    let text = String::from_utf8_lossy(&stdout).into_owned();
-    let figures: Value = serde_json::from_str(text.lines().last().unwrap_or_default())
-        .map_err(|error| format!("{command:?} said {text:?}: {error}"))?;
-    let figure = |name: &str| figures[name].as_f64().unwrap_or_default();
-    Ok(Cost {
-        wall: figure("wall"),
-        cpu: figure("cpu"),
-        rss: figure("rss"),
-    })
-}
-
-/// `bench measure PROGRAM ARGS...`: runs it and says as the last line what it cost.
-pub(super) fn measure(command: &[&str]) -> Result<(), String> {
-    let [program, args @ ..] = command else {
-        return Err("measure what?".to_owned());
-    };
-    let begin = Instant::now();
-    setup::run(Command::new(program).args(args))?;
-    let wall = begin.elapsed().as_secs_f64();
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|error| error.to_string())?;
-    let cpu = (usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6;
-    let rss = usage.max_rss() as f64 / 1024.0;
-    println!("{}", json!({ "wall": wall, "cpu": cpu, "rss": rss }));
-    Ok(())
-}
-
-/// A fresh ext4 over a file in memory; gone with this value.
-struct Disk {
-    image: PathBuf,
-    device: String,
-    path: PathBuf,
-}
-
-impl Disk {
-    fn new() -> Result<Self, String> {
-        let name = format!("kobune-bench-{}", std::process::id());
-        let image = Path::new("/dev/shm").join(&name);
-        let file = fs::File::create(&image).map_err(|error| error.to_string())?;
-        file.set_len(3 << 30).map_err(|error| error.to_string())?;
-        let image_name = image.to_string_lossy();
-        setup::run(Command::new("mkfs.ext4").args(["-q", "-F", &image_name]))?;
-        let output = Command::new("losetup")
-            .args(["--find", "--show", &image_name])
-            .output()
-            .map_err(|error| format!("cannot run losetup: {error}"))?;
-        let device = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).map_err(|error| error.to_string())?;
-        let disk = Self {
-            image,
-            device,
-            path,
-        };
-        let noatime = MsFlags::MS_NOATIME;
-        mount(
-            Some(disk.device.as_str()),
-            &disk.path,
-            Some("ext4"),
-            noatime,
-            None::<&str>,
-        )
-        .map_err(|error| format!("cannot mount {:?}: {error}", disk.device))?;
-        Ok(disk)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = umount2(&self.path, MntFlags::MNT_DETACH);
-        let _ = Command::new("losetup")
-            .args(["--detach", &self.device])
-            .status();
-        let _ = fs::remove_file(&self.image);
-        let _ = fs::remove_dir(&self.path);
-    }
-}
-
-/// A Debian root file system with Python, as a tar archive; made once.
-fn debian() -> Result<PathBuf, String> {
-    let archive = directory()?.join(format!("{SUITE}-python3.tar"));
-    if archive.exists() {
-        return Ok(archive);
-    }
-    println!("installing Debian {SUITE} into {}", archive.display());
-    let root = Path::new("/dev/shm").join(format!("kobune-debian-{}", std::process::id()));
-    let mut bootstrap = Command::new("debootstrap");
-    bootstrap
-        .args(["--variant=minbase", "--include=python3", SUITE])
-        .arg(&root)
-        .args(std::env::var_os("DEBIAN_MIRROR"));
-    let made = setup::run(&mut bootstrap).and_then(|()| {
-        let part = archive.with_extension("part");
-        let mut tar = Command::new("tar");
-        tar.arg("--create").arg("--file").arg(&part);
-        setup::run(tar.arg("--directory").arg(&root).arg("."))?;
-        fs::rename(&part, &archive).map_err(|error| error.to_string())
-    });
-    let _ = fs::remove_dir_all(&root);
-    made.map(|()| archive)
-}
-
-/// The puller alone as a program.
-fn own_program() -> Result<PathBuf, String> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+/// A program of the puller's, in the profile our own builds have.
+fn build(target: &Path, name: &str) -> Result<PathBuf, String> {
+    let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--locked", "--profile", "dist"]);
-    setup::run(cargo.args(["-p", "kobune-puller", "--example", "pull"]))?;
-    let bench = directory()?;
-    let target = bench.parent().unwrap_or(&bench);
-    Ok(target.join("dist/examples/pull"))
+    setup::run(cargo.args(["-p", "kobune-puller", "--example", name]))?;
+    Ok(target.join("dist/examples").join(name))
+}
+
+/// A directory in memory, removed when dropped.
+struct Work(PathBuf);
+
+impl Work {
+    fn new() -> Result<Self, String> {
+        let path = PathBuf::from(format!("/dev/shm/kobune-pull-{}", std::process::id()));
+        fs::create_dir(&path).map_err(|error| format!("create {}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }

@@ -1,0 +1,301 @@
+//! The images: a Debian with Python in four layers, and a tree of many small files like those of
+//! `node_modules` above a small first layer. Packed once, kept between runs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use kobune_fixtures::Digest;
+use serde_json::json;
+
+use crate::setup;
+
+/// Files in the second image, and directories they are spread over.
+const FILES: usize = 24_000;
+const DIRECTORIES: usize = 3_000;
+/// Words that the files are made of.
+const WORDS: usize = 4096;
+/// What of Debian is in the second and third layer; the rest is in the first.
+const PARTS: [&str; 2] = ["usr/share", "usr/lib/python3*"];
+
+/// How a layer is compressed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packing {
+    Gzip,
+    Zstd,
+}
+
+/// An image's layers, uncompressed archives in a directory that is kept.
+pub(super) struct Image {
+    pub(super) name: &'static str,
+    directory: PathBuf,
+    layers: Vec<String>,
+}
+
+/// One compressed layer.
+pub(super) struct Blob {
+    pub(super) file: PathBuf,
+    pub(super) digest: Digest,
+    pub(super) diff_id: Digest,
+}
+
+impl Packing {
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Self::Gzip => "gz",
+            Self::Zstd => "zst",
+        }
+    }
+
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
+    }
+}
+
+impl Image {
+    fn new(name: &'static str, directory: &Path, layers: &[&str]) -> Self {
+        Self {
+            name,
+            directory: directory.to_owned(),
+            layers: layers.iter().map(|layer| (*layer).to_owned()).collect(),
+        }
+    }
+
+    /// The layers, lowest first; compressed where they are not yet.
+    pub(super) fn blobs(&self, packing: Packing) -> Result<Vec<Blob>, String> {
+        let pack = |layer: &String| {
+            let tar = self.directory.join(format!("{layer}.tar"));
+            let file = self
+                .directory
+                .join(format!("{layer}.tar.{}", packing.suffix()));
+            if !file.exists() {
+                let part = file.with_extension("part");
+                let tool = match packing {
+                    Packing::Gzip => "gzip -6",
+                    Packing::Zstd => "zstd -q -3",
+                };
+                let script = format!("{tool} -c <{} >{}", tar.display(), part.display());
+                shell(&script)?;
+                rename(&part, &file)?;
+            }
+            Ok(Blob {
+                digest: sha256(&file)?,
+                diff_id: sha256(&tar)?,
+                file,
+            })
+        };
+        self.layers.iter().map(pack).collect()
+    }
+
+    /// The archives themselves.
+    pub(super) fn archives(&self) -> Vec<PathBuf> {
+        let path = |layer: &String| self.directory.join(format!("{layer}.tar"));
+        self.layers.iter().map(path).collect()
+    }
+}
+
+/// Debian's minbase with Python, as the puller's tests keep it; a version with four changed files in
+/// the third layer; and one with three changed files in the first.
+pub(super) fn debian(kept: &Path, target: &Path) -> Result<[Image; 3], String> {
+    let rootfs = target.join("tmp/real-registry/debian-rootfs");
+    if !rootfs.exists() {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["test", "-p", "kobune-puller", "--test", "real_registry"]);
+        setup::run(&mut cargo)?;
+    }
+    let root = rootfs.display();
+    let [share, python] = PARTS;
+    layer(
+        kept,
+        "debian-1",
+        &format!("-C {root} --exclude=./{share} --exclude='./{python}' ."),
+    )?;
+    layer(kept, "debian-2", &format!("-C {root} {share}"))?;
+    layer(
+        kept,
+        "debian-3",
+        &format!("-C {root} $(cd {root}; ls -d {python})"),
+    )?;
+    let app = "mkdir -p $T/app; for n in $(seq 200); do seq $n 900 >$T/app/m$n.py; done";
+    changed(kept, "debian-4", app, "app")?;
+    let few = format!(
+        "mkdir -p $T/usr/lib; cp -a {root}/{python} $T/usr/lib/; \
+         find $T/usr/lib/python3*/ -name '*.py' | sort | sed -n '100~100p' | head -4 | \
+         while read f; do echo '# changed in version 2' >>$f; done"
+    );
+    changed(kept, "debian-3b", &few, "usr")?;
+    let base = format!(
+        "cp -a {root}/. $T; rm -r $T/{share} $T/{python}; \
+         for f in etc/issue etc/profile etc/bash.bashrc; do echo '# changed' >>$T/$f; done"
+    );
+    changed(kept, "debian-1b", &base, ".")?;
+    let image = |name, layers: &[&str]| Image::new(name, kept, layers);
+    Ok([
+        image("debian", &["debian-1", "debian-2", "debian-3", "debian-4"]),
+        image("few", &["debian-1", "debian-2", "debian-3b", "debian-4"]),
+        image("base", &["debian-1b", "debian-2", "debian-3", "debian-4"]),
+    ])
+}
+
+/// Many small files; every run makes the same bytes.
+pub(super) fn many(kept: &Path) -> Result<Image, String> {
+    changed(
+        kept,
+        "many-1",
+        "mkdir -p $T/bin; cp -L /bin/busybox $T/bin/; ln -s busybox $T/bin/sh",
+        ".",
+    )?;
+    if !kept.join("many-2.tar").exists() {
+        let root = kept.join("many.tree");
+        let _ = fs::remove_dir_all(&root);
+        write_many(&root).map_err(|error| format!("write {}: {error}", root.display()))?;
+        layer(kept, "many-2", &format!("-C {} .", root.display()))?;
+        fs::remove_dir_all(&root).map_err(|error| error.to_string())?;
+    }
+    Ok(Image::new("many", kept, &["many-1", "many-2"]))
+}
+
+fn write_many(root: &Path) -> std::io::Result<()> {
+    let mut random = Random(1);
+    let words: Vec<String> = (0..WORDS).map(|_| random.word()).collect();
+    for at in 0..FILES {
+        let package = at % DIRECTORIES;
+        let scope = package % 300;
+        let name = format!("app/node_modules/@scope-{scope}/package-{package}/lib");
+        let directory = root.join(name);
+        fs::create_dir_all(&directory)?;
+        // Most are small, some large, as in real trees: 11 KiB on the average.
+        let length = match at % 20 {
+            0 => 100_000,
+            1..=5 => 12_000,
+            _ => 4_000,
+        };
+        let mut text = String::new();
+        while text.len() < length {
+            // Few words are most of any text.
+            let [a, b, c] = [(); 3].map(|()| random.below(WORDS));
+            let rank = a * b / WORDS * c / WORDS;
+            text.push_str(&words[rank]);
+            text.push(if random.below(9) == 0 { '\n' } else { ' ' });
+        }
+        fs::write(directory.join(format!("module-{at}.js")), text)?;
+    }
+    Ok(())
+}
+
+/// Packs what `script` puts below `$T`.
+fn changed(kept: &Path, name: &str, script: &str, what: &str) -> Result<(), String> {
+    if kept.join(format!("{name}.tar")).exists() {
+        return Ok(());
+    }
+    let tree = kept.join(format!("{name}.tree"));
+    let _ = fs::remove_dir_all(&tree);
+    let tree = tree.display();
+    shell(&format!("T={tree}; mkdir -p $T; {script}"))?;
+    layer(kept, name, &format!("-C {tree} {what}"))?;
+    shell(&format!("rm -r {tree}"))
+}
+
+/// Packs a layer with tar's arguments.
+fn layer(kept: &Path, name: &str, arguments: &str) -> Result<(), String> {
+    let file = kept.join(format!("{name}.tar"));
+    if file.exists() {
+        return Ok(());
+    }
+    let part = file.with_extension("part");
+    let fixed = "--sort=name --numeric-owner --mtime=@1700000000";
+    shell(&format!("tar {fixed} -cf {} {arguments}", part.display()))?;
+    rename(&part, &file)
+}
+
+/// Copies an image to a registry; gives its layers.
+pub(super) fn push(
+    work: &Path,
+    image: &Image,
+    packing: Packing,
+    reference: &str,
+) -> Result<Vec<Blob>, String> {
+    let layers = image.blobs(packing)?;
+    let layout = work.join(format!("{}-{}.oci", image.name, packing.suffix()));
+    let blobs = layout.join("blobs/sha256");
+    fs::create_dir_all(&blobs).map_err(|error| error.to_string())?;
+    let put = |body: String| -> Result<(Digest, usize), String> {
+        let digest = Digest::of(body.as_bytes());
+        let path = blobs.join(digest.encoded());
+        fs::write(path, &body).map_err(|error| error.to_string())?;
+        Ok((digest, body.len()))
+    };
+    let mut listed = Vec::new();
+    for layer in &layers {
+        let link = blobs.join(layer.digest.encoded());
+        let _ = std::os::unix::fs::symlink(&layer.file, link);
+        let size = fs::metadata(&layer.file).map_err(|error| error.to_string())?;
+        listed.push(json!({"mediaType": packing.media_type(),
+            "digest": layer.digest.as_str(), "size": size.len()}));
+    }
+    let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
+    let (config, length) = put(json!({
+        "architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    })
+    .to_string())?;
+    let manifest_type = "application/vnd.oci.image.manifest.v1+json";
+    let (manifest, manifest_length) = put(json!({
+        "schemaVersion": 2, "mediaType": manifest_type, "layers": listed,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": config.as_str(), "size": length},
+    })
+    .to_string())?;
+    let index = json!({"schemaVersion": 2, "manifests": [
+        {"mediaType": manifest_type, "digest": manifest.as_str(), "size": manifest_length,
+         "annotations": {"org.opencontainers.image.ref.name": "1"}}]});
+    let version = json!({"imageLayoutVersion": "1.0.0"});
+    for (name, body) in [("index.json", index), ("oci-layout", version)] {
+        fs::write(layout.join(name), body.to_string()).map_err(|error| error.to_string())?;
+    }
+    let from = format!("oci:{}:1", layout.display());
+    let to = format!("docker://{reference}");
+    let options = ["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"];
+    setup::run(Command::new("skopeo").args(options).args([&from, &to]))?;
+    Ok(layers)
+}
+
+fn shell(script: &str) -> Result<(), String> {
+    setup::run(Command::new("sh").args(["-ec", script]))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), String> {
+    fs::rename(from, to).map_err(|error| format!("name {}: {error}", to.display()))
+}
+
+fn sha256(file: &Path) -> Result<Digest, String> {
+    let output = Command::new("sha256sum").arg(file).output();
+    let output = output.map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    match text.split_whitespace().next() {
+        Some(hash) if hash.len() == 64 => Ok(Digest::claim(&format!("sha256:{hash}"))),
+        _ => Err(format!("sha256sum {}: {text}", file.display())),
+    }
+}
+
+/// A linear congruential generator (Knuth, MMIX).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).map_or(0, |number| number % end)
+    }
+
+    fn word(&mut self) -> String {
+        let length = 3 + self.below(9);
+        let letters = (0..length).map(|_| char::from(b"etaoinshrdlucmfw"[self.below(16)]));
+        letters.collect()
+    }
+}
