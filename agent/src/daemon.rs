@@ -22,6 +22,7 @@ use crate::core::{Core, CoreParts};
 use crate::error_chain::chain;
 use crate::hub::{self, HubParts};
 use crate::lock::StateLock;
+use crate::service;
 
 /// How often the deployment file is looked at, as often as IoT Edge's agent reconciles.
 const FILE_POLL: Duration = Duration::from_secs(5);
@@ -107,6 +108,8 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     let (for_hub, down_hub) = (handle.clone(), shutdown.clone());
     let hub = connect_hub(config, for_hub, down_hub);
     tracing::info!(socket = %config.socket.display(), "ready");
+    service::ready();
+    tokio::spawn(service::keep_alive(handle.clone()));
     let mut down = shutdown.clone();
     let api = server.serve(handle, async move {
         // An error means that the sender is gone, which is the end too.
@@ -228,6 +231,7 @@ fn shutdown_signal() -> std::io::Result<watch::Receiver<bool>> {
             _ = interrupt.recv() => tracing::info!("SIGINT: ending"),
         }
         let _ = down.send(true);
+        service::stopping();
         // Keeps the value readable for as long as somebody listens.
         down.closed().await;
     });

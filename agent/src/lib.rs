@@ -21,6 +21,7 @@ pub mod plan;
 pub mod provisioning;
 mod report;
 pub mod restart;
+mod service;
 pub mod status;
 mod store;
 mod sys;
