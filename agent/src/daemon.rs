@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use kobune_puller::{Puller, PullerConfig, Store};
 use kobune_runtime::cgroup::CgroupPath;
-use kobune_runtime::{Engine, EngineInUse, Ipv4Subnet, LinuxRuntime, NetworkConfig, RuntimeConfig};
+use kobune_runtime::{
+    Engine, EngineInUse, FirewallWatch, Ipv4Subnet, LinuxRuntime, NetworkConfig, RuntimeConfig,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
@@ -68,7 +70,8 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     let _lock =
         StateLock::acquire(&config.state_dir).map_err(failed("cannot use the state directory"))?;
     let (handle, channels) = command::channels();
-    let runtime = open_runtime(config)?;
+    let runtime = Arc::new(open_runtime(config)?);
+    keep_rules(&runtime);
     let store = Store::open(&config.state_dir).map_err(failed("cannot open the image store"))?;
     let usual = PullerConfig::new(store.clone());
     let registry = PullerConfig {
@@ -85,7 +88,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     };
     let puller = Puller::new(registry).map_err(failed("cannot set up the registry client"))?;
     let core = Core::new(CoreParts {
-        runtime: Arc::new(runtime),
+        runtime,
         store,
         puller,
         state_dir: config.state_dir.join("state"),
@@ -181,6 +184,40 @@ fn open_runtime(config: &Config) -> Result<LinuxRuntime, DaemonError> {
         );
     }
     Ok(runtime)
+}
+
+/// Puts the rules of published ports back whenever somebody removes them, as the reload of
+/// a firewall does that flushes all tables. The agent works without, so it never fails.
+fn keep_rules(runtime: &Arc<LinuxRuntime>) {
+    if runtime.network().engine().0 != EngineInUse::NfTables {
+        return;
+    }
+    let runtime = Arc::downgrade(runtime);
+    let watch = FirewallWatch::open().and_then(|mut watch| {
+        let keep = move || {
+            while watch.wait().is_ok() {
+                let Some(runtime) = runtime.upgrade() else {
+                    return;
+                };
+                match runtime.network().restore_rules() {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        tracing::warn!("the firewall had lost the modules' rules: put back")
+                    }
+                    Err(error) => tracing::error!(
+                        error = chain(&error),
+                        "cannot put back the firewall rules that were lost"
+                    ),
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("firewall".to_owned())
+            .spawn(keep)
+    });
+    if let Err(error) = watch {
+        tracing::warn!(%error, "a reload of the firewall would go unnoticed");
+    }
 }
 
 /// Turns true at the first SIGTERM or SIGINT.

@@ -37,8 +37,8 @@ pub use insight::{ProcessInfo, Traffic};
 pub use network::forward::{ForwardError, ForwardJob, ForwardPort, run_forwarder};
 pub use network::names::{HostEntry, hosts_file, resolv_conf, write_in_place};
 pub use network::{
-    Attachment, CleanupError, Endpoint, Engine, EngineInUse, InvalidSubnet, Ipv4Subnet, Network,
-    NetworkConfig, NetworkError, PublishedPort,
+    Attachment, CleanupError, Endpoint, Engine, EngineInUse, FirewallWatch, InvalidSubnet,
+    Ipv4Subnet, Network, NetworkConfig, NetworkError, PublishedPort,
 };
 pub use options::{
     CapabilityChange, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping, DeviceRule,

@@ -24,6 +24,7 @@ mod ports;
 mod publish;
 mod record;
 mod sweep;
+mod unlink;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -38,11 +39,13 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::{CleanupError, NetworkError};
 pub use self::ipam::{InvalidSubnet, Ipv4Subnet};
+pub use self::nft::FirewallWatch;
 pub use self::ports::PublishedPort;
 
 use self::ipam::Leases;
 use self::netlink::Netlink;
 use self::record::Record;
+use self::unlink::Unlinking;
 use crate::{ContainerId, ExtraHost, NetworkMode, PortBinding};
 
 /// How the modules' network is set up.
@@ -148,6 +151,9 @@ struct State {
     subnet: Option<Ipv4Subnet>,
     /// Forwarders that this process started, to be reaped by it.
     forwarders: HashMap<ContainerId, Child>,
+    /// What this process told the kernel last; `None` where that is not known.
+    in_force: Option<nft::Transaction>,
+    unlinking: Unlinking,
 }
 
 impl Network {
@@ -257,6 +263,8 @@ impl State {
             leases,
             subnet,
             forwarders: HashMap::new(),
+            in_force: None,
+            unlinking: Unlinking::default(),
         })
     }
 

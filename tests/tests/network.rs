@@ -23,6 +23,37 @@ fn ports_are_published_by_the_forwarder() {
     ports_and_names("forwarder");
 }
 
+/// As the reload of a firewall does that flushes tables which are not its own.
+#[test]
+fn published_ports_survive_a_flush_of_all_tables() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let outside = Outside::new(&device);
+    let registry = probe::registry(&device, &["1"]);
+    let agent = Agent::start(&device, "[network]\nengine = \"nftables\"");
+    let ports = json!({ "PortBindings": { "7/tcp": [{ "HostPort": PUBLISHED.to_string() }] } });
+    let listening = probe::module_with(&registry, &["listen", "tcp", INSIDE], ports);
+    let _ = agent.apply(&probe::deployment([("tcp", listening)])).ok();
+    agent.wait_log("tcp", "listening tcp");
+    reachable_before(&outside, Instant::now() + 3 * PATIENCE);
+    for _ in 0..3 {
+        let flushed = device.command("nft").args(["flush", "ruleset"]).status();
+        assert!(flushed.unwrap().success());
+        reachable_before(&outside, Instant::now() + Duration::from_secs(20));
+    }
+    agent.clear();
+    assert_eq!(device.leftovers(), Vec::<String>::new());
+}
+
+/// Asks from outside until the module answers.
+fn reachable_before(outside: &Outside, deadline: Instant) {
+    while let Err(error) = outside.run(|| tcp(DEVICE_ADDRESS.into())) {
+        assert!(Instant::now() < deadline, "{error}");
+    }
+}
+
 fn ports_and_names(engine: &str) {
     if !privileged() {
         return;

@@ -34,6 +34,7 @@ impl Network {
         // Also what a crash left of this one: its forwarder would hold the ports.
         self.take_down(&mut state, &endpoint.id)
             .map_err(|cleanup| undone(None, cleanup))?;
+        state.unlinking.wait_for(&endpoint.id)?;
         match self.set_up(&mut state, endpoint) {
             Ok(attachment) => Ok(attachment),
             Err(error) => match self.remove(&mut state, &endpoint.id) {
@@ -43,16 +44,29 @@ impl Network {
         }
     }
 
-    /// Detaches a container: removes its rules, forwarder, veth pair, namespace, names
-    /// and record, and the bridge and table after the last one. Goes on past failures; no
-    /// error if it is not attached. Its address stays reserved for it while others are
-    /// free.
+    /// Detaches a container: removes its rules, forwarder, names and record. Its veth pair
+    /// and namespace, for which the kernel takes tens of ms, go beside that, and are gone
+    /// before the container is attached again. The bridge stays until
+    /// [`Self::remove_unused`]. Goes on past failures; no error if it is not attached. Its
+    /// address stays reserved for it while others are free.
     ///
     /// # Errors
     /// All failures; the record then stays, so that a repetition or [`Self::sweep`] tries
-    /// again.
+    /// again. What fails beside is logged, and left to a sweep.
     pub fn detach(&self, id: &ContainerId) -> Result<(), CleanupError> {
-        self.remove(&mut self.lock(), id)
+        self.take_down(&mut self.lock(), id)
+    }
+
+    /// Removes the bridge and the table if no container is on the bridge, after all that
+    /// still goes beside [`Self::detach`]. Repeatable.
+    ///
+    /// # Errors
+    /// All failures; [`Self::sweep`] tries again.
+    pub fn remove_unused(&self) -> Result<(), CleanupError> {
+        let mut state = self.lock();
+        let mut failures = CleanupError(state.unlinking.wait());
+        failures.check(self.remove_unused_bridge(&mut state));
+        failures.into_result()
     }
 
     fn remove(&self, state: &mut State, id: &ContainerId) -> Result<(), CleanupError> {
@@ -60,6 +74,7 @@ impl Network {
         if let Err(CleanupError(errors)) = self.take_down(state, id) {
             failures.0.extend(errors);
         }
+        failures.0.extend(state.unlinking.wait());
         failures.check(self.remove_unused_bridge(state));
         failures.into_result()
     }
@@ -165,6 +180,7 @@ impl Network {
                 subnet,
                 id: id.clone(),
             })?;
+        state.unlinking.wait_for_address(address)?;
         let path = self.leases_path();
         record::write(&path, &state.leases).map_err(|e| file("write", &path, e))?;
         Ok(address)
@@ -227,15 +243,15 @@ impl Network {
         let mut failures = CleanupError(Vec::new());
         let removed = state.records.remove(id);
         if removed.is_some() {
-            failures.check(self.apply_rules(state));
+            failures.check(self.apply_rules(state).map(drop));
             failures.check(self.write_names(state, None));
         }
         failures.check(self.stop_forwarder(state, id));
-        let veth = Netlink::route().and_then(|mut n| link::remove(&mut n, &link::veth_name(id)));
-        failures.check(veth.map_err(|e| link("remove the veth pair of", id, e)));
-        let namespace = self.netns_dir().join(id);
+        let address = removed.as_ref().and_then(|r| r.attachment.address);
         failures.check(
-            netns::remove(&namespace).map_err(|e| file("remove network namespace", &namespace, e)),
+            state
+                .unlinking
+                .unlink(id, address, self.netns_dir().join(id)),
         );
         if failures.0.is_empty() {
             let path = record::path(&self.records_dir(), id);
@@ -253,7 +269,6 @@ impl Network {
         if state.bridged() {
             return Ok(());
         }
-        self.apply_rules(state)?;
         let name = &self.config.bridge;
         let removed = Netlink::route().and_then(|mut netlink| {
             let Some((bridge, _)) = link::find_bridge(&mut netlink, name)? else {
@@ -268,7 +283,7 @@ impl Network {
         if removed.map_err(|e| link("remove bridge", name, e))? {
             state.subnet = None;
         }
-        Ok(())
+        self.apply_rules(state).map(drop)
     }
 }
 

@@ -159,6 +159,11 @@ pub(crate) fn remove(netlink: &mut Netlink, name: &str) -> io::Result<()> {
     }
 }
 
+/// Whether there is an interface `name`.
+pub(crate) fn exists(netlink: &mut Netlink, name: &str) -> io::Result<bool> {
+    Ok(find(netlink, name)?.is_some())
+}
+
 /// Names of the interfaces that are ports of `bridge`.
 pub(crate) fn ports(netlink: &mut Netlink, bridge: Bridge) -> io::Result<Vec<String>> {
     let links = netlink.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;

@@ -2,13 +2,16 @@
 //!
 //! The table is always replaced as a whole: one batch creates it (so that deleting cannot
 //! fail), deletes it and builds it anew, and the kernel commits all of that or nothing.
+//! Each commit waits for the kernel's readers, so none is made that changes nothing.
 
 pub(crate) mod encode;
+mod watch;
 
 use std::io;
 use std::net::Ipv4Addr;
 
 use self::encode::{Batch, Expressions, Hook, Verdict};
+pub use self::watch::FirewallWatch;
 use super::ipam::Ipv4Subnet;
 use super::netlink::Netlink;
 use crate::{ContainerId, Protocol};
@@ -41,21 +44,55 @@ pub(crate) struct Publication<'a> {
     pub(crate) container_port: u16,
 }
 
-/// Puts `ruleset` in place of the table as it was.
-pub(crate) fn replace(ruleset: &Ruleset<'_>) -> io::Result<()> {
-    let mut batch = Batch::new();
-    batch.add_table(ruleset.table);
-    batch.delete_table(ruleset.table);
-    build(&mut batch, ruleset);
-    commit(batch)
+/// A transaction not yet made; equal ones lead to the same table.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Transaction {
+    bytes: Vec<u8>,
+    last: u32,
+    /// Rules of the table once it is made.
+    rules: usize,
 }
 
-/// Removes the table; no error if there is none.
-pub(crate) fn remove(table: &str) -> io::Result<()> {
-    let mut batch = Batch::new();
-    batch.add_table(table);
-    batch.delete_table(table);
-    commit(batch)
+impl Transaction {
+    /// Puts `ruleset` in place of the table as it was.
+    pub(crate) fn replace(ruleset: &Ruleset<'_>) -> Self {
+        let mut batch = Batch::new();
+        batch.add_table(ruleset.table);
+        batch.delete_table(ruleset.table);
+        build(&mut batch, ruleset);
+        batch.into()
+    }
+
+    /// Removes the table; no error if there is none.
+    pub(crate) fn remove(table: &str) -> Self {
+        let mut batch = Batch::new();
+        batch.add_table(table);
+        batch.delete_table(table);
+        batch.into()
+    }
+
+    /// Makes it: all or nothing. Waits for the kernel to let go of the rules as they
+    /// were, which takes some 10 ms.
+    pub(crate) fn commit(&self) -> io::Result<()> {
+        Netlink::netfilter()?.batch(&self.bytes, self.last)
+    }
+
+    /// Whether as many rules are in force as this transaction made: what a flush of all
+    /// tables, or of ours, changes. Fast.
+    pub(crate) fn holds(&self, table: &str) -> io::Result<bool> {
+        let query = encode::list_rules(table);
+        let answers = Netlink::netfilter()?.exchange(&query, encode::LIST_SEQUENCE)?;
+        let ours = |answer: &&Vec<u8>| encode::is_rule_of(answer, table);
+        Ok(answers.iter().filter(ours).count() == self.rules)
+    }
+}
+
+impl From<Batch> for Transaction {
+    fn from(batch: Batch) -> Self {
+        let rules = batch.rules();
+        let (bytes, last) = batch.finish();
+        Self { bytes, last, rules }
+    }
 }
 
 /// Whether the kernel takes every kind of chain and rule we need: builds and deletes an
@@ -82,12 +119,7 @@ pub(crate) fn probe(table: &str, subnet: Ipv4Subnet) -> io::Result<()> {
     };
     build(&mut batch, &ruleset);
     batch.delete_table(table);
-    commit(batch)
-}
-
-fn commit(batch: Batch) -> io::Result<()> {
-    let (bytes, last) = batch.finish();
-    Netlink::netfilter()?.batch(&bytes, last)
+    Transaction::from(batch).commit()
 }
 
 fn build(batch: &mut Batch, ruleset: &Ruleset<'_>) {

@@ -8,42 +8,64 @@ use std::path::PathBuf;
 use super::error::NetworkError;
 use super::forward::{ForwardJob, ForwardPort, ForwardReport};
 use super::names::{HostEntry, hosts_file, write_in_place};
-use super::nft::{Publication, Ruleset};
+use super::nft::{Publication, Ruleset, Transaction};
 use super::ports::PublishedPort;
 use super::record::Record;
-use super::{Attachment, EngineInUse, Network, State, conntrack, file, forwarder, nft, ports};
+use super::{Attachment, EngineInUse, Network, State, conntrack, file, forwarder, ports};
 use crate::{ContainerId, Protocol};
 
 impl Network {
-    /// Makes the table say what is attached now.
-    pub(super) fn apply_rules(&self, state: &State) -> Result<(), NetworkError> {
+    /// Makes the table say what is attached now; `false` if it did.
+    pub(super) fn apply_rules(&self, state: &mut State) -> Result<bool, NetworkError> {
         if !self.nf_tables {
-            return Ok(());
+            return Ok(false);
         }
-        let failed = |source| NetworkError::Rules {
+        let wanted = self.rules(state);
+        if state.in_force.as_ref() == Some(&wanted) && wanted.holds(&self.table).unwrap_or(false) {
+            return Ok(false);
+        }
+        state.in_force = None;
+        wanted.commit().map_err(|source| NetworkError::Rules {
             table: self.table.clone(),
             source,
-        };
+        })?;
+        state.in_force = Some(wanted);
+        Ok(true)
+    }
+
+    /// Puts the rules back that somebody else removed since they were made, with a flush
+    /// of all tables for instance; `true` if there were such. Fast where there are none.
+    ///
+    /// # Errors
+    /// [`NetworkError::Rules`].
+    pub fn restore_rules(&self) -> Result<bool, NetworkError> {
+        let mut state = self.lock();
+        if state.in_force.is_none() {
+            return Ok(false);
+        }
+        self.apply_rules(&mut state)
+    }
+
+    fn rules(&self, state: &State) -> Transaction {
         let by_rules =
             |r: &Record| r.engine == EngineInUse::NfTables && r.attachment.address.is_some();
-        let Some(subnet) = state
-            .subnet
-            .filter(|_| state.records.values().any(by_rules))
-        else {
-            return nft::remove(&self.table).map_err(failed);
+        // With the bridge stay the rules that are not about a module: the next one to
+        // start, most often the same, finds them.
+        let needed = self.engine == EngineInUse::NfTables || state.records.values().any(by_rules);
+        let Some(subnet) = state.subnet.filter(|_| needed) else {
+            return Transaction::remove(&self.table);
         };
         let publications = state
             .records
             .values()
             .filter(|record| by_rules(record))
             .flat_map(publications);
-        nft::replace(&Ruleset {
+        Transaction::replace(&Ruleset {
             table: &self.table,
             bridge: &self.config.bridge,
             subnet,
             publications: publications.collect(),
         })
-        .map_err(failed)
     }
 
     /// Lets the rules see senders of UDP that were there before the ports were published.

@@ -18,6 +18,8 @@ impl Network {
     /// All failures; each was gone past.
     pub fn sweep(&self, live: &[ContainerId]) -> Result<(), CleanupError> {
         let mut state = self.lock();
+        // Whatever was made before, the kernel is told again.
+        state.in_force = None;
         let mut failures = CleanupError(Vec::new());
         let known = self.known(&state).unwrap_or_else(|error| {
             failures.0.push(error);
@@ -28,9 +30,10 @@ impl Network {
                 failures.0.extend(errors);
             }
         }
+        failures.0.extend(state.unlinking.wait());
         failures.check(self.remove_stray_veths(live));
         failures.check(self.restore_bridge(&mut state));
-        failures.check(self.apply_rules(&state));
+        failures.check(self.apply_rules(&mut state).map(drop));
         let remaining: Vec<_> = state.records.keys().cloned().collect();
         for id in &remaining {
             failures.check(self.restore_forwarder(&mut state, id));

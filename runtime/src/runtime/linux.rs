@@ -353,7 +353,11 @@ impl ModuleRuntime for LinuxRuntime {
             }
             Err(error) => return Err(error),
         }
-        self.delete_dirs(id)
+        self.delete_dirs(id)?;
+        if let Err(error) = self.network.remove_unused() {
+            tracing::warn!(error = chain(&error), "after the last module of the bridge");
+        }
+        Ok(())
     }
 
     fn list(&self) -> Result<Containers, RuntimeError> {

@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kobune_runtime::{
-    Endpoint, Engine, EngineInUse, Network, NetworkConfig, NetworkError, NetworkMode, Protocol,
+    Endpoint, Engine, EngineInUse, FirewallWatch, Network, NetworkConfig, NetworkError,
+    NetworkMode, Protocol,
 };
 
 use crate::lab::{
@@ -263,6 +264,93 @@ fn modules_come_and_go_at_the_same_time() {
                     });
                 }
             });
+            network.remove_unused().unwrap();
+            assert_eq!(lab.leftovers(), [""; 0]);
+        },
+    );
+}
+
+#[test]
+fn the_bridge_outlives_its_last_module_until_it_is_said_to_be_unused() {
+    isolated(
+        module_path!(),
+        "the_bridge_outlives_its_last_module_until_it_is_said_to_be_unused",
+        |lab| {
+            let network = lab.open(Engine::NfTables);
+            attach(&network, &endpoint("led", &published()));
+            // Its first word is the index.
+            let bridge = || run("ip -o link show azure-iot-edge");
+            let index = bridge();
+            network.detach(&id("led")).unwrap();
+            assert!(
+                !run("nft list ruleset").contains("dnat to"),
+                "the ports are closed"
+            );
+            attach(&network, &endpoint("led", &published()));
+            assert_eq!(
+                bridge().split(':').next(),
+                index.split(':').next(),
+                "the same bridge"
+            );
+            network.remove_unused().unwrap();
+            let answer = ask(None, Protocol::Tcp, (Ipv4Addr::LOCALHOST, PUBLISHED));
+            assert_eq!(answer.unwrap(), "led hi", "it is in use");
+            network.detach(&id("led")).unwrap();
+            network.remove_unused().unwrap();
+            assert_eq!(lab.leftovers(), [""; 0]);
+        },
+    );
+}
+
+#[test]
+fn a_module_without_ports_changes_no_rules_while_there_is_a_bridge() {
+    isolated(
+        module_path!(),
+        "a_module_without_ports_changes_no_rules_while_there_is_a_bridge",
+        |lab| {
+            let network = lab.open(Engine::NfTables);
+            network.attach(&endpoint("led", &published())).unwrap();
+            let rules = || run("nft -a list ruleset");
+            let before = rules();
+            network.attach(&endpoint("button", &[])).unwrap();
+            network.detach(&id("button")).unwrap();
+            assert_eq!(rules(), before, "a table made anew has other handles");
+            network.sweep(&[]).unwrap();
+            assert_eq!(lab.leftovers(), [""; 0]);
+        },
+    );
+}
+
+#[test]
+fn rules_that_somebody_removed_are_noticed_and_put_back() {
+    isolated(
+        module_path!(),
+        "rules_that_somebody_removed_are_noticed_and_put_back",
+        |lab| {
+            let mut watch = FirewallWatch::open().unwrap();
+            let network = lab.open(Engine::NfTables);
+            assert!(!network.restore_rules().unwrap(), "there are none yet");
+            attach(&network, &endpoint("led", &published()));
+            let ask_led = || ask(None, Protocol::Tcp, (Ipv4Addr::LOCALHOST, PUBLISHED));
+            for harm in [
+                "nft flush ruleset",
+                "nft flush table ip kobune-azure-iot-edge",
+                "nft flush chain ip kobune-azure-iot-edge publish",
+                "nft delete table ip kobune-azure-iot-edge",
+            ] {
+                watch.wait().unwrap();
+                run(harm);
+                watch.wait().unwrap();
+                assert!(network.restore_rules().unwrap(), "{harm}");
+                assert_eq!(ask_led().unwrap(), "led hi", "{harm}");
+                assert!(!network.restore_rules().unwrap(), "{harm}: once is enough");
+            }
+            watch.wait().unwrap();
+            run("nft add table inet other");
+            watch.wait().unwrap();
+            assert!(!network.restore_rules().unwrap(), "not ours");
+            run("nft delete table inet other");
+            network.sweep(&[]).unwrap();
             assert_eq!(lab.leftovers(), [""; 0]);
         },
     );

@@ -78,6 +78,7 @@ fn nf_tables_reaches_everywhere_and_leaves_nothing() {
             for name in ["led", "button", "led"] {
                 network.detach(&id(name)).unwrap();
             }
+            network.remove_unused().unwrap();
             assert_eq!(lab.leftovers(), [""; 0]);
             ask(None, Protocol::Tcp, (Ipv4Addr::LOCALHOST, PUBLISHED)).unwrap_err();
         },
@@ -120,6 +121,7 @@ fn the_forwarder_reaches_all_but_the_outside_and_leaves_nothing() {
             for name in ["led", "button"] {
                 network.detach(&id(name)).unwrap();
             }
+            network.remove_unused().unwrap();
             assert_eq!(lab.leftovers(), [""; 0]);
         },
     );
@@ -182,6 +184,7 @@ fn a_port_that_is_in_use_is_named() {
             let before = network.attach(&endpoint("led", &published())).unwrap();
             assert_eq!(before.ports.len(), 2, "its own ports are no conflict");
             network.detach(&id("led")).unwrap();
+            network.remove_unused().unwrap();
             assert_eq!(lab.leftovers(), [""; 0], "{engine:?}");
         }
     });
@@ -333,6 +336,7 @@ fn hundreds_of_ports_fit_one_change_of_the_rules() {
             let answer = ask(Some(&lab.client()), Protocol::Tcp, (HOST, 10_599));
             assert_eq!(answer.unwrap(), "led hi");
             network.detach(&id("led")).unwrap();
+            network.remove_unused().unwrap();
             assert_eq!(lab.leftovers(), [""; 0]);
         },
     );

@@ -5,7 +5,7 @@
 
 use std::net::Ipv4Addr;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP};
 
 use crate::Protocol;
 use crate::network::netlink::netfilter_message;
@@ -17,6 +17,12 @@ const NFT_MSG_NEWTABLE: u16 = 0;
 const NFT_MSG_DELTABLE: u16 = 2;
 const NFT_MSG_NEWCHAIN: u16 = 3;
 const NFT_MSG_NEWRULE: u16 = 6;
+const NFT_MSG_GETRULE: u16 = 7;
+
+const RULE_TABLE: u16 = 1;
+
+/// Number of the message that [`list_rules`] makes.
+pub(crate) const LIST_SEQUENCE: u32 = 1;
 
 const NLA_F_NESTED: u16 = 0x8000;
 
@@ -67,6 +73,7 @@ pub(crate) struct Batch {
     sequence: u32,
     /// Where the latest message starts.
     latest: usize,
+    rules: usize,
 }
 
 /// Where a base chain is attached.
@@ -96,9 +103,15 @@ impl Batch {
             bytes: Vec::new(),
             sequence: 0,
             latest: 0,
+            rules: 0,
         };
         batch.marker(NFNL_MSG_BATCH_BEGIN);
         batch
+    }
+
+    /// How many rules it adds.
+    pub(crate) fn rules(&self) -> usize {
+        self.rules
     }
 
     /// The encoded batch, and the number of its last message, which alone asks for an
@@ -145,6 +158,7 @@ impl Batch {
             attribute(7, &user_data(comment)),
         ];
         self.message(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, &body.concat());
+        self.rules += 1;
     }
 
     fn marker(&mut self, kind: u16) {
@@ -162,6 +176,20 @@ impl Batch {
         self.bytes
             .extend(netfilter_message(kind, self.sequence, header, body));
     }
+}
+
+/// Asks for the rules of `table`; kernels before 4.10 answer with those of all tables.
+pub(crate) fn list_rules(table: &str) -> Vec<u8> {
+    let kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE;
+    let body = text(RULE_TABLE, table);
+    netfilter_message((kind, NLM_F_DUMP), LIST_SEQUENCE, (NFPROTO_IPV4, 0), &body)
+}
+
+/// Whether an answer to [`list_rules`] is a rule of `table`: the kernel puts the table's
+/// name first, after the header that all netfilter messages have.
+pub(crate) fn is_rule_of(answer: &[u8], table: &str) -> bool {
+    let name = text(RULE_TABLE, table);
+    answer.get(4..).is_some_and(|rest| rest.starts_with(&name))
 }
 
 impl Hook {
