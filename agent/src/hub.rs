@@ -336,7 +336,7 @@ impl Client {
         let key = self.agent_key().await?;
         match self.connect(&key).await {
             // The key that was remembered may be none any more: the hub can tell.
-            Err(AttemptError::Connection(ConnectionError::Refused { .. }))
+            Err(AttemptError::Connection(ConnectionError::Refused { code: 4 | 5 }))
                 if !self.key_is_fresh =>
             {
                 let key = self.renew_agent_key().await?;

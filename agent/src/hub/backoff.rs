@@ -54,11 +54,13 @@ impl Backoff {
                 return Duration::ZERO;
             }
             End::Unreachable => doubled(FIRST, &mut self.failures, LONGEST),
-            End::Throttled(asked) => {
-                self.failures = self.failures.max(4);
+            End::Throttled(Some(asked)) => {
                 let own = doubled(FIRST, &mut self.failures, LONGEST);
-                let asked = asked.unwrap_or_default().min(LONGEST_ASKED);
-                return asked + jittered(own, random);
+                return asked.min(LONGEST_ASKED) + jittered(own, random);
+            }
+            End::Throttled(None) => {
+                self.failures = self.failures.max(4);
+                doubled(FIRST, &mut self.failures, LONGEST)
             }
             End::Refused => doubled(FIRST_REFUSED, &mut self.refusals, LONGEST_REFUSED),
             End::Closed(lasted) | End::Lost(lasted) if lasted >= self.good_session() => {
@@ -153,8 +155,8 @@ mod tests {
     #[test]
     fn what_the_hub_asks_for_is_waited_for_within_reason() {
         let asked = |seconds| End::Throttled(Some(Duration::from_secs(seconds)));
-        assert_eq!(waits(asked(90), 1), [90 + 32]);
-        assert_eq!(waits(asked(u64::MAX), 1), [3600 + 32]);
+        assert_eq!(waits(asked(90), 1), [90 + 2]);
+        assert_eq!(waits(asked(u64::MAX), 1), [3600 + 2]);
         let mut retries = Retries::new(FIRST, LONGEST);
         assert_eq!(retries.wait(Some(LONGEST), u32::MAX), LONGEST + FIRST);
         assert_eq!(retries.wait(None, 0), FIRST);
