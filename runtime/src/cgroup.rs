@@ -4,9 +4,11 @@
 //! removes it when all goes well. What a dead launcher leaves behind is ended and removed
 //! here. All operations may be repeated; a cgroup that does not exist is empty.
 
+mod freezer;
 mod mountinfo;
 #[cfg(test)]
 pub(crate) mod tests;
+mod usage;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,6 +22,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::ContainerId;
+pub use usage::Usage;
 
 /// Path of a cgroup below the root of each hierarchy: absolute, never the root itself, no
 /// `.` or `..`.
@@ -223,6 +226,26 @@ impl Cgroups {
             }
         }
         Ok(pids)
+    }
+
+    /// The cgroup's list of processes in every hierarchy that has the cgroup, to be written
+    /// to: who writes `0` joins.
+    ///
+    /// # Errors
+    /// The system's, where a list is there and cannot be opened.
+    pub fn join_files(&self, path: &CgroupPath) -> io::Result<Vec<fs::File>> {
+        let mut files = Vec::new();
+        for dir in self.dirs(path) {
+            match fs::OpenOptions::new()
+                .write(true)
+                .open(dir.join("cgroup.procs"))
+            {
+                Ok(file) => files.push(file),
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(files)
     }
 
     /// Ends every process in the cgroup and the cgroups below it with SIGKILL, frozen ones

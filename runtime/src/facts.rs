@@ -164,6 +164,16 @@ impl HostFacts {
     }
 }
 
+/// Who `user[:group]` is in the file system at `rootfs`, which is that of a container.
+pub(crate) fn lookup_user(rootfs: &Path, user: &str) -> Result<ResolvedUser, FactsError> {
+    let passwd = image_file::read(rootfs, Path::new("etc/passwd"))?;
+    let group = image_file::read(rootfs, Path::new("etc/group"))?;
+    user::resolve(user, &passwd, &group).map_err(|source| FactsError::User {
+        user: user.to_owned(),
+        source,
+    })
+}
+
 fn find_user(
     options: &ContainerOptions,
     rootfs: &Path,

@@ -115,6 +115,12 @@ impl<'d> Agent<'d> {
         self.env = env;
     }
 
+    /// Where it runs.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        self.device
+    }
+
     /// Starts the agent's process again after [`Agent::kill`] or [`Agent::terminate`].
     ///
     /// # Panics

@@ -13,9 +13,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::query;
+use super::session::{self, Session};
 use super::wire::{
-    Accepted, DeploymentView, ErrorBody, ErrorView, Event, ImageView, LogRecord, ModuleInspection,
-    ModuleView, RunRequest, VersionView,
+    Accepted, DeploymentView, ErrorBody, ErrorView, Event, ExecBody, ImageView, LogRecord,
+    ModuleInspection, ModuleView, ProcessView, RunRequest, StatsView, VersionView,
 };
 
 /// Longest line of a stream in bytes; a record of a log has less.
@@ -131,14 +132,12 @@ impl Client {
 
     /// Restarts a module; returns when it runs.
     pub async fn restart(&self, module: &str) -> Result<(), ClientError> {
-        let path = module_path(module, "/restart");
-        self.send(Method::POST, &path, Vec::new()).await.map(drop)
+        self.post(&module_path(module, "/restart")).await
     }
 
     /// Stops a module; returns when it ended.
     pub async fn stop(&self, module: &str) -> Result<(), ClientError> {
-        let path = module_path(module, "/stop");
-        self.send(Method::POST, &path, Vec::new()).await.map(drop)
+        self.post(&module_path(module, "/stop")).await
     }
 
     /// Removes a module that [`Client::run`] added; returns when it is gone.
@@ -173,6 +172,44 @@ impl Client {
         self.lines("/events").await
     }
 
+    /// Freezes a module's processes.
+    pub async fn pause(&self, module: &str) -> Result<(), ClientError> {
+        self.post(&module_path(module, "/pause")).await
+    }
+
+    /// Lets a module's processes go on.
+    pub async fn unpause(&self, module: &str) -> Result<(), ClientError> {
+        self.post(&module_path(module, "/unpause")).await
+    }
+
+    /// Sends a module's main process a signal by name or number.
+    pub async fn kill(&self, module: &str, signal: &str) -> Result<(), ClientError> {
+        let query = format!("/kill?signal={}", query::encode(signal));
+        self.post(&module_path(module, &query)).await
+    }
+
+    /// A module's processes.
+    pub async fn top(&self, module: &str) -> Result<Vec<ProcessView>, ClientError> {
+        self.get(&module_path(module, "/top")).await
+    }
+
+    /// What each running module used.
+    pub async fn stats(&self) -> Result<Vec<StatsView>, ClientError> {
+        self.get("/stats").await
+    }
+
+    async fn post(&self, path: &str) -> Result<(), ClientError> {
+        self.send(Method::POST, path, Vec::new()).await.map(drop)
+    }
+
+    /// Runs a process in a module: the session with it.
+    pub async fn exec(&self, module: &str, body: &ExecBody) -> Result<Session, ClientError> {
+        let path = module_path(module, "/exec");
+        let response = self.send(Method::POST, &path, json(body)).await?;
+        let upgraded = hyper::upgrade::on(response).await;
+        upgraded.map(TokioIo::new).map_err(ClientError::Connection)
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let response = self.send(Method::GET, path, Vec::new()).await?;
         read_json(&format!("GET {path}"), response).await
@@ -205,12 +242,14 @@ impl Client {
             .await
             .map_err(ClientError::Connection)?;
         // Its errors reach us through the answer.
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         let name = format!("{method} {path}");
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "kobune")
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, session::PROTOCOL)
             .body(Full::new(Bytes::from(body)))
             .expect("invariant: the path is encoded");
         let response = sender.send_request(request).await;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::body::{self, Body};
 use super::wire::{ErrorCode, RunRequest, VersionView};
-use super::{BODY_LIMIT, events, logs, query};
+use super::{BODY_LIMIT, control, events, exec, logs, query};
 use crate::command::{Command, CommandError, Handle};
 
 /// How long a request's body may take to arrive.
@@ -46,6 +46,12 @@ enum Resource {
     Restart(String),
     Stop(String),
     Logs(String),
+    Exec(String),
+    Pause(String),
+    Unpause(String),
+    Kill(String),
+    Top(String),
+    Stats,
 }
 
 /// Answers `request`; every failure becomes an answer too.
@@ -78,22 +84,38 @@ async fn dispatch(
             let inspect = |reply| Command::Inspect { module, reply };
             Ok(body::json(ok, &handle.ask(inspect).await?))
         }
+        (Method::GET, Resource::Top(module)) => {
+            Ok(body::json(ok, &control::processes(handle, module).await?))
+        }
+        (Method::GET, Resource::Stats) => Ok(body::json(ok, &control::stats(handle).await)),
         (Method::GET, Resource::Events) => Ok(events::stream(context)),
         (Method::GET, Resource::Logs(module)) => {
             logs::stream(context, &module, request.uri().query().unwrap_or_default()).await
         }
-        (method, resource) => change(handle, &method, resource, request).await,
+        (method, resource) => change(context, &method, resource, request).await,
     }
 }
 
 /// The requests that change something.
 async fn change(
-    handle: &Handle,
+    context: &Context,
     method: &Method,
     resource: Resource,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, CommandError> {
+    let handle = &context.handle;
     match (method, resource) {
+        (&Method::POST, Resource::Pause(module)) => {
+            done(control::change(handle, module, control::Change::Pause).await)
+        }
+        (&Method::POST, Resource::Unpause(module)) => {
+            done(control::change(handle, module, control::Change::Unpause).await)
+        }
+        (&Method::POST, Resource::Kill(module)) => {
+            let signal = control::signal(request.uri().query().unwrap_or_default())?;
+            done(control::change(handle, module, control::Change::Signal(signal)).await)
+        }
+        (&Method::POST, Resource::Exec(module)) => exec::start(context, module, request).await,
         (&Method::PUT, Resource::Deployment) => {
             let manifest = text(request).await?;
             let apply = |reply| Command::Apply { manifest, reply };
@@ -139,7 +161,7 @@ fn run_request(text: &str) -> Result<RunRequest, CommandError> {
 }
 
 /// The request's whole body, within the bounds of size and time.
-async fn text(request: Request<Incoming>) -> Result<String, CommandError> {
+pub(super) async fn text(request: Request<Incoming>) -> Result<String, CommandError> {
     let body = Limited::new(request.into_body(), BODY_LIMIT).collect();
     let collected = tokio::time::timeout(BODY_TIMEOUT, body)
         .await
@@ -168,6 +190,7 @@ impl Resource {
         Some(match segments.as_slice() {
             ["version"] => Self::Version,
             ["images"] => Self::Images,
+            ["stats"] => Self::Stats,
             ["events"] => Self::Events,
             ["deployment"] => Self::Deployment,
             ["modules"] => Self::Modules,
@@ -178,6 +201,11 @@ impl Resource {
                     ["restart"] => Self::Restart(name),
                     ["stop"] => Self::Stop(name),
                     ["logs"] => Self::Logs(name),
+                    ["exec"] => Self::Exec(name),
+                    ["pause"] => Self::Pause(name),
+                    ["unpause"] => Self::Unpause(name),
+                    ["kill"] => Self::Kill(name),
+                    ["top"] => Self::Top(name),
                     _ => return None,
                 }
             }

@@ -7,6 +7,8 @@ pub(super) enum Topic {
     Apply,
     Run,
     Logs,
+    Exec,
+    Watch,
     Config,
 }
 
@@ -16,6 +18,8 @@ pub(super) fn topic(word: Option<&str>) -> Topic {
         Some("apply") => Topic::Apply,
         Some("run") => Topic::Run,
         Some("logs") => Topic::Logs,
+        Some("exec") => Topic::Exec,
+        Some("stats" | "top" | "events") => Topic::Watch,
         Some("config") => Topic::Config,
         _ => Topic::Overview,
     }
@@ -28,6 +32,8 @@ impl Topic {
             Self::Apply => APPLY,
             Self::Run => RUN,
             Self::Logs => LOGS,
+            Self::Exec => EXEC,
+            Self::Watch => WATCH,
             Self::Config => CONFIG,
         }
     }
@@ -45,13 +51,20 @@ Commands:
   rm NAME...             stop and remove modules that 'run' started
   list                   show the modules
   logs NAME              show what a module wrote
+  exec NAME COMMAND      run a process in a module
   restart NAME...        restart modules
   stop NAME...           stop modules until they are restarted
+  kill [-s SIGNAL] NAME...  send modules' first process a signal [KILL]
+  pause NAME...          let modules' processes stand still
+  unpause NAME...        let them go on
+  stats [NAME...]        show what running modules use
+  top NAME               show a module's processes
+  events                 show what happens
   inspect NAME...        show all about modules, as JSON
   images                 show the images on disk
   config mp|apply        connect the device to a hub, check the configuration
   version                show the versions of this program and of the daemon
-  help [COMMAND]         show this text, or that of apply, run, logs or config
+  help [COMMAND]         show this text, or that of apply, run, exec, logs, stats or config
 
 Options of every command:
   -o, --output text|json  form of the output
@@ -82,6 +95,37 @@ Usage: kobune config mp -c CONNECTION_STRING [-f]
   -f, --force                   replace another hub
 
 The daemon reads its configuration when it starts.
+";
+
+const WATCH: &str = "\
+Shows what goes on in the modules.
+
+Usage: kobune stats [--no-stream] [NAME...]
+       kobune top NAME
+       kobune events
+
+  stats    processor, memory, processes, network and block devices of running modules,
+           once a second; --no-stream: once
+  top      a module's processes
+  events   each change of a module, each pull, each deployment, as it happens
+
+With -o json stats and events are one object a line, stats --no-stream and top an array.
+";
+
+const EXEC: &str = "\
+Runs a process in a running module, with the module's user, environment, limits and
+confinement, and ends with its exit code: 126 where it cannot be run, 127 where it is not
+there. The process ends with the module, with this command, and with the daemon.
+
+Usage: kobune exec [OPTIONS] NAME COMMAND [ARGUMENT...]
+
+  -i, --interactive          pass standard input on
+  -t, --tty                  give it a terminal
+  -u, --user USER[:GROUP]    another user, by name or number
+  -e, --env KEY[=VALUE]      environment variable; its value here where absent
+  -w, --workdir DIR          another working directory
+
+Without a terminal SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on.
 ";
 
 const LOGS: &str = "\

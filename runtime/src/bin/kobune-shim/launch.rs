@@ -284,14 +284,14 @@ fn exec_monitor(bundle: &Path, job: &ShimJob, task: &TaskRecord, keep: &[OwnedFd
 
 /// What our code does in the container's process right before its program takes over.
 #[derive(Clone)]
-struct LastStep {
+pub(crate) struct LastStep {
     filter: Option<seccomp::Program>,
     no_new_privileges: bool,
     capabilities: ThreadCapabilities,
 }
 
 impl LastStep {
-    fn new(spec: &Spec) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn new(spec: &Spec) -> Result<Self, Box<dyn Error>> {
         let process = spec.process().as_ref().ok_or("the spec has no process")?;
         let capabilities = process.capabilities().as_ref();
         let capabilities = capabilities.ok_or("the spec has no capabilities")?;
@@ -331,6 +331,20 @@ impl LastStep {
         spec
     }
 
+    /// For a process that still may everything; see [`Self::confine`].
+    pub(crate) fn confine_fully(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if self.no_new_privileges {
+            nix::sys::prctl::set_no_new_privs()?;
+        }
+        let may_load = self.filter.is_none() || self.no_new_privileges;
+        capabilities::narrow(&match may_load {
+            true => self.capabilities,
+            false => self.capabilities.for_loading(),
+        })?;
+        self.confine()
+    }
+
+    /// For a process that libcontainer confined as far as it can.
     fn confine(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         // libcontainer leaves every container the agent's.
         sys::new_session_keyring()?;
