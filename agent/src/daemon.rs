@@ -127,6 +127,7 @@ async fn connect_hub(config: &Config, handle: Handle, shutdown: watch::Receiver<
             config: hub.clone(),
             handle,
             state_dir: config.state_dir.clone(),
+            token_life: hub::TOKEN_LIFE,
         };
         hub::run(parts, shutdown).await;
     }

@@ -36,7 +36,7 @@ use tokio::time::Instant;
 use crate::command::Handle;
 use crate::error_chain::chain;
 use crate::provisioning::{Credential, HubConfig, ManualIdentity, Source, Upstream};
-use backoff::{Backoff, End};
+use backoff::{Backoff, End, Retries};
 use codec::Connect;
 use connection::{Connection, ConnectionError};
 pub(crate) use device::is_plausible;
@@ -47,11 +47,11 @@ use methods::{Methods, Tasks};
 pub(crate) use reach::reach;
 use rest::ModuleRegistry;
 use session::Ended;
-use transport::{Carrier, ClientFiles, Network, TlsError, TransportError};
+use transport::{Carrier, ClientFiles, Dial, Network, TlsError, TransportError};
 
 /// Life of the agent's token. A token is only good for one identity of one device, and a
 /// renewal costs a connection.
-const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Part of its life after which a token is renewed, in per cent.
 const RENEW_AT: u32 = 85;
 /// How often a clock that is wrong is looked at.
@@ -65,6 +65,8 @@ pub(crate) struct HubParts {
     pub(crate) handle: Handle,
     /// The daemon's state directory.
     pub(crate) state_dir: PathBuf,
+    /// Life of the agent's tokens.
+    pub(crate) token_life: Duration,
 }
 
 /// Why the hub cannot be used at all.
@@ -95,40 +97,58 @@ enum AttemptError {
 
 struct Client {
     device: Device,
-    network: Network,
+    network: Box<dyn Dial>,
     carriers: &'static [Carrier],
     registry: Arc<ModuleRegistry>,
     identities: Arc<Mutex<Identities>>,
     link: Link,
     /// The agent's key was set at the hub since the hub last took it.
     key_is_fresh: bool,
+    token_life: Duration,
+    /// Where the provisioning service said what the device is.
+    registration: Option<dps::Registration>,
+}
+
+/// Why the client gave up its device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Shutdown,
+    /// The provisioning service has assigned the device to another hub, or as another one.
+    Moved,
 }
 
 /// Keeps the connection with the hub until `shutdown`. What stands in the way is logged,
 /// and tried again; the modules run on.
 pub(crate) async fn run(parts: HubParts, mut shutdown: watch::Receiver<bool>) {
-    let mut down = shutdown.clone();
-    let (client, wanted) = tokio::select! {
-        ready = ready(&parts) => ready,
-        () = ending(&mut down) => return,
-    };
-    let keeper = tokio::spawn(keeper::keep_identities(
-        Arc::clone(&client.registry),
-        Arc::clone(&client.identities),
-        wanted,
-    ));
-    client.run(&mut shutdown).await;
-    keeper.abort();
+    loop {
+        let mut down = shutdown.clone();
+        let (client, wanted) = tokio::select! {
+            ready = ready(&parts) => ready,
+            () = ending(&mut down) => return,
+        };
+        let keeper = tokio::spawn(keeper::keep_identities(
+            Arc::clone(&client.registry),
+            Arc::clone(&client.identities),
+            wanted,
+        ));
+        let left = client.run(&mut shutdown).await;
+        keeper.abort();
+        match left {
+            Left::Shutdown => return,
+            Left::Moved => tracing::info!("the device has another assignment"),
+        }
+    }
 }
 
 /// The client, as soon as it can be set up.
 async fn ready(parts: &HubParts) -> (Client, keeper::Wanted) {
+    let mut retries = Retries::new(SETUP_RETRY, SETUP_RETRY);
     loop {
         match set_up(parts).await {
             Ok(ready) => return ready,
             Err(error) => tracing::error!(error = chain(&error), "cannot set up the hub's client"),
         }
-        tokio::time::sleep(SETUP_RETRY).await;
+        tokio::time::sleep(retries.wait(None, random())).await;
     }
 }
 
@@ -141,10 +161,15 @@ async fn set_up(parts: &HubParts) -> Result<(Client, keeper::Wanted), SetupError
     )?;
     let http = http_client(tls.clone(), config.proxy.as_deref()).map_err(SetupError::Http)?;
     let state = parts.state_dir.join("state");
-    let device = match &config.source {
-        Source::Manual(identity) => Device::open(identity)?,
+    let (device, registration) = match &config.source {
+        Source::Manual(identity) => (Device::open(identity)?, None),
         Source::Dps(enrolment) => {
-            dps::device(enrolment, &http, &state.join("provisioning.json")).await?
+            let registration = dps::Registration {
+                enrolment: enrolment.clone(),
+                http: http.clone(),
+                path: state.join("provisioning.json"),
+            };
+            (registration.device().await?, Some(registration))
         }
     };
     let environment = |name: &str| std::env::var(name).ok();
@@ -170,7 +195,7 @@ async fn set_up(parts: &HubParts) -> Result<(Client, keeper::Wanted), SetupError
         wanted,
     };
     let client = Client {
-        network,
+        network: Box::new(network),
         carriers: carriers(config.upstream),
         registry: Arc::new(ModuleRegistry {
             http,
@@ -180,6 +205,8 @@ async fn set_up(parts: &HubParts) -> Result<(Client, keeper::Wanted), SetupError
         link,
         device,
         key_is_fresh: false,
+        token_life: parts.token_life,
+        registration,
     };
     Ok((client, receiver))
 }
@@ -235,27 +262,19 @@ async fn wait_for_clock() {
 }
 
 impl Client {
-    async fn run(mut self, shutdown: &mut watch::Receiver<bool>) {
+    async fn run(mut self, shutdown: &mut watch::Receiver<bool>) -> Left {
         let mut backoff = Backoff::default();
         loop {
             let mut down = shutdown.clone();
             let opened = tokio::select! {
                 opened = self.open() => opened,
-                () = ending(&mut down) => return,
+                () = ending(&mut down) => return Left::Shutdown,
             };
             let end = match opened {
-                Ok((connection, renew_at)) => {
-                    let started = Instant::now();
-                    tracing::info!(hub = self.device.hub, device = self.device.id, "connected");
-                    match session::run(connection, &mut self.link, renew_at, shutdown).await {
-                        Ok(Ended::Shutdown) => return,
-                        Ok(Ended::Renewal) => End::Renewal,
-                        Err(error) => {
-                            tracing::warn!(error = chain(&error), "the hub is gone");
-                            End::Broken(started.elapsed())
-                        }
-                    }
-                }
+                Ok(opened) => match self.session(opened, shutdown).await {
+                    Some(end) => end,
+                    None => return Left::Shutdown,
+                },
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "cannot connect to the hub");
                     self.end_of(&error)
@@ -264,12 +283,52 @@ impl Client {
             let wait = backoff.wait(end, random());
             if backoff.is_contended() {
                 tracing::warn!(
-                    "sessions end soon after their begin: another agent seems to use this device's identity"
+                    "the hub ends sessions soon after their begin: another agent seems to use this device's identity"
                 );
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = ending(shutdown) => return,
+                () = ending(&mut down) => return Left::Shutdown,
+            }
+            if end == End::Refused && self.has_moved().await {
+                return Left::Moved;
+            }
+        }
+    }
+
+    /// How the session ended; `None` where the agent ends.
+    async fn session(
+        &mut self,
+        (connection, renew_at): (Connection, Instant),
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Option<End> {
+        let started = Instant::now();
+        tracing::info!(hub = self.device.hub, device = self.device.id, "connected");
+        let ended = session::run(connection, &mut self.link, renew_at, shutdown).await;
+        let lasted = started.elapsed();
+        let error = match ended {
+            Ok(Ended::Shutdown) => return None,
+            Ok(Ended::Renewal) => return Some(End::Renewal),
+            Err(error) => error,
+        };
+        tracing::warn!(error = chain(&error), "the hub is gone");
+        Some(match error {
+            ConnectionError::Silent => End::Lost(lasted),
+            _ => End::Closed(lasted),
+        })
+    }
+
+    /// Asks the provisioning service, if there is one, whether it knows better than the hub
+    /// that refused us.
+    async fn has_moved(&self) -> bool {
+        let Some(registration) = &self.registration else {
+            return false;
+        };
+        match registration.renew(&self.device).await {
+            Ok(moved) => moved,
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "cannot register anew");
+                false
             }
         }
     }
@@ -280,7 +339,7 @@ impl Client {
         let key = self.agent_key().await?;
         match self.connect(&key).await {
             // The key that was remembered may be none any more: the hub can tell.
-            Err(AttemptError::Connection(ConnectionError::Refused { .. }))
+            Err(AttemptError::Connection(ConnectionError::Refused { code: 4 | 5 }))
                 if !self.key_is_fresh =>
             {
                 let key = self.renew_agent_key().await?;
@@ -316,7 +375,7 @@ impl Client {
         let (server, device) = (&self.device.server, &self.device.id);
         let mut last = None;
         for carrier in self.carriers {
-            let stream = match self.network.connect(server, *carrier).await {
+            let stream = match self.network.dial(server, *carrier).await {
                 Ok(stream) => stream,
                 Err(error) => {
                     if let Some(first) = last.replace(error) {
@@ -325,7 +384,7 @@ impl Client {
                     continue;
                 }
             };
-            let expiry = Timestamp::now().unix_seconds() + TOKEN_LIFE.as_secs();
+            let expiry = Timestamp::now().unix_seconds() + self.token_life.as_secs();
             let token = self.device.module_token(AGENT, key, expiry);
             let connect = Connect {
                 client_id: &format!("{device}/{AGENT}"),
@@ -335,7 +394,10 @@ impl Client {
             };
             let connection = Connection::open(stream, &connect).await?;
             self.key_is_fresh = false;
-            return Ok((connection, Instant::now() + TOKEN_LIFE / 100 * RENEW_AT));
+            return Ok((
+                connection,
+                Instant::now() + self.token_life / 100 * RENEW_AT,
+            ));
         }
         Err(match last {
             Some(error) => error.into(),
@@ -351,7 +413,7 @@ impl Client {
                 End::Refused
             }
             AttemptError::Identity(IdentityError::Rest(error)) if error.status() == Some(429) => {
-                End::Throttled
+                End::Throttled(error.retry_after())
             }
             _ => End::Unreachable,
         }

@@ -1,7 +1,7 @@
 //! A running `kobune daemon` on a device, and its command line.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,8 @@ pub struct Agent<'d> {
     device: &'d Device,
     child: Option<Child>,
     config: PathBuf,
+    log: PathBuf,
+    env: Vec<(String, String)>,
 }
 
 impl<'d> Agent<'d> {
@@ -78,21 +80,39 @@ impl<'d> Agent<'d> {
     /// Where it does not answer within 20 seconds.
     #[must_use]
     pub fn start(device: &'d Device, extra: &str) -> Self {
-        let dir = device.dir().display();
-        let config = device.dir().join("config.toml");
+        let mut agent = Self::configured(device, device.dir(), extra);
+        agent.restart();
+        agent
+    }
+
+    /// An agent that is not running yet, with its files in `dir`.
+    ///
+    /// # Panics
+    /// Where the config file cannot be written.
+    #[must_use]
+    pub fn configured(device: &'d Device, dir: &Path, extra: &str) -> Self {
+        fs::create_dir_all(dir).expect("the agent's directory");
+        let config = dir.join("config.toml");
+        let log = dir.join("agent.log");
+        let dir = dir.display();
         let text = format!(
             "state_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\nsocket = \"{dir}/kobune.sock\"\n\
              cgroup_parent = \"{}\"\nlog_level = \"debug\"\n{extra}\n",
             device.cgroup()
         );
         fs::write(&config, text).expect("the config file");
-        let mut agent = Self {
+        Self {
             device,
             child: None,
             config,
-        };
-        agent.restart();
-        agent
+            log,
+            env: Vec::new(),
+        }
+    }
+
+    /// Environment of the agent's process from its next start on.
+    pub fn set_env(&mut self, env: Vec<(String, String)>) {
+        self.env = env;
     }
 
     /// Where it runs.
@@ -109,10 +129,11 @@ impl<'d> Agent<'d> {
         let log = fs::OpenOptions::new()
             .append(true)
             .create(true)
-            .open(self.device.dir().join("agent.log"))
+            .open(&self.log)
             .expect("the agent's log");
         let child = self
             .command(&["daemon"])
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a descriptor"))
             .stderr(log)
@@ -292,7 +313,7 @@ impl<'d> Agent<'d> {
     /// What the agent logged.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read_to_string(self.device.dir().join("agent.log")).unwrap_or_default()
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Removes every module and waits until they are gone.

@@ -165,6 +165,30 @@ impl Device {
         })
     }
 
+    /// Environment of a process whose clock, but for that of its timers, is off by `offset`
+    /// as libfaketime reads it.
+    #[must_use]
+    pub fn clock(offset: &str) -> Vec<(String, String)> {
+        let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        vec![
+            set("LD_PRELOAD", &fake_time()),
+            set("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+            set("FAKETIME", offset),
+        ]
+    }
+
+    /// As [`Device::clock`], with an offset that `file` has at each moment.
+    #[must_use]
+    pub fn clock_of(file: &Path) -> Vec<(String, String)> {
+        let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        vec![
+            set("LD_PRELOAD", &fake_time()),
+            set("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+            set("FAKETIME_NO_CACHE", "1"),
+            set("FAKETIME_TIMESTAMP_FILE", &file.display().to_string()),
+        ]
+    }
+
     /// Answer of `curl` on the device: status code and body.
     ///
     /// # Errors
@@ -326,6 +350,12 @@ impl Device {
             .and_then(|pid| pid.parse().ok())
             .expect("the device lives")
     }
+}
+
+/// The library, where Debian has it on this machine.
+fn fake_time() -> String {
+    let lib = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    format!("{lib}/faketime/libfaketimeMT.so.1")
 }
 
 impl Default for Device {

@@ -10,12 +10,17 @@ use serde_json::{Value, json};
 
 use crate::{Device, Programs};
 
+/// Good also for a hub whose clock is a day ahead.
+const TOKEN_SECONDS: u64 = 3 * 24 * 3600;
+
 /// A running hub, called `localhost`. Ends when it is dropped.
 #[derive(Debug)]
 pub struct Hub<'d> {
     device: &'d Device,
     state: PathBuf,
-    child: Child,
+    arguments: Vec<String>,
+    env: Vec<(String, String)>,
+    child: Option<Child>,
 }
 
 impl<'d> Hub<'d> {
@@ -25,33 +30,88 @@ impl<'d> Hub<'d> {
     /// Where it does not answer within 20 seconds.
     #[must_use]
     pub fn start(device: &'d Device) -> Self {
-        let state = device.dir().join("hub");
-        let log = fs::File::create(device.dir().join("hub.log")).expect("the hub's log");
-        let child = device
+        Self::start_with(device, &[])
+    }
+
+    /// As [`Hub::start`], with further arguments of `serve`.
+    ///
+    /// # Panics
+    /// Where it does not answer within 20 seconds.
+    #[must_use]
+    pub fn start_with(device: &'d Device, arguments: &[&str]) -> Self {
+        let mut hub = Self {
+            device,
+            state: device.dir().join("hub"),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            env: Vec::new(),
+            child: None,
+        };
+        hub.restart();
+        hub
+    }
+
+    /// Starts the hub's process again after [`Hub::kill`].
+    ///
+    /// # Panics
+    /// Where it does not answer within 20 seconds.
+    pub fn restart(&mut self) {
+        let log = fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.device.dir().join("hub.log"))
+            .expect("the hub's log");
+        let child = self
+            .device
             .command(Programs::built().agent("kobune-hub"))
             .arg("serve")
             .arg("--state")
-            .arg(&state)
+            .arg(&self.state)
+            .args(&self.arguments)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a descriptor"))
             .stderr(log)
             .spawn()
             .expect("the hub starts");
-        let hub = Self {
-            device,
-            state,
-            child,
-        };
+        self.child = Some(child);
         let deadline = Instant::now() + Duration::from_secs(20);
-        while hub.try_service("GET", "/devices", None).is_none() {
+        while self.request("GET", "/devices", None, &[]).is_none() {
             assert!(
                 Instant::now() < deadline,
                 "the hub does not answer: {}",
-                hub.log()
+                self.log()
             );
             std::thread::sleep(Duration::from_millis(50));
         }
-        hub
+    }
+
+    /// Environment of the hub's process from its next start on.
+    pub fn set_env(&mut self, env: Vec<(String, String)>) {
+        self.env = env;
+    }
+
+    /// Ends the hub's process with SIGKILL.
+    pub fn kill(&mut self) {
+        // nsenter becomes the program: this is the hub itself.
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Pid of the hub's process.
+    ///
+    /// # Panics
+    /// Where it is not running.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the hub runs").id()
+    }
+
+    /// PEM file of the certificate that the hub's own are signed with.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
+        self.state.join("ca.pem")
     }
 
     /// Makes a device with the capability of IoT Edge; the agent's configuration for it.
@@ -89,33 +149,56 @@ impl<'d> Hub<'d> {
     #[track_caller]
     #[must_use]
     pub fn service(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-        let answer = self.try_service(method, path, body);
+        let answer = self.request(method, path, body, &["If-Match: *"]);
         answer.unwrap_or_else(|| panic!("the hub cannot be reached: {}", self.log()))
     }
 
-    fn try_service(&self, method: &str, path: &str, body: Option<&Value>) -> Option<(u16, Value)> {
+    /// Registers the device that `identity` describes; as the hub has it then.
+    ///
+    /// # Panics
+    /// Where the hub refuses it.
+    #[track_caller]
+    #[must_use]
+    pub fn register(&self, identity: &Value) -> Value {
+        let path = format!("/devices/{}", identity["deviceId"].as_str().expect("an id"));
+        // What exists is no news, so there is no If-Match.
+        let answer = self.request("PUT", &path, Some(identity), &[]);
+        let (status, made) = answer.expect("the hub is reached");
+        assert_eq!(status, 200, "{made}");
+        made
+    }
+
+    fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[&str],
+    ) -> Option<(u16, Value)> {
         let text = fs::read_to_string(self.state.join("service.connection-string")).ok()?;
         let service: ConnectionString = text.parse().ok()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
         let policy = service.shared_access_key_name.as_deref();
-        let token = SasToken::sign(service.key()?, &service.host_name, now + 300, policy);
+        let expiry = now + TOKEN_SECONDS;
+        let token = SasToken::sign(service.key()?, &service.host_name, expiry, policy);
         let mut curl = self.device.command("curl");
         curl.args([
             "--silent",
             "--max-time",
             "40",
+            // Whatever the hub is called: it is on the device.
+            "--connect-to",
+            "::127.0.0.1:",
             "--write-out",
             "\n%{http_code}",
         ])
         .args(["--request", method, "--cacert"])
         .arg(self.state.join("ca.pem"))
         .args(["--header", &format!("Authorization: {}", token.to_text())])
-        .args([
-            "--header",
-            "Content-Type: application/json",
-            "--header",
-            "If-Match: *",
-        ]);
+        .args(["--header", "Content-Type: application/json"]);
+        for header in headers {
+            curl.args(["--header", header]);
+        }
         if let Some(body) = body {
             curl.args(["--data-binary", &body.to_string()]);
         }
@@ -169,6 +252,22 @@ impl<'d> Hub<'d> {
         twin
     }
 
+    /// Waits until the newest desired properties are carried out.
+    ///
+    /// # Panics
+    /// Where they are not within `seconds`.
+    #[track_caller]
+    pub fn wait_in_sync(&self, device: &str, seconds: u64) -> Value {
+        self.wait_for(device, seconds, |twin| {
+            let (desired, reported) = (
+                &twin["properties"]["desired"],
+                &twin["properties"]["reported"],
+            );
+            reported["lastDesiredStatus"]["code"] == 200
+                && reported["lastDesiredVersion"] == desired["$version"]
+        })
+    }
+
     /// Waits until `check` of the agent's twin holds.
     ///
     /// # Panics
@@ -195,8 +294,6 @@ impl<'d> Hub<'d> {
 
 impl Drop for Hub<'_> {
     fn drop(&mut self) {
-        // nsenter becomes the program: this is the hub itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }

@@ -12,6 +12,8 @@ pub mod machine;
 pub mod outside;
 pub mod probe;
 mod programs;
+mod proxy;
+pub mod relay;
 pub mod tutorial;
 
 pub use agent::{Agent, CliOutput};
@@ -21,6 +23,8 @@ pub use hub::Hub;
 pub use machine::{Machine, MachineFiles};
 pub use outside::Outside;
 pub use programs::Programs;
+pub use proxy::Proxy;
+pub use relay::Relay;
 
 /// Says whether tests that need root can run. In CI (`CI=true`) a missing privilege is a
 /// failure; elsewhere the test is skipped with a word.

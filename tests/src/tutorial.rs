@@ -89,6 +89,17 @@ pub fn deployment(registry: &Registry, tag: &str) -> Value {
     })
 }
 
+/// A deployment of `modules` and nothing else, in the form that the portal sets.
+#[must_use]
+pub fn set_modules(modules: &Value) -> Value {
+    json!({"modulesContent": {"$edgeAgent": {"properties.desired": {
+        "schemaVersion": "1.1",
+        "runtime": {"type": "docker", "settings": {}},
+        "systemModules": {"edgeAgent": {"type": "docker", "settings": {"image": "a"}}},
+        "modules": modules,
+    }}}})
+}
+
 /// A registry on the device, without a login, that has the probe program as the image
 /// `probe` under each of `tags`; images of different tags differ.
 ///

@@ -10,12 +10,13 @@ type Package = (&'static str, &'static str);
 pub(crate) const DEMO: [Package; 2] = [("curl", "/usr/bin/curl"), ("iproute2", "/sbin/ip")];
 
 /// What the tests run beside that: real registries, real images, real clients.
-pub(crate) const TEST: [Package; 14] = [
+pub(crate) const TEST: [Package; 15] = [
     ("apache2-utils", "/usr/bin/htpasswd"),
     ("busybox-static", "/bin/busybox"),
     ("debootstrap", "/usr/sbin/debootstrap"),
     ("docker-registry", "/usr/bin/docker-registry"),
     ("e2fsprogs", "/sbin/mkfs.ext4"),
+    ("faketime", "/usr/bin/faketime"),
     ("nftables", "/usr/sbin/nft"),
     ("openssl", "/usr/bin/openssl"),
     ("python3", "/usr/bin/python3"),

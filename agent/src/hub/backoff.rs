@@ -13,6 +13,10 @@ const FIRST_REFUSED: Duration = Duration::from_secs(60);
 const LONGEST_REFUSED: Duration = Duration::from_secs(600);
 /// A session that lasted this long was a good one.
 const GOOD_SESSION: Duration = Duration::from_secs(120);
+/// The same while another agent is around, which may only have waited its longest.
+const UNCONTENDED: Duration = Duration::from_secs(2 * LONGEST_REFUSED.as_secs());
+/// No hub is let make us wait longer than this.
+const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 /// So many short sessions in a row mean that another agent has the same identity: the hub
 /// ends the older of two connections, and both come back.
 const SHORT_SESSIONS: u32 = 4;
@@ -24,10 +28,12 @@ pub(super) enum End {
     Unreachable,
     /// The hub does not take our credentials.
     Refused,
-    /// The hub asked for less (429).
-    Throttled,
-    /// A session came to be and broke after this long.
-    Broken(Duration),
+    /// The hub asked for less (429), perhaps for this long.
+    Throttled(Option<Duration>),
+    /// A session came to be, and the hub closed it after this long.
+    Closed(Duration),
+    /// A session came to be, and nothing was heard any more after this long.
+    Lost(Duration),
     /// We ended it to come back with a new token.
     Renewal,
 }
@@ -48,30 +54,77 @@ impl Backoff {
                 return Duration::ZERO;
             }
             End::Unreachable => doubled(FIRST, &mut self.failures, LONGEST),
-            End::Throttled => {
+            End::Throttled(Some(asked)) => {
+                let own = doubled(FIRST, &mut self.failures, LONGEST);
+                return asked.min(LONGEST_ASKED) + jittered(own, random);
+            }
+            End::Throttled(None) => {
                 self.failures = self.failures.max(4);
                 doubled(FIRST, &mut self.failures, LONGEST)
             }
             End::Refused => doubled(FIRST_REFUSED, &mut self.refusals, LONGEST_REFUSED),
-            End::Broken(lasted) if lasted >= GOOD_SESSION => {
+            End::Closed(lasted) | End::Lost(lasted) if lasted >= self.good_session() => {
                 *self = Self::default();
                 doubled(FIRST, &mut self.failures, LONGEST)
             }
-            End::Broken(_) => {
+            // Links break by themselves: that is nobody's doing.
+            End::Lost(_) => doubled(FIRST, &mut self.failures, LONGEST),
+            End::Closed(_) => {
                 (self.failures, self.refusals) = (0, 0);
                 self.short_sessions += 1;
                 let mut over = self.short_sessions.saturating_sub(1);
                 doubled(FIRST, &mut over, LONGEST_REFUSED)
             }
         };
-        let half = full / 2;
-        half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
+        jittered(full, random)
+    }
+
+    fn good_session(&self) -> Duration {
+        if self.is_contended() {
+            UNCONTENDED
+        } else {
+            GOOD_SESSION
+        }
     }
 
     /// Whether another agent seems to use the same identity.
     pub(super) fn is_contended(&self) -> bool {
         self.short_sessions >= SHORT_SESSIONS
     }
+}
+
+/// Waits between attempts at one thing: they double until it works.
+#[derive(Debug)]
+pub(super) struct Retries {
+    first: Duration,
+    longest: Duration,
+    times: u32,
+}
+
+impl Retries {
+    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+        Self {
+            first,
+            longest,
+            times: 0,
+        }
+    }
+
+    /// The wait after a failure, at least as long as the other side `asked` for.
+    pub(super) fn wait(&mut self, asked: Option<Duration>, random: u32) -> Duration {
+        let own = jittered(doubled(self.first, &mut self.times, self.longest), random);
+        asked.unwrap_or_default().min(LONGEST_ASKED) + own
+    }
+
+    pub(super) fn worked(&mut self) {
+        self.times = 0;
+    }
+}
+
+/// Between half of `full` and all of it: devices that fell off together come back apart.
+fn jittered(full: Duration, random: u32) -> Duration {
+    let half = full / 2;
+    half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 fn doubled(first: Duration, times: &mut u32, longest: Duration) -> Duration {
@@ -95,7 +148,20 @@ mod tests {
     fn waits_double_up_to_their_bound() {
         assert_eq!(waits(End::Unreachable, 7), [2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(waits(End::Refused, 6), [60, 120, 240, 480, 600, 600]);
-        assert_eq!(waits(End::Throttled, 2), [32, 60]);
+        assert_eq!(waits(End::Throttled(None), 2), [32, 60]);
+        assert_eq!(waits(End::Lost(Duration::ZERO), 3), [2, 4, 8]);
+    }
+
+    #[test]
+    fn what_the_hub_asks_for_is_waited_for_within_reason() {
+        let asked = |seconds| End::Throttled(Some(Duration::from_secs(seconds)));
+        assert_eq!(waits(asked(90), 1), [90 + 2]);
+        assert_eq!(waits(asked(u64::MAX), 1), [3600 + 2]);
+        let mut retries = Retries::new(FIRST, LONGEST);
+        assert_eq!(retries.wait(Some(LONGEST), u32::MAX), LONGEST + FIRST);
+        assert_eq!(retries.wait(None, 0), FIRST);
+        retries.worked();
+        assert_eq!(retries.wait(None, 0), FIRST / 2);
     }
 
     #[test]
@@ -113,16 +179,18 @@ mod tests {
         let mut backoff = Backoff::default();
         for _ in 0..SHORT_SESSIONS {
             assert!(!backoff.is_contended());
-            backoff.wait(End::Broken(Duration::from_secs(3)), 0);
+            backoff.wait(End::Closed(Duration::from_secs(3)), 0);
         }
         assert!(backoff.is_contended());
         assert_eq!(
             backoff
-                .wait(End::Broken(Duration::ZERO), u32::MAX)
+                .wait(End::Closed(Duration::ZERO), u32::MAX)
                 .as_secs(),
             32
         );
-        let wait = backoff.wait(End::Broken(GOOD_SESSION), u32::MAX);
+        backoff.wait(End::Closed(GOOD_SESSION), 0);
+        assert!(backoff.is_contended(), "the other one may only be waiting");
+        let wait = backoff.wait(End::Closed(UNCONTENDED), u32::MAX);
         assert_eq!((wait, backoff.is_contended()), (FIRST, false));
     }
 

@@ -1,10 +1,11 @@
 //! An MQTT connection to the hub, from CONNECT on.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::codec::{self, CodecError, Connect, Packet};
 use super::topic;
@@ -18,7 +19,12 @@ const SUBSCRIPTION: u16 = 1;
 pub(super) struct Connection {
     stream: Box<dyn Duplex>,
     received: Vec<u8>,
+    /// What came before the subscriptions were granted, and was not dealt with yet.
+    early: VecDeque<Packet>,
 }
+
+/// Most packets that are kept until the subscriptions are granted.
+const MAX_EARLY: usize = 64;
 
 /// Why a connection did not come to be, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +63,7 @@ impl Connection {
         let mut connection = Self {
             stream,
             received: Vec::new(),
+            early: VecDeque::new(),
         };
         connection.send(&connect.encode()).await?;
         match timeout(ANSWER, connection.receive()).await {
@@ -73,14 +80,16 @@ impl Connection {
     async fn subscribe(&mut self) -> Result<(), ConnectionError> {
         let packet = codec::subscribe(SUBSCRIPTION, &topic::FILTERS);
         self.send(&packet).await?;
+        let deadline = Instant::now() + ANSWER;
         loop {
-            match timeout(ANSWER, self.receive()).await {
+            match timeout_at(deadline, self.read()).await {
                 Ok(Ok(Packet::SubAck(codes))) if codes.iter().all(|code| *code <= 1) => {
                     return Ok(());
                 }
                 Ok(Ok(Packet::SubAck(_))) => return Err(ConnectionError::Subscription),
-                // A method call may come as soon as its filter is there; its caller tries again.
-                Ok(Ok(_)) => {}
+                // A call or a change may come as soon as its filter is there.
+                Ok(Ok(packet)) if self.early.len() < MAX_EARLY => self.early.push_back(packet),
+                Ok(Ok(_)) => return Err(CodecError::Malformed.into()),
                 Ok(Err(error)) => return Err(error),
                 Err(_) => return Err(ConnectionError::Silent),
             }
@@ -89,6 +98,13 @@ impl Connection {
 
     /// The next packet. Nothing is lost where this is dropped before it is done.
     pub(super) async fn receive(&mut self) -> Result<Packet, ConnectionError> {
+        match self.early.pop_front() {
+            Some(packet) => Ok(packet),
+            None => self.read().await,
+        }
+    }
+
+    async fn read(&mut self) -> Result<Packet, ConnectionError> {
         loop {
             if let Some(packet) = codec::decode(&mut self.received)? {
                 return Ok(packet);

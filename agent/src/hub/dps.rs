@@ -1,6 +1,6 @@
 //! The Device Provisioning Service: which hub the device belongs to.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kobune_iothub_auth::{SasToken, percent_encode};
@@ -9,7 +9,9 @@ use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::backoff::Retries;
 use super::device::{self, Device, KeyError, Server};
+use super::rest;
 use crate::error_chain::chain;
 use crate::provisioning::Enrolment;
 use crate::store::{self, StoreError};
@@ -32,7 +34,11 @@ pub(crate) enum DpsError {
     #[error("cannot reach the provisioning service")]
     Network(#[source] reqwest::Error),
     #[error("the provisioning service answered {status}: {body}")]
-    Status { status: StatusCode, body: String },
+    Status {
+        status: StatusCode,
+        body: String,
+        retry_after: Option<Duration>,
+    },
     #[error("the provisioning service's answer is malformed")]
     Body(#[source] serde_json::Error),
     #[error("the registration failed: {0}")]
@@ -54,6 +60,9 @@ struct Operation {
     operation_id: Option<String>,
     status: String,
     registration_state: Option<State>,
+    /// How long to wait before it is looked at again.
+    #[serde(skip)]
+    retry_after: Option<Duration>,
 }
 
 #[derive(Deserialize)]
@@ -64,42 +73,60 @@ struct State {
     error_message: Option<String>,
 }
 
-/// The device that was assigned before, or that the service assigns now: asks until it
-/// does. The assignment is kept in `path`.
-pub(super) async fn device(
-    enrolment: &Enrolment,
-    http: &reqwest::Client,
-    path: &Path,
-) -> Result<Device, DpsError> {
-    let key = device::read_key(&enrolment.key)?;
-    let known: Option<Assignment> = store::read(path)?;
-    let known = known.filter(|known| {
-        known.id_scope == enrolment.id_scope && known.registration_id == enrolment.registration_id
-    });
-    let assignment = match known {
-        Some(known) => known,
-        None => {
-            let mut wait = RETRY;
-            let assigned = loop {
-                match register(enrolment, http).await {
-                    Err(error) if error.is_transient() => {
-                        tracing::warn!(error = chain(&error), "cannot register yet");
-                        tokio::time::sleep(wait).await;
-                        wait = (wait * 2).min(RETRY_MAX);
-                    }
-                    result => break result?,
-                }
-            };
-            store::write(path, &assigned)?;
-            assigned
+/// An enrolment at the service, and where its assignment is kept.
+pub(super) struct Registration {
+    pub(super) enrolment: Enrolment,
+    pub(super) http: reqwest::Client,
+    pub(super) path: PathBuf,
+}
+
+impl Registration {
+    /// The device that was assigned before, or that the service assigns now: asks until it
+    /// does. What was assigned is kept.
+    pub(super) async fn device(&self) -> Result<Device, DpsError> {
+        let known: Option<Assignment> = store::read(&self.path)?;
+        let known = known.filter(|known| {
+            known.id_scope == self.enrolment.id_scope
+                && known.registration_id == self.enrolment.registration_id
+        });
+        if let Some(known) = known {
+            return self.device_of(known);
         }
-    };
-    Ok(Device {
-        server: Server::parse(&assignment.hub),
-        hub: assignment.hub,
-        id: assignment.device_id,
-        key: Some(key),
-    })
+        let mut retries = Retries::new(RETRY, RETRY_MAX);
+        loop {
+            match self.register().await {
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(error = chain(&error), "cannot register yet");
+                    let wait = retries.wait(error.retry_after(), super::random());
+                    tokio::time::sleep(wait).await;
+                }
+                result => return self.device_of(result?),
+            }
+        }
+    }
+
+    /// Registers again; whether another hub or device than `current` was assigned, which is
+    /// what [`Registration::device`] gives from then on.
+    pub(super) async fn renew(&self, current: &Device) -> Result<bool, DpsError> {
+        let assignment = self.register().await?;
+        let hub = Server::parse(&assignment.hub);
+        Ok(hub != current.server || assignment.device_id != current.id)
+    }
+
+    async fn register(&self) -> Result<Assignment, DpsError> {
+        let assigned = register(&self.enrolment, &self.http).await?;
+        store::write(&self.path, &assigned)?;
+        Ok(assigned)
+    }
+
+    fn device_of(&self, assignment: Assignment) -> Result<Device, DpsError> {
+        Ok(Device {
+            server: Server::parse(&assignment.hub),
+            key: Some(device::read_key(&self.enrolment.key)?),
+            hub: Server::parse(&assignment.hub).host,
+            id: assignment.device_id,
+        })
+    }
 }
 
 async fn register(enrolment: &Enrolment, http: &reqwest::Client) -> Result<Assignment, DpsError> {
@@ -110,7 +137,7 @@ async fn register(enrolment: &Enrolment, http: &reqwest::Client) -> Result<Assig
         match (operation.status.as_str(), &operation.operation_id) {
             ("assigned", _) => return assignment(enrolment, operation),
             ("assigning" | "unassigned", Some(id)) => {
-                tokio::time::sleep(POLL).await;
+                tokio::time::sleep(operation.retry_after.unwrap_or(POLL).min(RETRY_MAX)).await;
                 let path = format!("operations/{}", percent_encode(id));
                 let mut next = call(enrolment, http, Method::GET, &path, None).await?;
                 next.operation_id = next.operation_id.or(operation.operation_id);
@@ -168,15 +195,31 @@ async fn call(
     }
     let response = request.send().await.map_err(DpsError::Network)?;
     let status = response.status();
+    let retry_after = rest::retry_after(response.headers());
     let body = response.text().await.map_err(DpsError::Network)?;
     if !status.is_success() {
         let body = body.chars().take(300).collect();
-        return Err(DpsError::Status { status, body });
+        return Err(DpsError::Status {
+            status,
+            body,
+            retry_after,
+        });
     }
-    serde_json::from_str(&body).map_err(DpsError::Body)
+    let operation: Operation = serde_json::from_str(&body).map_err(DpsError::Body)?;
+    Ok(Operation {
+        retry_after,
+        ..operation
+    })
 }
 
 impl DpsError {
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     fn is_transient(&self) -> bool {
         match self {
             Self::Network(_) => true,
@@ -187,101 +230,4 @@ impl DpsError {
 }
 
 #[cfg(test)]
-mod tests {
-    use kobune_iothub_auth::SharedAccessKey;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
-    use super::*;
-    use crate::provisioning::KeySource;
-
-    /// Registers at a service that answers each request with the next body.
-    async fn registered(
-        bodies: &[(u16, &str)],
-        path: &Path,
-    ) -> (Vec<String>, Result<Device, DpsError>) {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let enrolment = Enrolment {
-            endpoint: format!("http://{}", listener.local_addr().unwrap()),
-            id_scope: "0ne".to_owned(),
-            registration_id: "dev1".to_owned(),
-            key: KeySource::Value(SharedAccessKey::from_bytes(vec![7; 32]).unwrap()),
-        };
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(super::super::transport::tls(None, None).unwrap())
-            .no_proxy()
-            .build()
-            .unwrap();
-        let service = async {
-            let mut requests = Vec::new();
-            for (status, body) in bodies {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = Vec::new();
-                let body_ends = |request: &[u8]| {
-                    request.ends_with(b"\"dev1\"}")
-                        || request.starts_with(b"GET") && request.ends_with(b"\r\n\r\n")
-                };
-                while !body_ends(&request) {
-                    request.push(stream.read_u8().await.unwrap());
-                }
-                requests.push(String::from_utf8(request).unwrap());
-                let length = body.len();
-                let answer = format!(
-                    "HTTP/1.1 {status} x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-                );
-                stream.write_all(answer.as_bytes()).await.unwrap();
-            }
-            requests
-        };
-        tokio::join!(service, device(&enrolment, &http, path))
-    }
-
-    const ASSIGNED: &str = r#"{"operationId":"4.x","status":"assigned","registrationState":
-        {"assignedHub":"h.net","deviceId":"d","status":"assigned"}}"#;
-
-    #[tokio::test]
-    async fn an_assignment_is_kept_and_asked_for_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("provisioning.json");
-        let (requests, device) = registered(&[(200, ASSIGNED)], &path).await;
-        let device = device.unwrap();
-        assert_eq!((device.hub.as_str(), device.id.as_str()), ("h.net", "d"));
-        let begin = "PUT /0ne/registrations/dev1/register?api-version=2021-06-01 ";
-        assert!(requests[0].starts_with(begin), "{}", requests[0]);
-        assert!(requests[0].contains("skn=registration"), "{}", requests[0]);
-        let (_, again) = registered(&[], &path).await;
-        assert_eq!(again.unwrap(), device);
-    }
-
-    #[tokio::test]
-    async fn an_operation_under_way_is_looked_at_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let assigning = r#"{"operationId":"4.x","status":"assigning"}"#;
-        let answers = [(202, assigning), (200, ASSIGNED)];
-        let (requests, device) = registered(&answers, &dir.path().join("p.json")).await;
-        device.unwrap();
-        let begin = "GET /0ne/registrations/dev1/operations/4.x?api-version=";
-        assert!(requests[1].starts_with(begin), "{}", requests[1]);
-    }
-
-    #[tokio::test]
-    async fn refusals_are_final_and_say_why() {
-        let dir = tempfile::tempdir().unwrap();
-        let failed = r#"{"operationId":"4.x","status":"failed","registrationState":{"errorMessage":"no hub"}}"#;
-        for (status, body, text) in [
-            (
-                401,
-                r#"{"errorCode":401002,"message":"Unauthorized"}"#,
-                "Unauthorized",
-            ),
-            (200, failed, "no hub"),
-            (200, "<html>", "malformed"),
-        ] {
-            let path = dir.path().join("p.json");
-            let (_, result) = registered(&[(status, body)], &path).await;
-            let error = chain(&result.unwrap_err());
-            assert!(error.contains(text), "{error}");
-            assert!(!path.exists());
-        }
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kobune_iothub_auth::SharedAccessKey;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,24 @@ pub(crate) enum IdentityError {
     NoEdgeDevice(String),
     #[error("the system has no random numbers")]
     Random,
+}
+
+impl IdentityError {
+    /// Whether it would be the same with another module.
+    fn is_general(&self) -> bool {
+        match self {
+            Self::Rest(error) => error.is_general(),
+            _ => true,
+        }
+    }
+
+    /// How long the hub wants to be left alone, where it said so.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Rest(error) => error.retry_after(),
+            _ => None,
+        }
+    }
 }
 
 /// `identities.json`.
@@ -101,7 +120,8 @@ impl Identities {
     }
 
     /// Deletes the identities of modules that are no longer `wanted` and makes those that
-    /// are missing. One that fails keeps no other from its turn; all failures are returned.
+    /// are missing. One that fails keeps no other from its turn, unless all would fail alike;
+    /// the failures are returned.
     pub(crate) async fn reconcile(
         &mut self,
         registry: &ModuleRegistry,
@@ -114,10 +134,16 @@ impl Identities {
             if let Err(error) = self.delete(registry, module).await {
                 errors.push(error);
             }
+            if errors.last().is_some_and(IdentityError::is_general) {
+                return errors;
+            }
         }
         for module in wanted.difference(&known) {
             if let Err(error) = self.create(registry, module).await {
                 errors.push(error);
+            }
+            if errors.last().is_some_and(IdentityError::is_general) {
+                return errors;
             }
         }
         errors

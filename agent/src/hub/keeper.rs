@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 
-use super::identity::Identities;
+use super::backoff::Retries;
+use super::identity::{Identities, IdentityError};
 use super::rest::ModuleRegistry;
 use crate::error_chain::chain;
 
@@ -23,7 +24,7 @@ pub(super) async fn keep_identities(
     identities: Arc<Mutex<Identities>>,
     mut wanted: Wanted,
 ) {
-    let mut wait = RETRY;
+    let mut retries = Retries::new(RETRY, RETRY_MAX);
     while let Ok(()) = wanted.changed().await {
         loop {
             let Some(modules) = wanted.borrow_and_update().clone() else {
@@ -37,13 +38,15 @@ pub(super) async fn keep_identities(
                 );
             }
             if errors.is_empty() {
-                wait = RETRY;
+                retries.worked();
                 break;
             }
+            let asked = errors.iter().filter_map(IdentityError::retry_after).max();
+            let wait = retries.wait(asked, super::random());
             tokio::select! {
-                () = tokio::time::sleep(wait) => wait = (wait * 2).min(RETRY_MAX),
-                changed = wanted.changed() => match changed {
-                    Ok(()) => wait = RETRY,
+                () = tokio::time::sleep(wait) => {}
+                changed = wanted.changed(), if asked.is_none() => match changed {
+                    Ok(()) => retries.worked(),
                     Err(_) => return,
                 },
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kobune_iothub_auth::{SharedAccessKey, percent_encode};
 use kobune_runtime::Timestamp;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -48,6 +49,8 @@ pub(crate) enum RestError {
         module: String,
         status: StatusCode,
         message: String,
+        /// How long the hub wants to be left alone.
+        retry_after: Option<Duration>,
     },
     #[error("cannot {action} the identity of module {module}: the hub's answer is malformed")]
     Body {
@@ -64,6 +67,21 @@ impl RestError {
             Self::Status { status, .. } => Some(status.as_u16()),
             _ => None,
         }
+    }
+
+    /// How long the hub wants to be left alone, where it said so.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether other calls would fail alike: the hub is not reached, has too much to do, or
+    /// does not take the device's credentials.
+    pub(crate) fn is_general(&self) -> bool {
+        let general = |status| status == 429 || status >= 500;
+        self.is_refusal() || self.status().is_none_or(general)
     }
 
     /// Whether the hub does not take the device's credentials.
@@ -183,6 +201,7 @@ impl ModuleRegistry {
         };
         let response = request.send().await.map_err(network)?;
         let status = response.status();
+        let retry_after = retry_after(response.headers());
         let text = response.text().await.map_err(network)?;
         if status.is_success() {
             return Ok(text);
@@ -192,6 +211,7 @@ impl ModuleRegistry {
             module: call.module.to_owned(),
             status,
             message: message(&text),
+            retry_after,
         })
     }
 }
@@ -204,6 +224,12 @@ impl Call<'_> {
             source,
         })
     }
+}
+
+/// Seconds of a `Retry-After`; a date in it is passed over.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// What an error body says, behind a colon.

@@ -12,6 +12,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::backoff::Retries;
 use super::codec::{self, Packet, Publish};
 use super::connection::{Connection, ConnectionError};
 use super::link::Link;
@@ -34,8 +35,11 @@ const REFRESH: Duration = Duration::from_secs(3600);
 const COALESCE: Duration = Duration::from_millis(500);
 /// Least time between reports that only tell of a pull's progress.
 const PROGRESS: Duration = Duration::from_secs(5);
-/// Wait after the hub did not take a report.
-const RETRY: Duration = Duration::from_secs(30);
+/// First and longest wait after the hub did not give the twin.
+const TWIN_RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+/// First and longest wait after the hub did not take a report. What is wrong with a report
+/// stays wrong until something else is reported.
+const REPORT_RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(1800));
 /// Calls under way at a time.
 const MAX_CALLS: usize = 16;
 /// Time for the last report when the agent ends.
@@ -59,10 +63,16 @@ struct Session<'a> {
     noticed: i64,
     /// A request for the twin, and when it counts as lost.
     asked: Option<(u32, Instant)>,
+    /// When to ask for the twin again that the hub did not give.
+    ask_at: Option<Instant>,
+    twin_retries: Retries,
     /// A report under way: what the hub will have, and when it counts as lost.
     sent: Option<(u32, Value, Instant)>,
     /// When to report next, if there is reason to.
     report_at: Option<Instant>,
+    /// The hub did not take the last report: not before this.
+    hold_until: Instant,
+    report_retries: Retries,
     refresh_at: Instant,
     ping_at: Instant,
     /// When an unanswered ping means that nobody is there.
@@ -88,8 +98,12 @@ pub(super) async fn run(
         twin: None,
         noticed: 0,
         asked: None,
+        ask_at: None,
+        twin_retries: Retries::new(TWIN_RETRY.0, TWIN_RETRY.1),
         sent: None,
         report_at: None,
+        hold_until: now,
+        report_retries: Retries::new(REPORT_RETRY.0, REPORT_RETRY.1),
         refresh_at: now + REFRESH,
         ping_at: now + PING,
         silent_at: None,
@@ -128,10 +142,10 @@ pub(super) async fn run(
 
 impl Session<'_> {
     fn wake_at(&self, renew_at: Instant) -> Instant {
-        let report_at = self.report_at.filter(|_| self.may_report());
+        let report_at = self.report_due();
         let asked = self.asked.as_ref().map(|(_, deadline)| *deadline);
         let sent = self.sent.as_ref().map(|(_, _, deadline)| *deadline);
-        let optional = [report_at, asked, sent, self.silent_at]
+        let optional = [report_at, asked, self.ask_at, sent, self.silent_at]
             .into_iter()
             .flatten();
         let fixed = [self.ping_at, self.refresh_at, self.renewal(renew_at)];
@@ -161,16 +175,20 @@ impl Session<'_> {
             self.ping_at = now + PING;
             self.silent_at.get_or_insert(now + ANSWER);
         }
+        if self.ask_at.is_some_and(|at| at <= now) {
+            self.ask_at = None;
+            self.ask_for_twin().await?;
+        }
         if self.refresh_at <= now {
             self.refresh_at = now + REFRESH;
             self.ask_for_twin().await?;
         }
         if self.sent.as_ref().is_some_and(|(_, _, at)| *at <= now) {
             // Whether it arrived is not known: the twin says.
-            self.sent = None;
+            self.not_taken();
             self.ask_for_twin().await?;
         }
-        if self.may_report() && self.report_at.is_some_and(|at| at <= now) {
+        if self.report_due().is_some_and(|at| at <= now) {
             self.report().await?;
         }
         Ok(false)
@@ -182,7 +200,7 @@ impl Session<'_> {
     }
 
     async fn ask_for_twin(&mut self) -> Result<(), ConnectionError> {
-        if self.asked.is_some() {
+        if self.asked.is_some() || self.ask_at.is_some() {
             return Ok(());
         }
         let rid = self.rid();
@@ -225,16 +243,25 @@ impl Session<'_> {
         if rid.is_some() && self.sent.as_ref().map(|(sent, ..)| *sent) == rid {
             let sent = self.sent.take();
             if let (200 | 204, Some((_, reported, _))) = (status, sent) {
+                self.report_retries.worked();
                 if let Some(twin) = &mut self.twin {
                     twin.reported = reported;
                 }
             } else {
                 let reason = String::from_utf8_lossy(&message.payload);
                 tracing::warn!(status, %reason, "the hub did not take the report");
-                self.report_at = Some(Instant::now() + RETRY);
+                self.not_taken();
             }
         }
         Ok(())
+    }
+
+    /// Whatever changes meanwhile: a hub that has too much to do is not asked for more.
+    fn not_taken(&mut self) {
+        self.sent = None;
+        let wait = self.report_retries.wait(None, super::random());
+        self.hold_until = Instant::now() + wait;
+        self.report_at = Some(self.hold_until);
     }
 
     async fn twin_arrived(
@@ -242,9 +269,10 @@ impl Session<'_> {
         status: u16,
         message: &Publish,
     ) -> Result<(), ConnectionError> {
+        self.asked = None;
         match Twin::parse(&message.payload) {
             Some(twin) if status == 200 => {
-                self.asked = None;
+                self.twin_retries.worked();
                 if self.link.outcome.is_none() {
                     self.link.outcome =
                         Some(report::outcome::Outcome::from_reported(&twin.reported));
@@ -259,13 +287,8 @@ impl Session<'_> {
             }
             _ => {
                 tracing::warn!(status, "the hub did not give the twin");
-                // Asked for again when the time for an answer is over; a new connection
-                // is the last resort.
-                let rid = self.rid();
-                self.asked = Some((rid, Instant::now() + ANSWER));
-                if status != 429 {
-                    self.connection.publish(&topic::get_twin(rid), &[]).await?;
-                }
+                let wait = self.twin_retries.wait(None, super::random());
+                self.ask_at = Some(Instant::now() + wait);
             }
         }
         Ok(())
@@ -339,8 +362,12 @@ impl Session<'_> {
         self.report_at = Some(self.report_at.map_or(at, |earlier| earlier.min(at)));
     }
 
-    fn may_report(&self) -> bool {
-        self.twin.is_some() && self.sent.is_none() && self.asked.is_none()
+    /// When to report, unless what the hub has is not known.
+    fn report_due(&self) -> Option<Instant> {
+        let asking = self.asked.is_some() || self.ask_at.is_some();
+        let knows = self.twin.is_some() && self.sent.is_none() && !asking;
+        let due = self.report_at.filter(|_| knows);
+        due.map(|at| at.max(self.hold_until))
     }
 
     /// Sends what changed since the hub last took a report; nothing where that is nothing.

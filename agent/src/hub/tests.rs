@@ -1,8 +1,11 @@
 //! Sessions against a scripted hub at the other end of a pipe.
 
+mod convergence;
+pub(super) mod tls;
 mod wire;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,37 +76,57 @@ async fn core(mut channels: CoreChannels, applied: mpsc::UnboundedSender<(String
     }
 }
 
+/// The way to a core that [`core`] is, and what comes out of it.
+struct Linked {
+    link: Link,
+    applied: mpsc::UnboundedReceiver<(String, i64)>,
+    wanted: watch::Receiver<Option<BTreeSet<String>>>,
+}
+
+fn linked(state_dir: &Path) -> Linked {
+    let (handle, channels) = command::channels();
+    let (applied_by, applied) = mpsc::unbounded_channel();
+    channels.snapshot.send_replace(Arc::new(Snapshot {
+        desired: Some(deployment::parse(&desired(&[]).to_string(), Strictness::Twin).unwrap()),
+        ..Snapshot::default()
+    }));
+    tokio::spawn(core(channels, applied_by));
+    let (wanted_by, wanted) = watch::channel(None);
+    let link = Link {
+        methods: Methods {
+            handle: handle.clone(),
+            state_dir: state_dir.to_owned(),
+            hub: "h".to_owned(),
+            device_id: "d".to_owned(),
+            http: reqwest::Client::builder()
+                .tls_backend_preconfigured(super::transport::tls(None, None).unwrap())
+                .build()
+                .unwrap(),
+            tasks: Arc::new(Tasks::default()),
+        },
+        handle,
+        started: Timestamp::from_unix(0, 0),
+        outcome: None,
+        progress: Progress::default(),
+        wanted: wanted_by,
+    };
+    Linked {
+        link,
+        applied,
+        wanted,
+    }
+}
+
 impl Hub {
     /// A session after its CONNECT, whose token ends after `life`.
     async fn start(life: Duration) -> Self {
         let (client, mut stream) = tokio::io::duplex(1 << 20);
-        let (handle, channels) = command::channels();
-        let (applied_by, applied) = mpsc::unbounded_channel();
-        channels.snapshot.send_replace(Arc::new(Snapshot {
-            desired: Some(deployment::parse(&desired(&[]).to_string(), Strictness::Twin).unwrap()),
-            ..Snapshot::default()
-        }));
-        tokio::spawn(core(channels, applied_by));
         let dir = tempfile::tempdir().unwrap();
-        let (wanted_by, wanted) = watch::channel(None);
-        let mut link = Link {
-            methods: Methods {
-                handle: handle.clone(),
-                state_dir: dir.path().to_owned(),
-                hub: "h".to_owned(),
-                device_id: "d".to_owned(),
-                http: reqwest::Client::builder()
-                    .tls_backend_preconfigured(super::transport::tls(None, None).unwrap())
-                    .build()
-                    .unwrap(),
-                tasks: Arc::new(Tasks::default()),
-            },
-            handle,
-            started: Timestamp::from_unix(0, 0),
-            outcome: None,
-            progress: Progress::default(),
-            wanted: wanted_by,
-        };
+        let Linked {
+            mut link,
+            applied,
+            wanted,
+        } = linked(dir.path());
         let (shutdown, mut down) = watch::channel(false);
         let session = tokio::spawn(async move {
             let connect = Connect {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 pub(super) enum Carrier {
     Tls,
     WebSocket,
+}
+
+/// A stream under way.
+pub(super) type Dialling<'a> =
+    Pin<Box<dyn Future<Output = Result<Box<dyn Duplex>, TransportError>> + Send + 'a>>;
+
+/// What makes streams to the hub.
+pub(super) trait Dial: Send + Sync {
+    /// Connects to `server`, within a bounded time.
+    fn dial<'a>(&'a self, server: &'a Server, carrier: Carrier) -> Dialling<'a>;
 }
 
 /// How to reach the hub.
@@ -127,9 +138,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     found.map_err(pem)
 }
 
+impl Dial for Network {
+    fn dial<'a>(&'a self, server: &'a Server, carrier: Carrier) -> Dialling<'a> {
+        Box::pin(self.connect(server, carrier))
+    }
+}
+
 impl Network {
-    /// Connects to `server`, within a bounded time.
-    pub(super) async fn connect(
+    async fn connect(
         &self,
         server: &Server,
         carrier: Carrier,

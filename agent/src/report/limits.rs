@@ -12,10 +12,14 @@ const MAX_DESCRIPTION: usize = 512;
 /// Characters of a description where space is short.
 const SHORT_DESCRIPTION: usize = 80;
 
+/// What people and queries look for when something is wrong with a module.
+const STATE: [&str; 4] = ["runtimeStatus", "exitCode", "statusDescription", "type"];
+
 /// Leaves out what is worth least until the report is small enough: variables, then
-/// createOptions, then the registries, then the ends of descriptions.
+/// createOptions, then the ends of descriptions, then the registries, and at last everything
+/// but the state of each module.
 pub(super) fn fit(report: &mut Value) {
-    let steps: [fn(&mut Map<String, Value>); 3] = [
+    let steps: [fn(&mut Map<String, Value>); 4] = [
         |module| {
             module.remove("env");
         },
@@ -29,10 +33,17 @@ pub(super) fn fit(report: &mut Value) {
                 *text = cut(text, SHORT_DESCRIPTION);
             }
         },
+        |module| module.retain(|name, _| STATE.contains(&name.as_str())),
     ];
-    for step in steps {
+    for (index, step) in steps.into_iter().enumerate() {
         if size(report) <= MAX_REPORT {
             return;
+        }
+        if index + 1 == steps.len() {
+            drop_registries(report);
+            if size(report) <= MAX_REPORT {
+                return;
+            }
         }
         for section in ["modules", "systemModules"] {
             let modules = report.get_mut(section).and_then(Value::as_object_mut);
@@ -43,10 +54,11 @@ pub(super) fn fit(report: &mut Value) {
             }
         }
     }
-    if size(report) > MAX_REPORT
-        && let Some(settings) = report.pointer_mut("/runtime/settings")
-        && let Value::Object(settings) = settings
-    {
+}
+
+fn drop_registries(report: &mut Value) {
+    let settings = report.pointer_mut("/runtime/settings");
+    if let Some(settings) = settings.and_then(Value::as_object_mut) {
         settings.remove("registryCredentials");
     }
 }
@@ -129,6 +141,20 @@ mod tests {
         assert!(size(&much) <= MAX_REPORT);
         assert_eq!(much["modules"]["m49"]["settings"], json!({"image": "i"}));
         assert_eq!(much["modules"]["m49"]["runtimeStatus"], "running");
+    }
+
+    #[test]
+    fn the_state_of_fifty_modules_always_fits() {
+        let mut report = report(50, 4000, 4000);
+        for module in report["modules"].as_object_mut().unwrap().values_mut() {
+            module["settings"]["image"] = json!("i".repeat(1000));
+        }
+        fit(&mut report);
+        assert!(size(&report) <= MAX_REPORT, "{}", size(&report));
+        let last = &report["modules"]["m49"];
+        assert_eq!(last["runtimeStatus"], "running");
+        assert!(last["statusDescription"].is_string());
+        assert!(last.get("settings").is_none());
     }
 
     #[test]

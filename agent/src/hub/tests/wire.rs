@@ -3,20 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kobune_iothub_auth::{SasToken, SharedAccessKey};
 use kobune_runtime::Timestamp;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 
-use super::super::{HubParts, run};
+use super::super::{HubParts, TOKEN_LIFE, run};
 use super::core;
 use crate::command;
 use crate::provisioning::{Credential, HubConfig, KeySource, ManualIdentity, Source, Upstream};
@@ -34,6 +33,8 @@ struct Hub {
     device_key: SharedAccessKey,
     known: Arc<Mutex<Known>>,
     connects: mpsc::UnboundedSender<bool>,
+    /// Version of the desired properties; it grows with every connection.
+    version: Arc<AtomicI64>,
 }
 
 struct Request {
@@ -135,7 +136,9 @@ impl Hub {
         send(&mut stream, &[0x20, 2, 0, code]).await;
         self.connects.send(right).unwrap();
         while let Some(packet) = message(&mut stream).await {
-            match packet[0] >> 4 {
+            let now = Timestamp::now().unix_seconds();
+            assert!(now < token.expiry(), "a token was used to its end");
+            match packet.first().map_or(0, |first| first >> 4) {
                 8 => send(&mut stream, &[0x90, 5, 0, 1, 0, 0, 0]).await,
                 3 => self.publish(&mut stream, &packet).await,
                 _ => {}
@@ -148,10 +151,13 @@ impl Hub {
         let text = String::from_utf8_lossy(packet).into_owned();
         let (_, rid) = text.split_once("/?$rid=").unwrap();
         let rid: String = rid.chars().take_while(char::is_ascii_digit).collect();
-        let mut desired = super::desired(&["led", "there"]);
-        desired["$version"] = json!(3);
+        let twin = || {
+            let mut desired = super::desired(&["led", "there"]);
+            desired["$version"] = json!(self.version.fetch_add(1, Ordering::Relaxed));
+            json!({"desired": desired, "reported": {}}).to_string()
+        };
         let (status, body) = match text.contains("$iothub/twin/GET/") {
-            true => (200, json!({"desired": desired, "reported": {}}).to_string()),
+            true => (200, twin()),
             false => (204, String::new()),
         };
         let topic = format!("$iothub/twin/res/{status}/?$rid={rid}");
@@ -191,19 +197,7 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, packet: &[u8]) {
 
 /// A listening hub; its port, and whether each CONNECT was accepted.
 async fn listen(dir: &Path, hub: Hub) -> u16 {
-    let names = vec!["localhost".to_owned()];
-    let rcgen::CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(names).unwrap();
-    std::fs::write(dir.join("ca.pem"), cert.pem()).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptor = super::tls::acceptor(dir);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -236,7 +230,7 @@ type Client = (
 );
 
 /// A client of the hub at `port`, which keeps its state in `dir`.
-fn start(dir: &Path, port: u16, device_key: &SharedAccessKey) -> Client {
+fn start(dir: &Path, port: u16, device_key: &SharedAccessKey, token_life: Duration) -> Client {
     let (handle, channels) = command::channels();
     let (applied_by, applied) = mpsc::unbounded_channel();
     tokio::spawn(core(channels, applied_by));
@@ -255,6 +249,7 @@ fn start(dir: &Path, port: u16, device_key: &SharedAccessKey) -> Client {
         },
         handle,
         state_dir: dir.to_owned(),
+        token_life,
     };
     let (shutdown, down) = watch::channel(false);
     (tokio::spawn(run(parts, down)), shutdown, applied)
@@ -270,9 +265,10 @@ async fn a_connection_string_is_all_that_a_device_needs() {
         device_key: device_key.clone(),
         known: Arc::clone(&known),
         connects: connects_by,
+        version: Arc::new(AtomicI64::new(3)),
     };
     let port = listen(dir.path(), hub).await;
-    let start = || start(dir.path(), port, &device_key);
+    let start = || start(dir.path(), port, &device_key, TOKEN_LIFE);
     let requests = || std::mem::take(&mut known.lock().unwrap().requests);
 
     // The first start sets the agent's key, then those of the modules.
@@ -306,6 +302,33 @@ async fn a_connection_string_is_all_that_a_device_needs() {
     let (running, shutdown, _applied) = start();
     assert_eq!(connects.recv().await, Some(false));
     assert_eq!(connects.recv().await, Some(true));
+    shutdown.send(true).unwrap();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_renewed_token_costs_one_connection_and_no_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let device_key = SharedAccessKey::from_bytes(vec![7; 32]).unwrap();
+    let (connects_by, mut connects) = mpsc::unbounded_channel();
+    let hub = Hub {
+        device_key: device_key.clone(),
+        known: Arc::default(),
+        connects: connects_by,
+        version: Arc::new(AtomicI64::new(1)),
+    };
+    let port = listen(dir.path(), hub).await;
+    let life = Duration::from_secs(4);
+    let (running, shutdown, mut applied) = start(dir.path(), port, &device_key, life);
+    // The desired properties change between any two connections, when nobody is told.
+    for version in 1..=3 {
+        assert_eq!(connects.recv().await, Some(true));
+        assert_eq!(applied.recv().await.unwrap().1, version);
+    }
+    assert!(
+        connects.try_recv().is_err(),
+        "one connection for each token"
+    );
     shutdown.send(true).unwrap();
     running.await.unwrap();
 }
