@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use kobune_tests::{CliOutput, Device, Programs, privileged};
 /// Longest that anything here may take.
 const SOON: Duration = Duration::from_secs(30);
 
-fn config(device: &Device) -> std::path::PathBuf {
+fn config(device: &Device) -> PathBuf {
     let dir = device.dir().display();
     let path = device.dir().join("config.toml");
     let text = format!(
@@ -94,16 +95,12 @@ fn the_unit_and_the_scripts_satisfy_their_linters() {
     assert_eq!(shellcheck.code, 0, "{shellcheck:?}");
 }
 
-#[test]
-fn the_init_script_starts_the_agent_keeps_it_alive_and_stops_it() {
-    if !privileged() {
-        return;
-    }
-    let device = Device::new();
+/// Puts the agent and its init script where a test may: paths of both.
+fn install(device: &Device) -> (PathBuf, PathBuf) {
     let dir = device.dir();
     let (program, pid_file) = (dir.join("kobune"), dir.join("kobune.pid"));
     // What a device has in /usr/bin; where a test may not put anything.
-    let config = config(&device);
+    let config = config(device);
     let kobune = Programs::built().agent("kobune");
     let wrapper = format!(
         "#!/bin/sh\nexec {} --config {} \"$@\"\n",
@@ -127,6 +124,16 @@ fn the_init_script_starts_the_agent_keeps_it_alive_and_stops_it() {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(path, mode).expect("it is made executable");
     }
+    (program, init)
+}
+
+#[test]
+fn the_init_script_starts_the_agent_keeps_it_alive_and_stops_it() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let (program, init) = install(&device);
     let call = |verb: &str| CliOutput::of(device.command(&init).arg(verb));
     let list = || CliOutput::of(device.command(&program).arg("list")).code == 0;
     let wait = |wanted: bool| {
