@@ -3,6 +3,7 @@
 mod client;
 mod device;
 mod serve;
+mod user;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -11,8 +12,10 @@ use std::process::ExitCode;
 
 use lexopt::{Arg, Parser, ValueExt as _};
 
+use crate::portal::Role;
 use device::DeviceCommand;
 use serve::ServeOptions;
+use user::UserCommand;
 
 const HELP: &str = "\
 kobune-hub, a self-hosted hub for Azure IoT Hub's devices
@@ -23,10 +26,15 @@ kobune-hub device create ID [--edge] --state DIR
 kobune-hub device list --state DIR
 kobune-hub device delete ID --state DIR
 kobune-hub device connection-string ID [--module ID] --state DIR
+kobune-hub user add NAME [--role reader|operator] --state DIR
+kobune-hub user list --state DIR
+kobune-hub user remove NAME --state DIR
 
 serve listens on 127.0.0.1, ports 8883 and 443, unless told otherwise, and is called
 localhost unless given names; devices have to use one of them. The other commands talk to
 a running hub, with the connection string and the CA certificate in its state directory.
+Users are those of the portal, https://NAME/portal/; user add reads the password from its
+standard input, and without --role makes a reader.
 ";
 
 /// Runs the program; `args` are without its name.
@@ -34,6 +42,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let done = match parse(args) {
         Ok(Command::Help) => say(HELP),
         Ok(Command::Serve(options)) => serve::run(&options),
+        Ok(Command::User(state, command)) => user::run(&state, &command),
         Ok(Command::Device(state, command)) => device::run(&state, &command),
         Err(error) => {
             complain(&error);
@@ -56,6 +65,7 @@ enum Command {
     Help,
     Serve(ServeOptions),
     Device(PathBuf, DeviceCommand),
+    User(PathBuf, UserCommand),
 }
 
 /// Options of all commands; each takes what is its own.
@@ -69,6 +79,7 @@ struct Options {
     https_port: Option<u16>,
     edge: bool,
     module: Option<String>,
+    role: Option<Role>,
 }
 
 fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, lexopt::Error> {
@@ -84,6 +95,13 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, lexopt::Error>
             Arg::Long("https-port") => options.https_port = Some(parser.value()?.parse()?),
             Arg::Long("edge") => options.edge = true,
             Arg::Long("module") => options.module = Some(parser.value()?.string()?),
+            Arg::Long("role") => {
+                options.role = Some(match parser.value()?.string()?.as_str() {
+                    "reader" => Role::Reader,
+                    "operator" => Role::Operator,
+                    other => return Err(format!("{other:?} is no role").into()),
+                });
+            }
             Arg::Value(word) => options.words.push(word.string()?),
             other => return Err(other.unexpected()),
         }
@@ -121,6 +139,19 @@ fn command(options: Options) -> Result<Command, lexopt::Error> {
             id: (*id).to_owned(),
             module: options.module,
         },
+        ["user", rest @ ..] => {
+            let name = |name: &&str| (*name).to_owned();
+            let command = match rest {
+                ["add", one] => UserCommand::Add {
+                    name: name(one),
+                    role: options.role.unwrap_or(Role::Reader),
+                },
+                ["list"] => UserCommand::List,
+                ["remove", one] => UserCommand::Remove { name: name(one) },
+                _ => return Err("user needs add NAME, list, or remove NAME".into()),
+            };
+            return Ok(Command::User(state, command));
+        }
         other => return Err(format!("there is no command {:?}", other.join(" ")).into()),
     };
     Ok(Command::Device(state, device))

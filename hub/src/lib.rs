@@ -7,6 +7,8 @@
 //! `topic`, `twin`, `query` and `configuration` are pure; `rollout` brings automatic
 //! deployments to all devices.
 //!
+//! `portal` is the web page: files, sign-in, and the REST again for who has signed in.
+//!
 //! What the hub has not: AMQP, messages to devices and routing.
 //!
 //! Channels: tasks -> hub thread (bounded, of closures), hub thread -> connection (bounded,
@@ -22,6 +24,7 @@ mod identity;
 mod moment;
 mod mqtt;
 mod policy;
+mod portal;
 mod query;
 mod record;
 mod rest;

@@ -38,6 +38,7 @@ use crate::core::{Caller, Precondition, Proof};
 use crate::handle::HubHandle;
 use crate::identity::{Id, Identity};
 use crate::moment::Moment;
+use crate::policy::Permission;
 use crate::record::Thumbprint;
 
 pub(crate) use error::ApiError;
@@ -76,19 +77,48 @@ pub(crate) async fn answer(
     answered.unwrap_or_else(|error| error.response(numeric))
 }
 
+/// Answers a request of someone who was let in elsewhere and has these permissions.
+pub(crate) async fn answer_as(
+    request: Request<Bytes>,
+    permissions: &'static [Permission],
+    hub: &HubHandle,
+) -> Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
+    let segments = segments(&parts);
+    let call = Call {
+        body,
+        method: parts.method,
+        path: format!("/{}", segments.join("/")),
+        segments,
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        headers: parts.headers,
+        caller: Caller::Policy {
+            permissions,
+            scope: String::new(),
+        },
+    };
+    let answered = route::route(&call, hub).await;
+    answered.unwrap_or_else(|error| error.response(false))
+}
+
+/// The parts of the path, decoded.
+fn segments(parts: &hyper::http::request::Parts) -> Vec<String> {
+    parts
+        .uri
+        .path()
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
+        .collect()
+}
+
 async fn receive(
     request: Request<Incoming>,
     thumbprints: &[Thumbprint],
     hub: &HubHandle,
 ) -> Result<Call, ApiError> {
     let (parts, incoming) = request.into_parts();
-    let segments: Vec<_> = parts
-        .uri
-        .path()
-        .split('/')
-        .filter(|segment| !segment.is_empty())
-        .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
-        .collect();
+    let segments = segments(&parts);
     let token = parts.headers.get(AUTHORIZATION);
     let token = token
         .and_then(|value| value.to_str().ok())

@@ -15,6 +15,7 @@ use tokio_rustls::server::TlsStream;
 use crate::connection::{self, Ended, Framing, PacketStream};
 use crate::handle::HubHandle;
 use crate::moment::Moment;
+use crate::portal::Portal;
 use crate::record::Thumbprint;
 use crate::tls::{AuthorityError, Certificate, server_config};
 
@@ -30,6 +31,7 @@ pub(crate) struct Server {
     https: TcpListener,
     certificate: Arc<Certificate>,
     hub: HubHandle,
+    portal: Portal,
 }
 
 /// The server cannot start.
@@ -45,10 +47,10 @@ pub(crate) enum ServeError {
     Tls(#[source] AuthorityError),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Port {
     Mqtt,
-    Https,
+    Https(Portal),
 }
 
 impl Server {
@@ -59,12 +61,14 @@ impl Server {
         https: SocketAddr,
         certificate: Arc<Certificate>,
         hub: HubHandle,
+        portal: Portal,
     ) -> Result<Self, ServeError> {
         Ok(Self {
             mqtt: bind(mqtt).await?,
             https: bind(https).await?,
             certificate,
             hub,
+            portal,
         })
     }
 
@@ -73,9 +77,10 @@ impl Server {
         let config = |alpn| server_config(self.certificate.clone(), alpn).map_err(ServeError::Tls);
         let mqtt = TlsAcceptor::from(config(&[])?);
         let https = TlsAcceptor::from(config(&["http/1.1"])?);
+        let portal = Port::Https(self.portal.clone());
         tokio::join!(
-            accept(&self.mqtt, &mqtt, &self.hub, Port::Mqtt),
-            accept(&self.https, &https, &self.hub, Port::Https),
+            accept(&self.mqtt, &mqtt, &self.hub, &Port::Mqtt),
+            accept(&self.https, &https, &self.hub, &portal),
             renew(&self.certificate),
         );
         Ok(())
@@ -99,12 +104,12 @@ async fn renew(certificate: &Certificate) {
     }
 }
 
-async fn accept(listener: &TcpListener, tls: &TlsAcceptor, hub: &HubHandle, port: Port) {
+async fn accept(listener: &TcpListener, tls: &TlsAcceptor, hub: &HubHandle, port: &Port) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let (tls, hub) = (tls.clone(), hub.clone());
-                tokio::spawn(async move { serve(stream, peer, &tls, &hub, port).await });
+                let (tls, hub, port) = (tls.clone(), hub.clone(), port.clone());
+                tokio::spawn(async move { serve(stream, peer, &tls, &hub, &port).await });
             }
             Err(error) => {
                 // Out of descriptors, as a rule: others have to end first.
@@ -120,7 +125,7 @@ async fn serve(
     peer: SocketAddr,
     tls: &TlsAcceptor,
     hub: &HubHandle,
-    port: Port,
+    port: &Port,
 ) {
     // What goes out is small and urgent, and already in whole packets.
     let _ = stream.set_nodelay(true);
@@ -138,7 +143,7 @@ async fn serve(
             let packets = PacketStream::new(stream, Framing::Bare, &[]);
             report(peer, connection::serve(packets, &thumbprints, hub).await);
         }
-        Port::Https => https::serve(stream, peer, thumbprints, hub).await,
+        Port::Https(portal) => https::serve(stream, peer, thumbprints, hub, portal).await,
     }
 }
 

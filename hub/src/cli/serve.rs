@@ -11,6 +11,7 @@ use super::{Failure, say};
 use crate::core::Hub;
 use crate::handle::HubHandle;
 use crate::moment::Moment;
+use crate::portal::Portal;
 use crate::server::Server;
 use crate::store::Store;
 use crate::tls::{Authority, Certificate, write_atomic};
@@ -77,7 +78,8 @@ pub(super) fn run(options: &ServeOptions) -> Result<(), Failure> {
         );
         let mqtt = SocketAddr::new(options.listen, options.mqtt_port);
         let https = SocketAddr::new(options.listen, options.https_port);
-        let server = Server::bind(mqtt, https, certificate, handle.clone()).await?;
+        let portal = Portal::new(&options.state);
+        let server = Server::bind(mqtt, https, certificate, handle.clone(), portal).await?;
         say(&text)?;
         // Whatever a crash left half carried out.
         drop(crate::rollout::start(&handle));

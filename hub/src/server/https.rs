@@ -1,4 +1,4 @@
-//! HTTP/1.1 of one TLS connection: REST, and the handshake of WebSocket.
+//! HTTP/1.1 of one TLS connection: REST, the portal, and the handshake of WebSocket.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::connection::{self, Framing, PacketStream};
 use crate::handle::HubHandle;
+use crate::portal::Portal;
 use crate::record::Thumbprint;
 use crate::{rest, websocket};
 
@@ -29,13 +30,17 @@ pub(super) async fn serve(
     peer: SocketAddr,
     thumbprints: Vec<Thumbprint>,
     hub: &HubHandle,
+    portal: &Portal,
 ) {
     let thumbprints: Arc<[Thumbprint]> = thumbprints.into();
     let service = service_fn(|request: Request<Incoming>| {
-        let (thumbprints, hub) = (thumbprints.clone(), hub.clone());
+        let (thumbprints, hub, portal) = (thumbprints.clone(), hub.clone(), portal.clone());
         async move {
             if is_websocket(&request) {
                 return Ok::<_, Infallible>(upgrade(request, peer, thumbprints, hub));
+            }
+            if Portal::serves(request.uri().path()) {
+                return Ok(portal.answer(request, peer.ip(), &hub).await);
             }
             Ok(rest::answer(request, &thumbprints, &hub).await)
         }

@@ -1,0 +1,113 @@
+//! Keeps secrets out of pages: keys and registry passwords do not leave the hub, and a
+//! password that comes back empty is the one that it was.
+
+use http_body_util::{BodyExt, Full};
+use hyper::Response;
+use hyper::body::Bytes;
+use hyper::header::CONTENT_LENGTH;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use crate::handle::HubHandle;
+use crate::identity::{Id, Identity};
+
+/// An answer without its secrets; `is_new` is one that made a device, whose key is shown once.
+pub(super) async fn answer(response: Response<Full<Bytes>>, is_new: bool) -> Response<Full<Bytes>> {
+    let (mut parts, body) = response.into_parts();
+    let Ok(body) = body.collect().await;
+    let bytes = body.to_bytes();
+    let Ok(mut value) = serde_json::from_slice::<Value>(&bytes) else {
+        return Response::from_parts(parts, Full::new(bytes));
+    };
+    hide(&mut value, is_new);
+    parts.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(parts, Full::new(Bytes::from(value.to_string())))
+}
+
+fn hide(value: &mut Value, keep_keys: bool) {
+    match value {
+        Value::Array(all) => all.iter_mut().for_each(|one| hide(one, keep_keys)),
+        Value::Object(all) => {
+            for (name, one) in all.iter_mut() {
+                match name.as_str() {
+                    "symmetricKey" if !keep_keys => *one = Value::Null,
+                    name if name.starts_with("registryCredentials")
+                        || name.contains(".registryCredentials") =>
+                    {
+                        hide_passwords(one);
+                    }
+                    name if name.ends_with(".password") => *one = "".into(),
+                    _ => hide(one, keep_keys),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whatever is called a password in there, at any depth.
+fn hide_passwords(value: &mut Value) {
+    if let Value::Object(all) = value {
+        for (name, one) in all {
+            match name.as_str() {
+                "password" => *one = "".into(),
+                _ => hide_passwords(one),
+            }
+        }
+    }
+}
+
+/// The body of a deployment to a device, with the passwords that the device has already where
+/// they are empty.
+///
+/// # Errors
+/// What is wrong with the request.
+pub(super) async fn put_back(path: &str, body: &[u8], hub: &HubHandle) -> Result<Bytes, String> {
+    const CREDENTIALS: &str =
+        "/modulesContent/$edgeAgent/properties.desired/runtime/settings/registryCredentials";
+    let mut content: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    if let Some(Value::Object(credentials)) = content.pointer_mut(CREDENTIALS) {
+        let device = path.split('/').nth(2).unwrap_or_default();
+        let device = percent_decode_str(device).decode_utf8_lossy().into_owned();
+        let device = Id::try_from(device.as_str()).map_err(|error| error.to_string())?;
+        let agent = Id::try_from("$edgeAgent").map_err(|error| error.to_string())?;
+        let agent = Identity::module(device, agent);
+        let known = hub.ask(move |hub| Ok(hub.entry(&agent)?.record.desired.to_device()));
+        let known = known.await.unwrap_or_default();
+        let known = &known["runtime"]["settings"]["registryCredentials"];
+        for (name, one) in credentials.iter_mut() {
+            let kept = &known[name.as_str()];
+            // A password is for the address that it was given for, and no other.
+            if one["password"].as_str().unwrap_or_default().is_empty()
+                && kept["address"] == one["address"]
+                && let Value::Object(one) = one
+            {
+                one.insert("password".to_owned(), kept["password"].clone());
+            }
+        }
+    }
+    Ok(Bytes::from(content.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn neither_keys_nor_passwords_are_shown() {
+        let credentials = json!({"r": {"address": "a", "username": "u", "password": "s3cret"}});
+        let mut value = json!([{
+            "authentication": {"type": "sas", "symmetricKey": {"primaryKey": "s3cret"}},
+            "properties": {"desired": {"runtime": {"settings": {"registryCredentials": credentials}},
+                "$metadata": {"registryCredentials": {"r": {"password": {"$lastUpdated": "t"}}}}}},
+            "content": {"modulesContent": {"$edgeAgent": {
+                "properties.desired.runtime.settings.registryCredentials.r": credentials["r"],
+                "properties.desired.runtime.settings.registryCredentials.q.password": "s3cret"}}},
+        }]);
+        hide(&mut value, false);
+        assert!(!value.to_string().contains("s3cret"), "{value}");
+        assert!(value.to_string().contains("\"username\":\"u\""));
+    }
+}

@@ -1,0 +1,130 @@
+// Pages about all devices.
+
+import { device, el, field, form, hub, isOperator, json, notify, table, when } from "./page.js";
+
+/** Does `work` now and every `seconds`, until the page is left. */
+export async function repeat(signal, seconds, work) {
+  await work();
+  const again = async () => {
+    if (signal.aborted) return;
+    try { if (!document.hidden) await work(); } catch (error) { if (!signal.aborted) notify(error.message); }
+    setTimeout(again, seconds * 1000);
+  };
+  setTimeout(again, seconds * 1000);
+}
+
+const connection = (state) => el("span", { class: `state ${state === "Connected" ? "good" : "wait"}` }, state);
+
+export async function deviceList(root, signal) {
+  const list = el("div");
+  root.append(el("h1", {}, "Devices"),
+    isOperator() ? el("p", { class: "row" }, el("a", { class: "button main", href: "#/enrol" }, "Enrol a device")) : null,
+    el("section", { "aria-label": "Devices" }, list));
+  await repeat(signal, 3, async () => {
+    const query = "SELECT deviceId, connectionState FROM devices.modules WHERE moduleId = '$edgeAgent'";
+    const [all, agents] = await Promise.all([hub("GET", "/devices?top=1000"), hub("POST", "/devices/query", { query })]);
+    const states = new Map(agents.map((one) => [one.deviceId, one.connectionState]));
+    if (signal.aborted) return;
+    const rows = all.map((one) => [
+      el("a", { href: `#/devices/${device(one.deviceId)}` }, one.deviceId),
+      connection(states.get(one.deviceId) === "Connected" ? "Connected" : one.connectionState),
+      one.status, one.capabilities?.iotEdge ? "edge" : "", when(one.lastActivityTime),
+    ]);
+    const focused = list.contains(document.activeElement) ? document.activeElement.textContent : null;
+    list.replaceChildren(rows.length
+      ? table("Devices", ["Device", "Connection", "Status", "Kind", "Last activity"], rows)
+      : el("p", {}, "There is no device yet."));
+    if (focused) [...list.querySelectorAll("a")].find((link) => link.textContent === focused)?.focus();
+  });
+}
+
+export function enrol(root) {
+  const id = el("input", { required: true, autocomplete: "off", maxlength: 128 });
+  const edge = el("input", { type: "checkbox", checked: true });
+  const tags = el("textarea", { rows: 3, spellcheck: "false" });
+  tags.value = "{}";
+  const made = el("div", { "aria-live": "polite" });
+  root.append(el("h1", {}, "Enrol a device"), form({ id: "enrol" }, async (node) => {
+    if (!/^[A-Za-z0-9\-.+%_#*?!(),:=@$']{1,128}$/.test(id.value)) throw new Error("Device id: 1 to 128 letters, digits and -.+%_#*?!(),:=@$'");
+    const wanted = json(tags.value || "{}", "Tags");
+    const one = await hub("PUT", `/devices/${device(id.value)}`, { deviceId: id.value, capabilities: { iotEdge: edge.checked } });
+    if (Object.keys(wanted).length) await hub("PATCH", `/twins/${device(id.value)}`, { tags: wanted });
+    const key = one.authentication.symmetricKey.primaryKey;
+    const string = `HostName=${location.hostname};DeviceId=${one.deviceId};SharedAccessKey=${key}`;
+    node.hidden = true;
+    made.append(el("section", {}, el("h2", {}, "Enrolled"),
+      el("p", {}, "This is shown once. Put these lines into the device's configuration, beside the hub's ca.pem:"),
+      el("pre", { id: "config", tabindex: 0, "aria-label": "Configuration" },
+        `trust_bundle_cert = "file:///etc/kobune/hub-ca.pem"\n[provisioning]\nsource = "manual"\nconnection_string = "${string}"\n`),
+      el("p", {}, "Connection string:"),
+      el("pre", { id: "connection-string", tabindex: 0, "aria-label": "Connection string" }, string),
+      el("a", { class: "button main", id: "to-device", href: `#/devices/${device(one.deviceId)}` }, "To the device")));
+  }, field("enrol-id", "Device id", id),
+  el("label", { class: "inline" }, edge, "Edge device: runs modules"),
+  field("enrol-tags", "Tags (JSON)", tags, 'For automatic deployments, such as {"type": "nano"}'),
+  el("div", { class: "row" }, el("button", { type: "submit", class: "main" }, "Enrol"))), made);
+}
+
+export async function telemetry(root, signal) {
+  let after = 0;
+  const rows = [];
+  const list = el("div");
+  root.append(el("h1", {}, "Telemetry"), el("p", { class: "hint" }, "What devices send, from now on and the last that the hub has kept."),
+    el("section", { "aria-label": "Messages" }, list));
+  await repeat(signal, 1, async () => {
+    const { accepted, messages } = await hub("GET", `/messages/events?after=${after}`);
+    if (signal.aborted || (after && !messages.length)) return;
+    after = accepted;
+    for (const one of messages) {
+      const from = one.moduleId ? `${one.deviceId}/${one.moduleId}` : one.deviceId;
+      rows.unshift([when(one.enqueuedTime), from, el("code", {}, JSON.stringify(one.body))]);
+    }
+    rows.length = Math.min(rows.length, 200);
+    list.replaceChildren(rows.length ? table("Messages", ["Time", "From", "Body"], rows) : el("p", {}, "No message yet."));
+  });
+}
+
+export async function deployments(root, signal) {
+  const list = el("div");
+  const load = async () => {
+    const all = await hub("GET", "/configurations");
+    if (signal.aborted) return;
+    const rows = all.map((one) => {
+      const counts = one.systemMetrics.results;
+      return [one.id, el("code", {}, one.targetCondition || "(none)"), String(one.priority),
+        String(counts.targetedCount), String(counts.appliedCount),
+        String(counts.reportedSuccessfulCount), String(counts.reportedFailedCount),
+        isOperator() ? el("button", { type: "button", class: "danger", "aria-label": `Delete ${one.id}`, onclick: async () => {
+          if (!confirm(`Delete the deployment ${one.id}?`)) return;
+          try { await hub("DELETE", `/configurations/${device(one.id)}`); await load(); } catch (error) { notify(error.message); }
+        } }, "Delete") : ""];
+    });
+    list.replaceChildren(rows.length ? table("Deployments",
+      ["Deployment", "Target condition", "Priority", "Targeted", "Applied", "Successful", "Failed", "Action"], rows)
+      : el("p", {}, "There is no automatic deployment."));
+  };
+  root.append(el("h1", {}, "Deployments"), el("section", { "aria-label": "Deployments" }, list));
+  await load();
+  if (!isOperator()) return;
+  const id = el("input", { required: true, autocomplete: "off" });
+  const condition = el("input", { placeholder: "tags.type='nano'", autocomplete: "off" });
+  const priority = el("input", { type: "number", min: 0, value: 10 });
+  const content = el("textarea", { rows: 12, spellcheck: "false" });
+  root.append(form({ id: "deploy" }, async () => {
+    if (!Number.isInteger(priority.valueAsNumber) || priority.valueAsNumber < 0) throw new Error("Priority: a whole number from 0 on");
+    const parsed = json(content.value, "Content");
+    const modules = parsed.modulesContent ? parsed : parsed.content;
+    if (!modules?.modulesContent) throw new Error("Content: modulesContent is missing");
+    const tested = await hub("POST", "/configurations/testQueries", { targetCondition: condition.value });
+    if (tested.targetConditionError) throw new Error(`Target condition: ${tested.targetConditionError}`);
+    await hub("PUT", `/configurations/${device(id.value)}`, { id: id.value, schemaVersion: "2.0",
+      content: { modulesContent: modules.modulesContent }, targetCondition: condition.value, priority: priority.valueAsNumber });
+    notify(`Deployment ${id.value} is made`);
+    await load();
+  }, el("h2", {}, "New deployment"),
+  el("div", { class: "grid" }, field("deploy-id", "Id", id, "Lower-case letters, digits and -"),
+    field("deploy-condition", "Target condition", condition, "tags.*, deviceId, properties.reported.*; * for all"),
+    field("deploy-priority", "Priority", priority)),
+  field("deploy-content", "Content (JSON)", content, "A deployment manifest; with dotted keys it is a layer"),
+  el("div", { class: "row" }, el("button", { type: "submit", class: "main" }, "Deploy"))));
+}
