@@ -12,6 +12,7 @@ from pathlib import Path
 
 from axe_core_python.selenium import Axe
 from selenium import webdriver
+from selenium.common.exceptions import SessionNotCreatedException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -24,7 +25,7 @@ MANIFEST = json.loads(os.environ["PORTAL_MANIFEST"])
 DESIRED = MANIFEST["modulesContent"]["$edgeAgent"]["properties.desired"]
 
 
-def browser(profile):
+def options_for(profile):
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
     for flag in [
@@ -47,7 +48,18 @@ def browser(profile):
     else:
         options.add_argument(f"--window-size={WIDTH},{HEIGHT}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
+    return options
+
+
+def start():
+    """A browser; on a busy machine its driver may not wait long enough for it."""
+    for attempt in range(3):
+        try:
+            options = options_for(OUTPUT / f"profile-{WIDTH}" / str(attempt))
+            return webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
+        except SessionNotCreatedException as error:
+            failure = error
+    raise failure
 
 
 class Walk:
@@ -221,7 +233,7 @@ class Walk:
 
 
 def main():
-    driver = browser(OUTPUT / f"profile-{WIDTH}")
+    driver = start()
     try:
         walk = Walk(driver)
         for step in ["sign_in", "enrol", "set_modules", "troubleshoot", "look_around", "security"]:

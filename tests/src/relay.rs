@@ -190,19 +190,19 @@ impl Side {
             request.resize(request.len() + body, 0);
             let start = request.len() - body;
             near.read_exact(&mut request[start..]).await.ok()?;
+            let line = String::from_utf8_lossy(&request)
+                .lines()
+                .next()
+                .map(str::to_owned);
             let busy = {
                 let mut state = lock(&self.state);
-                let line = String::from_utf8_lossy(&request)
-                    .lines()
-                    .next()
-                    .map(str::to_owned);
-                state.traffic.requests.extend(line);
                 let busy = state.busy > 0;
                 state.busy = state.busy.saturating_sub(1);
                 busy
             };
             if busy {
                 let answer = b"HTTP/1.1 429 x\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+                lock(&self.state).traffic.requests.extend(line);
                 near.write_all(answer).await.ok()?;
                 near.flush().await.ok()?;
                 continue;
@@ -217,6 +217,8 @@ impl Side {
             let start = answer.len();
             answer.resize(start + body, 0);
             far.read_exact(&mut answer[start..]).await.ok()?;
+            // What the hub's idle connection did not take is sent again, and counts once.
+            lock(&self.state).traffic.requests.extend(line);
             near.write_all(&answer).await.ok()?;
             near.flush().await.ok()?;
         }

@@ -26,7 +26,7 @@ fn converged(hub: &Hub<'_>, step: usize, seconds: u64) {
         let reported = &properties["reported"];
         reported["lastDesiredVersion"] == properties["desired"]["$version"]
             && reported["lastDesiredStatus"]["code"] == 200
-            && reported["modules"]["m"]["env"]["STEP"]["value"] == step.to_string()
+            && reported["modules"]["m"]["env"]["STEP"]["value"] == *step.to_string()
             && reported["modules"]["m"]["runtimeStatus"] == "running"
     });
 }
@@ -99,7 +99,7 @@ fn a_busy_hub_is_asked_again_when_it_said() {
     // identity of its module.
     relay.busy(1);
     relay.arm(&[Fault::Refuse(3), Fault::Throttle(1)]);
-    let agent = Agent::start(&device, &config);
+    let _agent = Agent::start(&device, &config);
     until(30, "the second connection", || {
         relay.traffic().connections.len() == 2
     });
@@ -137,7 +137,7 @@ fn a_hub_that_restarts_is_found_and_its_late_answers_are_waited_for() {
     let registry = tutorial::probe_registry(&device, &["1"]);
     let (mut hub, relay) = Relay::start(&device);
     let config = relay.configuration(&hub, &hub.enrol(DEVICE)) + &plain_http(&registry);
-    let agent = Agent::start(&device, &config);
+    let _agent = Agent::start(&device, &config);
     hub.set_modules(DEVICE, &deployment(&registry, 1));
     converged(&hub, 1, 60);
     let before = relay.traffic().connections.len();

@@ -29,8 +29,8 @@ fn walk(size: &str) {
     add_user(&device, "anna");
     let output = target_dir().join("portal-screenshots").join(size);
     let _ = std::fs::remove_dir_all(&output);
-    std::fs::create_dir_all(&output).unwrap();
-    let log = std::fs::File::create(output.join("walk.log")).unwrap();
+    std::fs::create_dir_all(&output).expect("a directory");
+    let log = std::fs::File::create(output.join("walk.log")).expect("a log");
     let mut browser = device
         .command(python)
         .arg(suite().join("walk.py"))
@@ -45,20 +45,20 @@ fn walk(size: &str) {
             tutorial::deployment(&registry, "1.0").to_string(),
         )
         .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
+        .stdout(log.try_clone().expect("a descriptor"))
         .stderr(log)
         .spawn()
-        .unwrap();
-    let name = format!("walk-{}", size.split('x').next().unwrap());
+        .expect("it starts");
+    let name = format!("walk-{}", size.split('x').next().expect("a width"));
     let connection = output.join(format!("{name}.connection"));
     let deadline = Instant::now() + Duration::from_secs(300);
     let mut agent = None;
     let ended = loop {
         if agent.is_none() && connection.exists() {
-            let string = std::fs::read_to_string(&connection).unwrap();
+            let string = std::fs::read_to_string(&connection).expect("a connection string");
             agent = Some(Agent::start(&device, &configuration(&device, &string)));
         }
-        if let Some(status) = browser.try_wait().unwrap() {
+        if let Some(status) = browser.try_wait().expect("it is there") {
             break Some(status);
         }
         if Instant::now() > deadline {
@@ -68,7 +68,7 @@ fn walk(size: &str) {
         }
         std::thread::sleep(Duration::from_millis(100));
     };
-    let told = std::fs::read_to_string(output.join("walk.log")).unwrap();
+    let told = std::fs::read_to_string(output.join("walk.log")).expect("a log");
     let agent_log = agent.as_ref().map(Agent::log).unwrap_or_default();
     if let Some(agent) = agent {
         agent.clear();
@@ -79,7 +79,7 @@ fn walk(size: &str) {
         "{told}\nhub's log:\n{}\nagent's log:\n{agent_log}",
         hub.log()
     );
-    println!("{told}\nscreenshots: {}", output.display());
+    kobune_tests::say(&format!("{told}\nscreenshots: {}", output.display()));
     // Passwords and keys are not for logs either.
     assert!(!hub.log().contains(PASSWORD) && !hub.log().contains(tutorial::PASSWORD));
 }
@@ -101,11 +101,11 @@ fn add_user(device: &Device, name: &str) {
         .arg(device.dir().join("hub"))
         .stdin(Stdio::piped())
         .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    writeln!(stdin, "{PASSWORD}").unwrap();
+        .expect("it starts");
+    let mut stdin = child.stdin.take().expect("standard input is piped");
+    writeln!(stdin, "{PASSWORD}").expect("it reads the password");
     drop(stdin);
-    assert!(child.wait().unwrap().success());
+    assert!(child.wait().expect("it ends").success());
 }
 
 /// Python with the driver; `None` where the test cannot run and need not.

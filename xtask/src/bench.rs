@@ -201,8 +201,8 @@ pub(crate) fn run(names: &[&str]) -> Result<(), String> {
         let again = again.arg("bench").args(names);
         return setup::run(again.env("KOBUNE_PROFILE", "dist"));
     }
-    setup::install(&setup::DEMO)?;
-    setup::install(&setup::TEST)?;
+    setup::install(setup::DEMO)?;
+    setup::install(setup::TEST)?;
     let mut excesses = Vec::new();
     for name in ALL
         .iter()

@@ -22,7 +22,7 @@ pub(crate) enum From {
 
 /// Runs the demo and leaves the machine as it was.
 pub(crate) fn run(from: From) -> Result<(), String> {
-    setup::install(&setup::DEMO)?;
+    setup::install(setup::DEMO)?;
     say("building the agent and the tutorial's modules");
     let _ = Programs::built();
 

@@ -43,8 +43,8 @@ fn main() -> ExitCode {
         ["check"] => test::check(),
         ["cross", ref rest @ ..] => cross::run(rest),
         ["device", ref rest @ ..] => setup::as_root(&args, || device::run(rest)),
-        ["setup"] => setup::install(&setup::DEMO)
-            .and_then(|()| setup::install(&setup::TEST))
+        ["setup"] => setup::install(setup::DEMO)
+            .and_then(|()| setup::install(setup::TEST))
             .and_then(|()| setup::install(&device::PACKAGES)),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");

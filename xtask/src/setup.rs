@@ -7,10 +7,10 @@ use std::process::Command;
 type Package = (&'static str, &'static str);
 
 /// What the demo runs beside the project's own programs.
-pub(crate) const DEMO: [Package; 2] = [("curl", "/usr/bin/curl"), ("iproute2", "/sbin/ip")];
+pub(crate) const DEMO: &[Package] = &[("curl", "/usr/bin/curl"), ("iproute2", "/sbin/ip")];
 
 /// What the tests run beside that: real registries, real images, real clients.
-pub(crate) const TEST: [Package; 17] = [
+pub(crate) const TEST: &[Package] = &[
     ("apache2-utils", "/usr/bin/htpasswd"),
     ("busybox-static", "/bin/busybox"),
     ("chromium", "/usr/bin/chromium"),

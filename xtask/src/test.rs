@@ -6,8 +6,8 @@ use crate::setup;
 
 /// Sets up, checks and tests everything; the virtual device too where `device` says so.
 pub(crate) fn run(device: bool) -> Result<(), String> {
-    setup::install(&setup::DEMO)?;
-    setup::install(&setup::TEST)?;
+    setup::install(setup::DEMO)?;
+    setup::install(setup::TEST)?;
     check()?;
     let mut test = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
     if device {

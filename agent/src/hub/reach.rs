@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::device::Server;
-use super::transport::{self, Network, TlsError, TransportError};
+use super::transport::{self, Dial as _, Network, TlsError, TransportError};
 use super::{carriers, client_files, http_client};
 use crate::provisioning::{Enrolment, HubConfig, ManualIdentity, Source};
 
@@ -44,7 +44,7 @@ pub(crate) async fn reach(config: &HubConfig) -> Result<(), ReachError> {
     };
     let mut result = Ok(());
     for carrier in carriers(config.upstream) {
-        result = network.connect(&server, *carrier).await.map(drop);
+        result = network.dial(&server, *carrier).await.map(drop);
         if result.is_ok() {
             break;
         }

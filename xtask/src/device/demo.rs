@@ -9,7 +9,7 @@ use crate::setup;
 
 /// Boots a device, deploys the tutorial to it, presses the button and looks at the LED.
 pub(crate) fn run(arch: Arch) -> Result<(), String> {
-    setup::install(&setup::DEMO)?;
+    setup::install(setup::DEMO)?;
     say("building the agent, the tutorial's modules and the device");
     let files = MachineFiles::in_dir(&super::prepare(arch)?, arch.name);
 
