@@ -35,9 +35,11 @@ pub use network::{
     NetworkConfig, NetworkError, PublishedPort,
 };
 pub use options::{
-    CapabilityChange, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping, DeviceRule,
-    ExtraHost, HostAddress, InvalidDeviceAccess, LogOptions, Mount, MountSource, NetworkMode,
-    PortBinding, Privilege, Propagation, Protocol, Resources,
+    BlockIo, CapabilityChange, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping,
+    DeviceRate, DeviceRule, Dns, ExposedPort, ExtraHost, HostAddress, InvalidDeviceAccess,
+    InvalidPort, IpcMode, LogOptions, Mount, MountSource, NamespaceMode, Namespaces, NetworkMode,
+    PortBinding, Privilege, Propagation, Protocol, Resources, SeccompChoice, Security, Ulimit,
+    VolumesFrom,
 };
 pub use record::RecordError;
 pub use rootfs::RootfsError;
@@ -47,8 +49,8 @@ pub use runtime::{
 };
 pub use shim::{PidFd, ShimError};
 pub use spec::{
-    Built, SpecError, SpecNetwork, SpecPaths, SpecRequest, SpecWarning, VolumeMount,
-    build as build_spec, stop_signal,
+    Built, JoinedNamespaces, SpecError, SpecNetwork, SpecPaths, SpecRequest, SpecWarning,
+    VolumeMount, VolumePart, build as build_spec, stop_signal,
 };
 pub use task::{ExitStatus, TaskStatus};
 pub use timestamp::{InvalidTimestamp, Timestamp};

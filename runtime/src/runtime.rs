@@ -1,5 +1,6 @@
 //! The runtime: creates, starts, stops and removes containers. What its callers see.
 
+mod joined;
 mod linux;
 mod prepare;
 

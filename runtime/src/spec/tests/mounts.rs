@@ -57,6 +57,8 @@ fn mounts_that_cannot_be_made_are_named() {
             path: path.into(),
             create_missing,
             propagation: None,
+            non_recursive: false,
+            force_read_only: false,
         },
         target: "/t".into(),
         read_only: false,
@@ -64,6 +66,8 @@ fn mounts_that_cannot_be_made_are_named() {
     let volume = Mount {
         source: MountSource::Volume {
             name: Some("../etc".to_owned()),
+            no_copy: false,
+            subpath: None,
         },
         ..missing("/x", true)
     };
@@ -147,6 +151,8 @@ pub(super) fn bind(source: &str, target: &str) -> Mount {
             path: source.into(),
             create_missing: true,
             propagation: None,
+            non_recursive: false,
+            force_read_only: false,
         },
         target: target.into(),
         read_only: false,
