@@ -11,6 +11,7 @@
 //! | `POST /modules/{name}/restart` | 204 when it runs again |
 //! | `POST /modules/{name}/stop` | 204 when it ended |
 //! | `GET /modules/{name}/logs` | the log, see below |
+//! | `POST /modules/{name}/exec` | runs a process: [`wire::ExecBody`] to a session (101) |
 //! | `GET /deployment` | [`wire::DeploymentView`] |
 //! | `PUT /deployment` | replaces the deployment: JSON manifest to [`wire::Accepted`] (202) |
 //! | `GET /images` | array of [`wire::ImageView`] |
@@ -21,6 +22,9 @@
 //! (`true`: the answer goes on with what the module writes, across its restarts, until the
 //! module is removed or the client leaves) and `format` (`text`: the bytes that the module
 //! wrote; `ndjson`: one [`wire::LogRecord`] per line).
+//!
+//! A session is the connection, after `101 Switching Protocols` to `kobune-session`, as a
+//! sequence of [`session::Frame`]s in both directions.
 //!
 //! Every failure is a status of 400 or above with a [`wire::ErrorBody`]:
 //! `{"error":{"code":"invalid","message":"...","problems":[...]}}`. A refused deployment
@@ -33,10 +37,12 @@
 mod body;
 pub mod client;
 mod events;
+mod exec;
 mod logs;
 mod query;
 mod route;
 mod server;
+pub mod session;
 pub mod wire;
 
 pub use server::{BindError, Server, ServerOptions};

@@ -5,12 +5,15 @@
 
 mod args;
 mod create_options;
+mod exec_args;
 mod execute;
 mod help;
 mod output;
 mod progress;
 mod provision;
 mod run_args;
+mod session;
+mod terminal;
 mod wait;
 mod words;
 
@@ -73,6 +76,13 @@ enum CliError {
     NotCarriedOut(Vec<Problem>),
     #[error("the daemon ended before the deployment was carried out")]
     DaemonEnded,
+    /// A process in a module ended so; said already, if it was not its own doing.
+    #[error("the process ended with code {0}")]
+    Ended(u8),
+    #[error("cannot use the terminal")]
+    Terminal(#[source] io::Error),
+    #[error("the session with the module broke")]
+    Session(#[source] io::Error),
     #[error("cannot start the event loop")]
     Runtime(#[source] io::Error),
 }
@@ -99,6 +109,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
+        Err(CliError::Ended(code)) => ExitCode::from(code),
         Err(error) => {
             // If even this cannot be written, the code has to do.
             let _ = err.write_all(error.report().as_bytes());
@@ -132,7 +143,10 @@ fn run(
                 .enable_all()
                 .build()
                 .map_err(CliError::Runtime)?;
-            runtime.block_on(execute::execute(verb, &client, &mut console))
+            let result = runtime.block_on(execute::execute(verb, &client, &mut console));
+            // Who waits for standard input is not waited for.
+            runtime.shutdown_background();
+            result
         }
     }
 }

@@ -9,6 +9,7 @@ mod snapshot;
 
 use std::sync::Arc;
 
+use kobune_runtime::{ContainerId, LinuxRuntime};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::api::wire::{
@@ -82,6 +83,13 @@ pub enum Command {
         /// Answer.
         reply: Reply<ModuleInspection>,
     },
+    /// Work with a module that leaves the plan as it is: run a process in it, measure it.
+    Access {
+        /// Name.
+        module: String,
+        /// Answer.
+        reply: Reply<ModuleAccess>,
+    },
     /// The images on disk.
     Images {
         /// Answer.
@@ -92,6 +100,15 @@ pub enum Command {
         /// Answer.
         reply: Reply<DeploymentView>,
     },
+}
+
+/// The way to a module that has a container.
+#[derive(Debug, Clone)]
+pub struct ModuleAccess {
+    /// Its runtime; blocks.
+    pub runtime: Arc<LinuxRuntime>,
+    /// Its container.
+    pub id: ContainerId,
 }
 
 /// Why a command was not carried out.

@@ -2,8 +2,9 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::os::fd::OwnedFd;
 
-use kobune_runtime::PidFd;
+use kobune_runtime::{Exec, PidFd};
 use tokio::io::unix::AsyncFd;
 
 /// Registers a process handle with the reactor of the current tokio runtime; it becomes
@@ -13,6 +14,18 @@ pub(crate) fn register(process: PidFd) -> io::Result<AsyncFd<PidFd>> {
     // lives and closes it only when dropped, which `AsyncFd` lets happen after it has
     // deregistered it. No reference to it is handed out that could replace it.
     unsafe { AsyncFd::register(process) }.map_err(Into::into)
+}
+
+/// Registers a process in a module with the reactor; readable when there are news of it.
+pub(crate) fn register_exec(exec: Exec) -> io::Result<AsyncFd<Exec>> {
+    // SAFETY: as above: an `Exec` keeps the one socket that it answers with until dropped.
+    unsafe { AsyncFd::register(exec) }.map_err(Into::into)
+}
+
+/// Registers a pipe or a terminal with the reactor.
+pub(crate) fn register_stream(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: as above; nobody replaces an `OwnedFd` that is lent out shared only.
+    unsafe { AsyncFd::register(fd) }.map_err(Into::into)
 }
 
 /// Makes glibc's allocator keep little for itself: one arena for all threads, where it would

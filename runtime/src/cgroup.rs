@@ -225,6 +225,26 @@ impl Cgroups {
         Ok(pids)
     }
 
+    /// The cgroup's list of processes in every hierarchy that has the cgroup, to be written
+    /// to: who writes `0` joins.
+    ///
+    /// # Errors
+    /// The system's, where a list is there and cannot be opened.
+    pub fn join_files(&self, path: &CgroupPath) -> io::Result<Vec<fs::File>> {
+        let mut files = Vec::new();
+        for dir in self.dirs(path) {
+            match fs::OpenOptions::new()
+                .write(true)
+                .open(dir.join("cgroup.procs"))
+            {
+                Ok(file) => files.push(file),
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(files)
+    }
+
     /// Ends every process in the cgroup and the cgroups below it with SIGKILL, frozen ones
     /// too, and returns when none is left; the zombies are their parents'. Takes 5 seconds
     /// at most.

@@ -33,8 +33,6 @@ pub struct HostFacts {
     pub cgroup: CgroupMode,
     /// Whether the kernel can limit swap.
     pub swap_accounting: bool,
-    /// Whether the kernel can give cgroups real-time processor time.
-    pub realtime_groups: bool,
     /// Whether the kernel can weigh cgroups against each other at block devices.
     pub block_io_weight: bool,
     /// Major and minor numbers of the block devices that the options limit, by path.
@@ -166,7 +164,6 @@ impl HostFacts {
             host_devices,
             bind_sources: bind_sources(options)?,
             swap_accounting: cgroup::swap_accounting(&cgroup),
-            realtime_groups: cgroup::realtime_groups(&cgroup),
             block_io_weight: cgroup::block_io_weight(&cgroup),
             block_devices: block_devices(options)?,
             cgroup,
@@ -192,6 +189,16 @@ pub(crate) fn kernel_version() -> (u32, u32) {
     (next(), next())
 }
 
+/// Who `user[:group]` is in the file system at `rootfs`, which is that of a container.
+pub(crate) fn lookup_user(rootfs: &Path, user: &str) -> Result<ResolvedUser, FactsError> {
+    let passwd = image_file::read(rootfs, Path::new("etc/passwd"))?;
+    let group = image_file::read(rootfs, Path::new("etc/group"))?;
+    user::resolve(user, &passwd, &group).map_err(|source| FactsError::User {
+        user: user.to_owned(),
+        source,
+    })
+}
+
 fn find_user(
     options: &ContainerOptions,
     rootfs: &Path,
@@ -200,12 +207,11 @@ fn find_user(
     let image_user = image.config().as_ref().and_then(|c| c.user().as_deref());
     let wanted = options.user.as_deref().filter(|user| !user.is_empty());
     let user = wanted.or(image_user).unwrap_or("");
-    let passwd = image_file::read(rootfs, Path::new("etc/passwd"))?;
+    let mut resolved = lookup_user(rootfs, user)?;
+    if options.groups.is_empty() {
+        return Ok(resolved);
+    }
     let group = image_file::read(rootfs, Path::new("etc/group"))?;
-    let mut resolved = user::resolve(user, &passwd, &group).map_err(|source| FactsError::User {
-        user: user.to_owned(),
-        source,
-    })?;
     for name in &options.groups {
         let gid = user::group_id(name, &group).map_err(|source| FactsError::Group {
             group: name.clone(),

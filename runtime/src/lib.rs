@@ -9,6 +9,7 @@ pub mod capabilities;
 pub mod cgroup;
 mod container;
 pub mod device_cgroup;
+mod exec;
 mod facts;
 mod id;
 pub mod log;
@@ -26,6 +27,7 @@ mod timestamp;
 mod user;
 
 pub use container::{CreateRequest, Image};
+pub use exec::{Exec, ExecError, ExecNews, ExecRequest, ExecStreams, WindowSize, resize};
 pub use facts::{BindSource, CgroupMode, DeviceNode, FactsError, HostFacts};
 pub use id::{ContainerId, InvalidContainerId};
 pub use network::forward::{ForwardError, ForwardJob, ForwardPort, run_forwarder};
@@ -37,9 +39,9 @@ pub use network::{
 pub use options::{
     BlockIo, CapabilityChange, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping,
     DeviceRate, DeviceRule, Dns, ExposedPort, ExtraHost, HostAddress, InvalidDeviceAccess,
-    InvalidPort, IpcMode, LogOptions, Mount, MountSource, NamespaceMode, Namespaces, NetworkMode,
-    PortBinding, Privilege, Propagation, Protocol, Resources, SeccompChoice, Security, Ulimit,
-    VolumesFrom,
+    InvalidPort, IpcMode, LogDriver, LogOptions, Mount, MountSource, NamespaceMode, Namespaces,
+    NetworkMode, PortBinding, Privilege, Propagation, Protocol, Resources, SeccompChoice, Security,
+    Ulimit, VolumesFrom,
 };
 pub use record::RecordError;
 pub use rootfs::RootfsError;

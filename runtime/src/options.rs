@@ -94,7 +94,9 @@ pub struct ContainerOptions {
     pub ulimits: Vec<Ulimit>,
     /// How likely the kernel ends it when memory is short, -1000 to 1000; 0 where absent.
     pub oom_score_adj: Option<i32>,
-    /// Where the log goes and its bounds.
+    /// Where the output goes.
+    pub log_driver: LogDriver,
+    /// Bounds of the log on disk.
     pub log: LogOptions,
 }
 
@@ -208,6 +210,17 @@ pub struct LogOptions {
     pub max_size: u64,
     /// Files kept, the current one included; at least 1.
     pub max_files: u32,
+}
+
+/// Where a container's output goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogDriver {
+    /// Into files.
+    #[default]
+    File,
+    /// Nowhere.
+    None,
 }
 
 impl Default for LogOptions {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::cgroup::{CgroupError, CgroupPath};
 use crate::container::CreateRequest;
+use crate::exec::ExecError;
 use crate::network::{Attachment, NetworkConfig, NetworkError};
 use crate::record::RecordError;
 use crate::shim::{PidFd, ShimError};
@@ -137,6 +138,15 @@ pub enum RuntimeError {
         /// Why.
         #[source]
         source: ShimError,
+    },
+    /// A process could not be run in the container.
+    #[error("cannot run a process in {id}")]
+    Exec {
+        /// The container.
+        id: ContainerId,
+        /// Why.
+        #[source]
+        source: ExecError,
     },
     /// The network could not be set up at all.
     #[error("cannot use the modules' network")]

@@ -10,7 +10,7 @@
 
 mod annotations;
 mod device;
-mod env;
+pub(crate) mod env;
 mod error;
 mod linux;
 mod mount;
@@ -134,10 +134,10 @@ pub fn build(request: &SpecRequest<'_>) -> Result<Built, SpecError> {
     spec.set_version(OCI_VERSION.to_owned());
     spec.set_root(Some(root));
     spec.set_process(Some(process));
-    if !request.options.namespaces.host_uts {
-        spec.set_hostname(Some(hostname.to_owned()));
-        spec.set_domainname(request.options.domainname.clone());
-    }
+    // On the host's UTS namespace neither may be set.
+    let own_uts = !request.options.namespaces.host_uts;
+    spec.set_hostname(own_uts.then(|| hostname.to_owned()));
+    spec.set_domainname(request.options.domainname.clone().filter(|_| own_uts));
     spec.set_mounts(Some(mounts.mounts));
     spec.set_annotations(Some(annotations::annotations(request)));
     spec.set_linux(Some(linux));

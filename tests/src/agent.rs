@@ -95,6 +95,12 @@ impl<'d> Agent<'d> {
         agent
     }
 
+    /// Where it runs.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        self.device
+    }
+
     /// Starts the agent's process again after [`Agent::kill`] or [`Agent::terminate`].
     ///
     /// # Panics

@@ -10,14 +10,17 @@ type Package = (&'static str, &'static str);
 pub(crate) const DEMO: [Package; 2] = [("curl", "/usr/bin/curl"), ("iproute2", "/sbin/ip")];
 
 /// What the tests run beside that: real registries, real images, real clients.
-pub(crate) const TEST: [Package; 9] = [
+pub(crate) const TEST: [Package; 12] = [
     ("apache2-utils", "/usr/bin/htpasswd"),
     ("busybox-static", "/bin/busybox"),
     ("debootstrap", "/usr/sbin/debootstrap"),
     ("docker-registry", "/usr/bin/docker-registry"),
+    ("e2fsprogs", "/sbin/mkfs.ext4"),
+    ("nftables", "/usr/sbin/nft"),
     ("openssl", "/usr/bin/openssl"),
     ("python3", "/usr/bin/python3"),
     ("python3-venv", "/var/lib/dpkg/info/python3-venv.list"),
+    ("runc", "/usr/sbin/runc"),
     ("skopeo", "/usr/bin/skopeo"),
     ("umoci", "/usr/bin/umoci"),
 ];

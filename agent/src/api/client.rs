@@ -13,9 +13,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::query;
+use super::session::{self, Session};
 use super::wire::{
-    Accepted, DeploymentView, ErrorBody, ErrorView, Event, ImageView, LogRecord, ModuleInspection,
-    ModuleView, RunRequest, VersionView,
+    Accepted, DeploymentView, ErrorBody, ErrorView, Event, ExecBody, ImageView, LogRecord,
+    ModuleInspection, ModuleView, RunRequest, VersionView,
 };
 
 /// Longest line of a stream in bytes; a record of a log has less.
@@ -173,6 +174,14 @@ impl Client {
         self.lines("/events").await
     }
 
+    /// Runs a process in a module: the session with it.
+    pub async fn exec(&self, module: &str, body: &ExecBody) -> Result<Session, ClientError> {
+        let path = module_path(module, "/exec");
+        let response = self.send(Method::POST, &path, json(body)).await?;
+        let upgraded = hyper::upgrade::on(response).await;
+        upgraded.map(TokioIo::new).map_err(ClientError::Connection)
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let response = self.send(Method::GET, path, Vec::new()).await?;
         read_json(&format!("GET {path}"), response).await
@@ -205,12 +214,14 @@ impl Client {
             .await
             .map_err(ClientError::Connection)?;
         // Its errors reach us through the answer.
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         let name = format!("{method} {path}");
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "kobune")
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, session::PROTOCOL)
             .body(Full::new(Bytes::from(body)))
             .expect("invariant: the path is encoded");
         let response = sender.send_request(request).await;

@@ -141,6 +141,13 @@ impl FakeCore {
                 };
                 let _ = reply.send(self.module(&module).map(inspect));
             }
+            Command::Access { module, reply } => {
+                let answer = self.module(&module).map(drop).and(Err(CommandError::new(
+                    ErrorCode::Unavailable,
+                    "this core starts nothing",
+                )));
+                let _ = reply.send(answer);
+            }
             Command::Images { reply } => {
                 let _ = reply.send(Ok(self.images()));
             }

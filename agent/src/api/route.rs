@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::body::{self, Body};
 use super::wire::{ErrorCode, RunRequest, VersionView};
-use super::{BODY_LIMIT, events, logs, query};
+use super::{BODY_LIMIT, events, exec, logs, query};
 use crate::command::{Command, CommandError, Handle};
 
 /// How long a request's body may take to arrive.
@@ -46,6 +46,7 @@ enum Resource {
     Restart(String),
     Stop(String),
     Logs(String),
+    Exec(String),
 }
 
 /// Answers `request`; every failure becomes an answer too.
@@ -82,18 +83,20 @@ async fn dispatch(
         (Method::GET, Resource::Logs(module)) => {
             logs::stream(context, &module, request.uri().query().unwrap_or_default()).await
         }
-        (method, resource) => change(handle, &method, resource, request).await,
+        (method, resource) => change(context, &method, resource, request).await,
     }
 }
 
 /// The requests that change something.
 async fn change(
-    handle: &Handle,
+    context: &Context,
     method: &Method,
     resource: Resource,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, CommandError> {
+    let handle = &context.handle;
     match (method, resource) {
+        (&Method::POST, Resource::Exec(module)) => exec::start(context, module, request).await,
         (&Method::PUT, Resource::Deployment) => {
             let manifest = text(request).await?;
             let apply = |reply| Command::Apply { manifest, reply };
@@ -139,7 +142,7 @@ fn run_request(text: &str) -> Result<RunRequest, CommandError> {
 }
 
 /// The request's whole body, within the bounds of size and time.
-async fn text(request: Request<Incoming>) -> Result<String, CommandError> {
+pub(super) async fn text(request: Request<Incoming>) -> Result<String, CommandError> {
     let body = Limited::new(request.into_body(), BODY_LIMIT).collect();
     let collected = tokio::time::timeout(BODY_TIMEOUT, body)
         .await
@@ -178,6 +181,7 @@ impl Resource {
                     ["restart"] => Self::Restart(name),
                     ["stop"] => Self::Stop(name),
                     ["logs"] => Self::Logs(name),
+                    ["exec"] => Self::Exec(name),
                     _ => return None,
                 }
             }

@@ -125,6 +125,37 @@ pub struct RegistryCredentials {
     pub password: String,
 }
 
+/// A process to be run in a module: body of `POST /modules/{name}/exec`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExecBody {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// `KEY=VALUE` pairs over the module's own environment.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Absolute directory inside; the module's own where absent.
+    #[serde(default)]
+    pub working_dir: Option<String>,
+    /// `user[:group]`; the module's own where absent.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Size of the terminal it gets; pipes where absent.
+    #[serde(default)]
+    pub terminal: Option<Window>,
+    /// Whether the session carries input for it.
+    #[serde(default)]
+    pub stdin: bool,
+}
+
+/// Size of a terminal in characters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Window {
+    pub rows: u16,
+    pub columns: u16,
+}
+
 /// A change of the deployment was accepted; it is being carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use kobune_runtime::Timestamp;
 
 use super::UsageError;
+use super::exec_args::ExecArguments;
 use super::help::{self, Topic};
 use super::provision::ConfigVerb;
 use super::run_args::RunArguments;
@@ -50,6 +51,7 @@ pub(super) enum Verb {
     List,
     Images,
     Logs(LogsArguments),
+    Exec(Box<ExecArguments>),
     Version,
     Help(Topic),
 }
@@ -127,6 +129,7 @@ fn parse_verb(
         }),
         "apply" => apply(words, global),
         "run" => RunArguments::parse(words, global),
+        "exec" => ExecArguments::parse(words, global),
         "logs" => logs(words, global, now),
         "config" => {
             let verb = ConfigVerb::parse(words, global)?;

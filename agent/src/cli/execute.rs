@@ -8,7 +8,7 @@ use kobune_runtime::Timestamp;
 use super::args::{ApplyArguments, LogsArguments, Output, Verb};
 use super::create_options::{self, Surroundings};
 use super::run_args::RunArguments;
-use super::{CliError, Console, UsageError, output, wait};
+use super::{CliError, Console, UsageError, output, session, wait};
 use crate::api::BODY_LIMIT;
 use crate::api::client::{Client, ClientError};
 use crate::api::wire::{LogRecord, RegistryCredentials};
@@ -63,6 +63,7 @@ pub(super) async fn execute(
         }
         Verb::Logs(arguments) => logs(&arguments, client, console).await,
         Verb::Apply(arguments) => apply(&arguments, client, console).await,
+        Verb::Exec(arguments) => session::exec(&arguments, client, console).await,
         Verb::Run(arguments) => run(&arguments, client, console).await,
         Verb::Daemon | Verb::Config(_) | Verb::Help(_) => {
             unreachable!("invariant: they need no daemon")

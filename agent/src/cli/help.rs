@@ -7,6 +7,7 @@ pub(super) enum Topic {
     Apply,
     Run,
     Logs,
+    Exec,
     Config,
 }
 
@@ -16,6 +17,7 @@ pub(super) fn topic(word: Option<&str>) -> Topic {
         Some("apply") => Topic::Apply,
         Some("run") => Topic::Run,
         Some("logs") => Topic::Logs,
+        Some("exec") => Topic::Exec,
         Some("config") => Topic::Config,
         _ => Topic::Overview,
     }
@@ -28,6 +30,7 @@ impl Topic {
             Self::Apply => APPLY,
             Self::Run => RUN,
             Self::Logs => LOGS,
+            Self::Exec => EXEC,
             Self::Config => CONFIG,
         }
     }
@@ -45,13 +48,14 @@ Commands:
   rm NAME...             stop and remove modules that 'run' started
   list                   show the modules
   logs NAME              show what a module wrote
+  exec NAME COMMAND      run a process in a module
   restart NAME...        restart modules
   stop NAME...           stop modules until they are restarted
   inspect NAME...        show all about modules, as JSON
   images                 show the images on disk
   config mp|apply        connect the device to a hub, check the configuration
   version                show the versions of this program and of the daemon
-  help [COMMAND]         show this text, or that of apply, run, logs or config
+  help [COMMAND]         show this text, or that of apply, run, exec, logs or config
 
 Options of every command:
   -o, --output text|json  form of the output
@@ -82,6 +86,22 @@ Usage: kobune config mp -c CONNECTION_STRING [-f]
   -f, --force                   replace another hub
 
 The daemon reads its configuration when it starts.
+";
+
+const EXEC: &str = "\
+Runs a process in a running module, with the module's user, environment, limits and
+confinement, and ends with its exit code: 126 where it cannot be run, 127 where it is not
+there. The process ends with the module, with this command, and with the daemon.
+
+Usage: kobune exec [OPTIONS] NAME COMMAND [ARGUMENT...]
+
+  -i, --interactive          pass standard input on
+  -t, --tty                  give it a terminal
+  -u, --user USER[:GROUP]    another user, by name or number
+  -e, --env KEY[=VALUE]      environment variable; its value here where absent
+  -w, --workdir DIR          another working directory
+
+Without a terminal SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on.
 ";
 
 const LOGS: &str = "\

@@ -9,7 +9,7 @@ use super::state::RunError;
 use crate::api::wire::{
     Accepted, DeploymentView, ErrorCode, ModuleInspection, Problem, RunRequest,
 };
-use crate::command::{Command, CommandError, Reply};
+use crate::command::{Command, CommandError, ModuleAccess, Reply};
 use crate::deployment::{self, InvalidDeployment, Strictness};
 use crate::error_chain::chain;
 use crate::plan::Action;
@@ -28,6 +28,7 @@ impl Core {
             Command::Stop { module, reply } => self.stop(&module, reply),
             Command::Remove { module, reply } => self.remove(&module, reply),
             Command::Inspect { module, reply } => answer(reply, self.inspect(&module)),
+            Command::Access { module, reply } => answer(reply, self.access(&module)),
             Command::Images { reply } => answer(reply, self.images()),
             Command::Deployment { reply } => answer(reply, Ok(self.deployment_view())),
         }
@@ -203,6 +204,13 @@ impl Core {
             } else {
                 CommandError::no_module(name)
             }
+        })
+    }
+
+    fn access(&self, name: &str) -> Result<ModuleAccess, CommandError> {
+        self.existing(name).map(|id| ModuleAccess {
+            runtime: std::sync::Arc::clone(&self.parts.runtime),
+            id,
         })
     }
 

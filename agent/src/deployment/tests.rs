@@ -287,7 +287,7 @@ fn fields_without_effect_are_warnings_of_their_module() {
     let document = desired(
         json!({"m": {"type": "docker", "status": "running", "configuration": {"id": "x"},
         "resartPolicy": "always",
-        "settings": {"image": "a", "digest": "d", "createOptions": "{\"HostConfig\":{\"Dns\":[\"1.1.1.1\"]}}"}}}),
+        "settings": {"image": "a", "digest": "d", "createOptions": "{\"HostConfig\":{\"Links\":[\"a:b\"]}}"}}}),
     );
     let deployment = twin(&document).unwrap();
     let fields: Vec<&str> = deployment.modules[&id("m")]
@@ -300,7 +300,7 @@ fn fields_without_effect_are_warnings_of_their_module() {
         [
             "resartPolicy",
             "settings.digest",
-            "settings.createOptions.HostConfig.Dns"
+            "settings.createOptions.HostConfig.Links"
         ]
     );
 }

@@ -60,14 +60,6 @@ fn v2_has(file: &str) -> bool {
         .any(|cgroup| cgroup.join(file).exists())
 }
 
-/// `CONFIG_RT_GROUP_SCHED`, which version 2 does not know.
-pub(super) fn realtime_groups(mode: &CgroupMode) -> bool {
-    match mode {
-        CgroupMode::V1 { .. } => Path::new(ROOT).join("cpu/cpu.rt_runtime_us").exists(),
-        CgroupMode::V2 => false,
-    }
-}
-
 /// The old block layer's weights, or those of the BFQ scheduler.
 pub(super) fn block_io_weight(mode: &CgroupMode) -> bool {
     match mode {

@@ -34,12 +34,6 @@ pub struct Resources {
     /// Microseconds of CPU time in each period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_quota: Option<i64>,
-    /// Microseconds to which `cpu_realtime_runtime` is; cgroup version 1 only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu_realtime_period: Option<u64>,
-    /// Microseconds of real-time scheduling in each period; cgroup version 1 only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu_realtime_runtime: Option<i64>,
     /// Processors it may use, such as `0-2,4`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpuset_cpus: Option<String>,

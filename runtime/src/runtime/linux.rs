@@ -13,6 +13,7 @@ use super::{
 };
 use crate::cgroup::{CgroupPath, Cgroups};
 use crate::container::{self, CreateRequest, Paths};
+use crate::exec::{Exec, ExecError, ExecRequest};
 use crate::network::Network;
 use crate::shim::{PidFd, ShimClient, ShimError, ShimJob};
 use crate::{ContainerId, TaskStatus, spec};
@@ -64,6 +65,24 @@ impl LinuxRuntime {
     #[must_use]
     pub fn log_dir(&self, id: &ContainerId) -> PathBuf {
         self.paths(id).log()
+    }
+
+    /// Runs a further process in the running container. Blocks until it runs; may be
+    /// called beside the operations of [`ModuleRuntime`]: what starts while the container
+    /// stops ends with it.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`], [`RuntimeError::Exec`].
+    pub fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<Exec, RuntimeError> {
+        let container = self.load(id)?;
+        let failed = |source| RuntimeError::Exec {
+            id: id.clone(),
+            source,
+        };
+        if !self.status(id)?.is_running() {
+            return Err(failed(ExecError::NotRunning));
+        }
+        Exec::start(&self.config.shim, &container, &self.paths(id), request).map_err(failed)
     }
 
     /// Releases everything that dead or half-made containers left behind: to be called
@@ -264,6 +283,7 @@ impl LinuxRuntime {
             id: container.id.to_string(),
             monitor: self.config.monitor.clone(),
             log_dir: paths.log(),
+            log_driver: container.options.log_driver,
             log: container.options.log,
             stop_signal,
             stop_timeout: container

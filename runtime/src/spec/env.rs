@@ -32,7 +32,7 @@ pub(super) fn merge(
 }
 
 /// What the launcher's environment functions would panic at.
-fn check(entry: &str) -> Result<(), SpecError> {
+pub(crate) fn check(entry: &str) -> Result<(), SpecError> {
     if entry.contains('\0') {
         return Err(SpecError::NulCharacter {
             field: "environment entry",
@@ -47,7 +47,7 @@ fn check(entry: &str) -> Result<(), SpecError> {
     Ok(())
 }
 
-fn apply(merged: &mut Vec<String>, entry: &str) {
+pub(crate) fn apply(merged: &mut Vec<String>, entry: &str) {
     let position = merged.iter().position(|other| name(other) == name(entry));
     match (position, entry.contains('=')) {
         (Some(at), true) => entry.clone_into(&mut merged[at]),
@@ -59,6 +59,6 @@ fn apply(merged: &mut Vec<String>, entry: &str) {
     }
 }
 
-fn name(entry: &str) -> &str {
+pub(crate) fn name(entry: &str) -> &str {
     entry.split_once('=').map_or(entry, |(name, _)| name)
 }

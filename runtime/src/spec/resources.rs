@@ -20,7 +20,7 @@ pub(super) fn resources(
     let mut resources = LinuxResources::default();
     resources.set_devices(Some(rules));
     resources.set_memory(memory::memory(limits, request.facts, warnings)?);
-    resources.set_cpu(cpu::cpu(limits, request.facts, warnings)?);
+    resources.set_cpu(cpu::cpu(limits)?);
     resources.set_block_io(block_io::block_io(limits, request.facts, warnings));
     if let Some(count) = limits.pids.filter(|count| *count > 0) {
         let mut pids = LinuxPids::default();

@@ -45,7 +45,6 @@ impl Case {
                     hierarchies: strings(&["memory", "systemd"]),
                 },
                 swap_accounting: true,
-                realtime_groups: false,
                 block_io_weight: false,
                 block_devices: BTreeMap::new(),
                 unprivileged_port_sysctl: true,

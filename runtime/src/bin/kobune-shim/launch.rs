@@ -24,7 +24,7 @@ use kobune_runtime::shim::{
     CONFIG_FILE, CONTRACT, JOB_FILE, LAUNCH_LOG_FILE, LAUNCH_TIMEOUT, LaunchFailure, LaunchReport,
     ProcessId, ShimJob, TASK_FILE, TaskRecord,
 };
-use kobune_runtime::{Timestamp, device_cgroup, seccomp};
+use kobune_runtime::{LogDriver, Timestamp, device_cgroup, seccomp};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::{
@@ -101,7 +101,12 @@ fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
 
     let (stdout, stdout_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
     let (stderr, stderr_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
-    let mut container = create(bundle, &job, &spec, (stdout_end, stderr_end))?;
+    let output = match job.log_driver {
+        LogDriver::File => (stdout_end, stderr_end),
+        // The monitor then finds both pipes at their end.
+        LogDriver::None => discarded_output().step("open /dev/null")?,
+    };
+    let mut container = create(bundle, &job, &spec, output)?;
     if let Err(failure) = confine_and_start(&mut container, &confinement) {
         let _ = container.delete(true);
         return Err(failure);
@@ -116,6 +121,11 @@ fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
         step: "become the monitor",
         source: error.into(),
     })
+}
+
+fn discarded_output() -> io::Result<(OwnedFd, OwnedFd)> {
+    let null = OpenOptions::new().write(true).open("/dev/null")?;
+    Ok((null.try_clone()?.into(), null.into()))
 }
 
 /// libcontainer tells the real cause of many failures only to `tracing`, also from the
@@ -298,14 +308,14 @@ fn exec_monitor(bundle: &Path, job: &ShimJob, task: &TaskRecord, keep: &[OwnedFd
 
 /// What our code does in the container's process right before its program takes over.
 #[derive(Clone)]
-struct LastStep {
+pub(crate) struct LastStep {
     filter: Option<seccomp::Program>,
     no_new_privileges: bool,
     capabilities: ThreadCapabilities,
 }
 
 impl LastStep {
-    fn new(spec: &Spec) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn new(spec: &Spec) -> Result<Self, Box<dyn Error>> {
         let process = spec.process().as_ref().ok_or("the spec has no process")?;
         let capabilities = process.capabilities().as_ref();
         let capabilities = capabilities.ok_or("the spec has no capabilities")?;
@@ -349,6 +359,20 @@ impl LastStep {
         spec
     }
 
+    /// For a process that still may everything; see [`Self::confine`].
+    pub(crate) fn confine_fully(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if self.no_new_privileges {
+            nix::sys::prctl::set_no_new_privs()?;
+        }
+        let may_load = self.filter.is_none() || self.no_new_privileges;
+        capabilities::narrow(&match may_load {
+            true => self.capabilities,
+            false => self.capabilities.for_loading(),
+        })?;
+        self.confine()
+    }
+
+    /// For a process that libcontainer confined as far as it can.
     fn confine(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         // libcontainer leaves every container the agent's.
         sys::new_session_keyring()?;

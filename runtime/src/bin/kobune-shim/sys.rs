@@ -1,10 +1,11 @@
-//! The two things the launcher does that the compiler cannot check.
+//! What the launcher does that the compiler cannot check.
 #![allow(unsafe_code)]
 
 use std::io;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::unistd::{ForkResult, Pid};
 
 /// Gives every signal its default action, as a program expects at its start. What is
 /// ignored stays so over an exec: this program's language ignores SIGPIPE, and the C
@@ -39,4 +40,37 @@ pub(crate) fn new_session_keyring() -> io::Result<()> {
         Ok(_) | Err(Errno::ENOSYS) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Forks: the child's pid in the parent, nothing in the child.
+pub(crate) fn fork() -> nix::Result<Option<Pid>> {
+    // SAFETY: the launcher has one thread, so that no lock is left held in the child.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
+    }
+}
+
+/// Closes every descriptor but the standard streams on the next exec: what the agent was
+/// started with must not reach a container.
+pub(crate) fn close_on_exec() -> io::Result<()> {
+    let (first, last, cloexec) = (3_u32, u32::MAX, 1_u32 << 2);
+    // SAFETY: CLOSE_RANGE_CLOEXEC closes nothing now, and all arguments are numbers.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, cloexec) };
+    if result == 0 {
+        return Ok(());
+    }
+    // Before Linux 5.11.
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        if let Some(fd) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+            && fd > 2
+        {
+            // SAFETY: changes a flag of a descriptor; one that is closed by now is refused.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
 }

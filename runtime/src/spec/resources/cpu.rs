@@ -2,9 +2,8 @@
 
 use oci_spec::runtime::LinuxCpu;
 
-use crate::facts::{CgroupMode, HostFacts};
 use crate::options::Resources;
-use crate::spec::{SpecError, SpecWarning};
+use crate::spec::SpecError;
 
 /// Docker's CPU period in microseconds.
 const CPU_PERIOD: u64 = 100_000;
@@ -12,11 +11,7 @@ const CPU_PERIOD: u64 = 100_000;
 /// Smallest and largest CPU limit: a quota of 1 ms is the least that Linux takes.
 const NANO_CPUS: std::ops::RangeInclusive<u64> = 10_000_000..=1_000_000 * 1_000_000_000;
 
-pub(super) fn cpu(
-    limits: &Resources,
-    facts: &HostFacts,
-    warnings: &mut Vec<SpecWarning>,
-) -> Result<Option<LinuxCpu>, SpecError> {
+pub(super) fn cpu(limits: &Resources) -> Result<Option<LinuxCpu>, SpecError> {
     let mut cpu = LinuxCpu::default();
     let nano_cpus = limits.nano_cpus.filter(|nano_cpus| *nano_cpus > 0);
     if nano_cpus.is_some() && (limits.cpu_quota.is_some() || limits.cpu_period.is_some()) {
@@ -38,16 +33,6 @@ pub(super) fn cpu(
     cpu.set_shares(limits.cpu_shares);
     cpu.set_cpus(limits.cpuset_cpus.clone());
     cpu.set_mems(limits.cpuset_mems.clone());
-    let realtime = limits.cpu_realtime_runtime.is_some() || limits.cpu_realtime_period.is_some();
-    if realtime && facts.realtime_groups {
-        cpu.set_realtime_period(limits.cpu_realtime_period);
-        cpu.set_realtime_runtime(limits.cpu_realtime_runtime);
-    } else if realtime {
-        warnings.push(SpecWarning::LimitUnsupported {
-            limit: "CpuRealtimePeriod or CpuRealtimeRuntime",
-        });
-    }
-    debug_assert!(!facts.realtime_groups || facts.cgroup != CgroupMode::V2);
     Ok((cpu != LinuxCpu::default()).then_some(cpu))
 }
 

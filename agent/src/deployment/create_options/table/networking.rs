@@ -9,9 +9,18 @@ pub(super) const ROWS: &[Row] = &[
         "`host`, `none`, or the modules' bridge under any name",
     ),
     no_effect("NetworkingConfig.EndpointsConfig.*.IPAMConfig", ADDRESS),
-    no_effect("NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv4Address", ADDRESS),
-    no_effect("NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv6Address", ADDRESS),
-    no_effect("NetworkingConfig.EndpointsConfig.*.IPAMConfig.LinkLocalIPs", ADDRESS),
+    no_effect(
+        "NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv4Address",
+        ADDRESS,
+    ),
+    no_effect(
+        "NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv6Address",
+        ADDRESS,
+    ),
+    no_effect(
+        "NetworkingConfig.EndpointsConfig.*.IPAMConfig.LinkLocalIPs",
+        ADDRESS,
+    ),
     no_effect(
         "NetworkingConfig.EndpointsConfig.*.Links",
         "modules find each other by name",
@@ -24,8 +33,14 @@ pub(super) const ROWS: &[Row] = &[
         "NetworkingConfig.EndpointsConfig.*.Aliases",
         "more names by which other modules find this one",
     ),
-    no_effect("NetworkingConfig.EndpointsConfig.*.DriverOpts", "there is one network, with one driver"),
-    no_effect("NetworkingConfig.EndpointsConfig.*.GwPriority", "there is one network"),
+    no_effect(
+        "NetworkingConfig.EndpointsConfig.*.DriverOpts",
+        "there is one network, with one driver",
+    ),
+    no_effect(
+        "NetworkingConfig.EndpointsConfig.*.GwPriority",
+        "there is one network",
+    ),
     no_effect("NetworkingConfig.EndpointsConfig.*.NetworkID", TOLD),
     no_effect("NetworkingConfig.EndpointsConfig.*.EndpointID", TOLD),
     no_effect("NetworkingConfig.EndpointsConfig.*.Gateway", TOLD),
@@ -33,7 +48,10 @@ pub(super) const ROWS: &[Row] = &[
     no_effect("NetworkingConfig.EndpointsConfig.*.IPPrefixLen", TOLD),
     no_effect("NetworkingConfig.EndpointsConfig.*.IPv6Gateway", TOLD),
     no_effect("NetworkingConfig.EndpointsConfig.*.GlobalIPv6Address", TOLD),
-    no_effect("NetworkingConfig.EndpointsConfig.*.GlobalIPv6PrefixLen", TOLD),
+    no_effect(
+        "NetworkingConfig.EndpointsConfig.*.GlobalIPv6PrefixLen",
+        TOLD,
+    ),
     no_effect("NetworkingConfig.EndpointsConfig.*.DNSNames", TOLD),
 ];
 
