@@ -15,6 +15,7 @@ mod run_args;
 mod session;
 mod terminal;
 mod wait;
+mod watch;
 mod words;
 
 use std::ffi::OsString;
@@ -27,10 +28,11 @@ use kobune_runtime::Timestamp;
 
 use crate::api::client::{Client, ClientError};
 use crate::api::wire::Problem;
+use crate::check;
 use crate::config::{self, Config, ConfigError};
 use crate::daemon::{self, DaemonError};
 use crate::error_chain::chain;
-use args::{Arguments, Global, Output, Verb};
+use args::{Arguments, CheckArguments, Global, Output, Verb};
 use provision::{ConfigVerb, ProvisionError};
 
 /// Variable that names the daemon's socket.
@@ -76,6 +78,8 @@ enum CliError {
     NotCarriedOut(Vec<Problem>),
     #[error("the daemon ended before the deployment was carried out")]
     DaemonEnded,
+    #[error("this device lacks something; see above")]
+    Checked,
     /// A process in a module ended so; said already, if it was not its own doing.
     #[error("the process ended with code {0}")]
     Ended(u8),
@@ -138,17 +142,43 @@ fn run(
                 output: global.output,
                 terminal,
             };
-            let client = Client::new(&socket(&global)?);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .map_err(CliError::Runtime)?;
-            let result = runtime.block_on(execute::execute(verb, &client, &mut console));
+            let result = match verb {
+                Verb::Check(arguments) => {
+                    runtime.block_on(examine(&arguments, &global, &mut console))
+                }
+                verb => {
+                    let client = Client::new(&socket(&global)?);
+                    runtime.block_on(execute::execute(verb, &client, &mut console))
+                }
+            };
             // Who waits for standard input is not waited for.
             runtime.shutdown_background();
             result
         }
     }
+}
+
+/// Looks for what the device lacks, without the daemon.
+async fn examine(
+    arguments: &CheckArguments,
+    global: &Global,
+    console: &mut Console<'_>,
+) -> Result<(), CliError> {
+    if arguments.list {
+        return console.print(&output::checks(check::checks()));
+    }
+    let seen = check::observe(&configuration(global)).await;
+    let report = check::judge(&seen, &arguments.skip);
+    console.show(&report, check::text)?;
+    let failed = report.errors > 0 || (arguments.strict && report.warnings > 0);
+    if failed {
+        return Err(CliError::Checked);
+    }
+    Ok(())
 }
 
 /// Writes or checks the configuration, without the daemon.

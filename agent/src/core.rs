@@ -18,7 +18,7 @@ mod state;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ use crate::api::wire::{DeploymentState, Event, Problem};
 use crate::command::CoreChannels;
 use crate::deployment::{Deployment, Fingerprint, ModuleSpec};
 use crate::error_chain::chain;
-use crate::plan::{self, CurrentModule, History, Plan};
+use crate::plan::{self, CurrentModule, History, Plan, Vitals};
 
 use chains::{ChainDone, Request};
 use pulls::{PullDone, Pulled, Pulling};
@@ -55,6 +55,19 @@ pub(crate) struct CoreParts {
     pub(crate) state_dir: PathBuf,
     pub(crate) stop_modules_on_exit: bool,
     pub(crate) channels: CoreChannels,
+}
+
+/// The deployment and the modules added by hand, as they are on disk. Changes nothing.
+///
+/// # Errors
+/// Where a state file is unreadable; the daemon's log tells which and why.
+pub(crate) fn stored_deployment(dir: &Path) -> Result<Deployment, String> {
+    let (sources, _) = state::load(dir);
+    if sources.is_known() {
+        Ok(sources.merged())
+    } else {
+        Err(format!("a state file in {} cannot be read", dir.display()))
+    }
 }
 
 /// Something that was being done ended.
@@ -249,6 +262,10 @@ impl Core {
             let module = CurrentModule {
                 fingerprint: awaited(id).or_else(|| fingerprint(container)),
                 status: container.status,
+                vitals: Vitals {
+                    paused: container.paused,
+                    out_of_memory: container.out_of_memory,
+                },
             };
             (id.clone(), module)
         };

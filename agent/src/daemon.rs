@@ -3,7 +3,7 @@
 //! Tasks on one thread: the core, the API server and, where the configuration names them,
 //! the hub's client and the watcher of a deployment file. Blocking work runs on threads of tokio's pool.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,9 +20,13 @@ use crate::core::{Core, CoreParts};
 use crate::error_chain::chain;
 use crate::hub::{self, HubParts};
 use crate::lock::StateLock;
+use crate::service;
 
 /// How often the deployment file is looked at, as often as IoT Edge's agent reconciles.
 const FILE_POLL: Duration = Duration::from_secs(5);
+
+/// The launcher and the monitor.
+pub(crate) const PROGRAMS: [&str; 2] = ["kobune-shim", "kobune-monitor"];
 
 /// Why the daemon did not start, or what ended it.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +105,8 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     let (for_hub, down_hub) = (handle.clone(), shutdown.clone());
     let hub = connect_hub(config, for_hub, down_hub);
     tracing::info!(socket = %config.socket.display(), "ready");
+    service::ready();
+    tokio::spawn(service::keep_alive(handle.clone()));
     let mut down = shutdown.clone();
     let api = server.serve(handle, async move {
         // An error means that the sender is gone, which is the end too.
@@ -123,18 +129,17 @@ async fn connect_hub(config: &Config, handle: Handle, shutdown: watch::Receiver<
     }
 }
 
-fn open_runtime(config: &Config) -> Result<LinuxRuntime, DaemonError> {
-    let exe = std::env::current_exe().map_err(failed("cannot find the agent's own program"))?;
-    let program = |name: &'static str| {
-        let found = config.find_program(name, &exe);
-        found.ok_or_else(|| failed("cannot find a program of the agent")(name))
-    };
-    let shim = program("kobune-shim")?;
+/// The modules' network as the configuration has it, its records below `run_dir`.
+pub(crate) fn network_config(
+    config: &Config,
+    run_dir: &Path,
+    shim: PathBuf,
+) -> Result<NetworkConfig, DaemonError> {
     let subnet = config
         .network
         .subnet
         .map(|subnet| Ipv4Subnet::new(subnet.address, subnet.prefix));
-    let network = NetworkConfig {
+    Ok(NetworkConfig {
         bridge: config.network.bridge.clone(),
         subnet: subnet
             .transpose()
@@ -144,9 +149,20 @@ fn open_runtime(config: &Config) -> Result<LinuxRuntime, DaemonError> {
             PortEngine::Nftables => Engine::NfTables,
             PortEngine::Forwarder => Engine::Forwarder,
         },
-        run_dir: config.run_dir.join("network"),
-        forwarder: shim.clone(),
+        run_dir: run_dir.join("network"),
+        forwarder: shim,
+    })
+}
+
+fn open_runtime(config: &Config) -> Result<LinuxRuntime, DaemonError> {
+    let exe = std::env::current_exe().map_err(failed("cannot find the agent's own program"))?;
+    let program = |name: &'static str| {
+        let found = config.find_program(name, &exe);
+        found.ok_or_else(|| failed("cannot find a program of the agent")(name))
     };
+    let [shim, monitor] = PROGRAMS;
+    let shim = program(shim)?;
+    let network = network_config(config, &config.run_dir, shim.clone())?;
     let cgroup_parent = CgroupPath::try_from(config.cgroup_parent.to_string_lossy().as_ref())
         .map_err(failed("cannot use cgroup_parent"))?;
     let runtime = LinuxRuntime::open(RuntimeConfig {
@@ -154,7 +170,7 @@ fn open_runtime(config: &Config) -> Result<LinuxRuntime, DaemonError> {
         run_dir: config.run_dir.clone(),
         cgroup_parent,
         shim,
-        monitor: program("kobune-monitor")?,
+        monitor: program(monitor)?,
         network,
     })
     .map_err(failed("cannot set up the runtime"))?;
@@ -178,6 +194,7 @@ fn shutdown_signal() -> std::io::Result<watch::Receiver<bool>> {
             _ = interrupt.recv() => tracing::info!("SIGINT: ending"),
         }
         let _ = down.send(true);
+        service::stopping();
         // Keeps the value readable for as long as somebody listens.
         down.closed().await;
     });

@@ -6,6 +6,7 @@
 //! `api` and `cli` reach the core through `command` alone.
 
 pub mod api;
+pub mod check;
 pub mod cli;
 pub mod command;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod plan;
 pub mod provisioning;
 mod report;
 pub mod restart;
+mod service;
 pub mod status;
 mod store;
 mod sys;

@@ -7,6 +7,7 @@
 //! so is one whose identity is taken over, disabled, deleted or given other keys.
 
 mod access;
+mod configurations;
 mod deployment;
 mod error;
 mod methods;
@@ -15,6 +16,7 @@ mod sessions;
 mod twins;
 
 pub(crate) use access::{Caller, Proof};
+pub(crate) use configurations::ConfigurationSpec;
 pub(crate) use error::{Denied, HubError, Refusal};
 pub(crate) use methods::{Invocation, MethodAnswer};
 pub(crate) use registry::{AuthenticationSpec, IdentitySpec, Precondition, etag};
@@ -25,6 +27,7 @@ use std::collections::HashMap;
 
 use tokio::sync::watch;
 
+use crate::configuration::Deployment;
 use crate::identity::Identity;
 use crate::policy::{self, Policy};
 use crate::record::{Entry, Record};
@@ -41,6 +44,8 @@ pub(crate) struct Hub {
     /// Lower case.
     names: Vec<String>,
     policies: Vec<Policy>,
+    /// By id.
+    deployments: Vec<Deployment>,
     sessions: HashMap<Identity, sessions::Session>,
     activity: HashMap<Identity, Activity>,
     pending: HashMap<String, methods::Pending>,
@@ -61,10 +66,15 @@ impl Hub {
             })?,
             None => make_policies(&store)?,
         };
+        let mut deployments = Vec::new();
+        for configuration in store.configurations()? {
+            deployments.push(Deployment::try_from(configuration)?);
+        }
         Ok(Self {
             store,
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             policies,
+            deployments,
             sessions: HashMap::new(),
             activity: HashMap::new(),
             pending: HashMap::new(),

@@ -4,15 +4,17 @@
 //! `core` is the hub as a state machine over the `store`: no sockets, no clock. One thread
 //! owns it, and `handle` is how the tasks at the edge ask it: `connection` (MQTT 3.1.1, bare
 //! or in WebSocket frames) and `rest`, which `server` runs behind `tls`. `mqtt`, `websocket`,
-//! `topic`, `twin` and `query` are pure.
+//! `topic`, `twin`, `query` and `configuration` are pure; `rollout` brings automatic
+//! deployments to all devices.
 //!
-//! What the hub has not: AMQP, messages to devices, routing and automatic deployments.
+//! What the hub has not: AMQP, messages to devices and routing.
 //!
 //! Channels: tasks -> hub thread (bounded, of closures), hub thread -> connection (bounded,
 //! of messages; closed to end the connection), hub thread -> callers of methods (one answer
 //! each), hub thread -> callers that wait for a device to come online (watch).
 
 pub mod cli;
+mod configuration;
 mod connection;
 mod core;
 mod handle;
@@ -23,6 +25,7 @@ mod policy;
 mod query;
 mod record;
 mod rest;
+mod rollout;
 mod server;
 mod store;
 mod telemetry;

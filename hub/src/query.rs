@@ -2,8 +2,9 @@
 //!
 //! `SELECT * | path [AS name], ... | COUNT() [AS name] FROM devices | devices.modules
 //! [WHERE condition]`, where a condition is made of `path op literal` (`=`, `!=`, `<>`,
-//! `<`, `<=`, `>`, `>=`), `path IN [literal, ...]`, `IS_DEFINED(path)`, `NOT`, `AND`, `OR`
+//! `<`, `<=`, `>`, `>=`), `path op path`, `path IN [literal, ...]`, `IS_DEFINED(path)`, `NOT`, `AND`, `OR`
 //! and parentheses. Literals are strings in single quotes, numbers, true, false and null.
+//! A name in a path may stand in double brackets: `configurations.[[id]].status`.
 //! What is not there equals nothing, and differs from nothing either.
 
 mod lexer;
@@ -11,7 +12,7 @@ mod parser;
 
 use serde_json::{Map, Value};
 
-pub(crate) use parser::parse;
+pub(crate) use parser::{parse, parse_condition};
 
 /// A query.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,11 +41,13 @@ pub(crate) enum Selection {
 }
 
 /// Names from the root of a twin on.
-type Path = Vec<String>;
+pub(crate) type Path = Vec<String>;
 
+/// What may hold of a twin.
 #[derive(Debug, Clone, PartialEq)]
-enum Condition {
+pub(crate) enum Condition {
     Compare(Path, Operator, Value),
+    ComparePaths(Path, Operator, Path),
     In(Path, Vec<Value>),
     IsDefined(Path),
     Not(Box<Self>),
@@ -53,7 +56,7 @@ enum Condition {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operator {
+pub(crate) enum Operator {
     Equal,
     NotEqual,
     Less,
@@ -88,9 +91,37 @@ impl Query {
     }
 }
 
+impl QueryError {
+    pub(crate) fn new(at: &str, expected: &'static str) -> Self {
+        Self {
+            at: at.chars().take(64).collect(),
+            expected,
+        }
+    }
+}
+
 impl Condition {
-    fn holds(&self, twin: &Value) -> bool {
+    /// All paths that it looks at.
+    pub(crate) fn paths(&self) -> Vec<&Path> {
         match self {
+            Self::Compare(path, ..) | Self::In(path, _) | Self::IsDefined(path) => vec![path],
+            Self::ComparePaths(left, _, right) => vec![left, right],
+            Self::Not(inner) => inner.paths(),
+            Self::And(left, right) | Self::Or(left, right) => {
+                let mut paths = left.paths();
+                paths.extend(right.paths());
+                paths
+            }
+        }
+    }
+
+    /// Whether it holds of `twin`.
+    pub(crate) fn holds(&self, twin: &Value) -> bool {
+        match self {
+            Self::ComparePaths(left, operator, right) => {
+                let (left, right) = (find(twin, left), find(twin, right));
+                left.zip(right).is_some_and(|(l, r)| operator.holds(l, r))
+            }
             Self::Compare(path, operator, literal) => {
                 find(twin, path).is_some_and(|found| operator.holds(found, literal))
             }

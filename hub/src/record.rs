@@ -1,11 +1,12 @@
 //! What the hub keeps of a device or module.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use kobune_iothub_auth::{InvalidKey, SharedAccessKey};
 use serde::{Deserialize, Serialize};
 
+use crate::configuration::Standing;
 use crate::identity::Identity;
 use crate::twin::{Object, Section};
 
@@ -27,6 +28,13 @@ pub(crate) struct Record {
     /// Filters that outlast a connection, as clients that ask for no clean session rely on.
     #[serde(default)]
     pub(crate) subscriptions: BTreeSet<String>,
+    /// Automatic deployments that the device matches; of modules only the agent's has them.
+    #[serde(default)]
+    pub(crate) configurations: BTreeMap<String, Standing>,
+    /// Digest of what automatic deployments made of the device's modules, with a `!` before it
+    /// if that could not be applied.
+    #[serde(default)]
+    pub(crate) deployed: Option<String>,
     /// Counts the changes of the twin by the service.
     pub(crate) twin_revision: u64,
     pub(crate) tags: Object,
@@ -77,6 +85,8 @@ impl Record {
             managed_by: None,
             iot_edge: false,
             subscriptions: BTreeSet::new(),
+            configurations: BTreeMap::new(),
+            deployed: None,
             twin_revision: 1,
             tags: Object::new(),
             desired: Section::new(now),

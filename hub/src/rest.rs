@@ -10,6 +10,8 @@
 //! | `POST /devices/{d}/applyConfigurationContent` | registryWrite | 204 |
 //! | `GET`, `PATCH`, `PUT /twins/{d}[/modules/{m}]` | serviceConnect | 200 the whole twin |
 //! | `POST /twins/{d}[/modules/{m}]/methods` | serviceConnect, modules of `{d}` | 200 |
+//! | `GET /configurations?top=N`, `POST /configurations/testQueries` | registryRead | 200 |
+//! | `GET`, `PUT`, `DELETE /configurations/{c}` | registryRead, registryWrite | 200, 200, 204 |
 //! | `GET /statistics/devices`, `/statistics/service` | registryRead | 200 |
 //! | `GET /messages/events?after=N` | serviceConnect | 200 the last messages (this hub's own) |
 //!
@@ -17,6 +19,7 @@
 //! valid token or certificate gets 401 for any path.
 
 mod body;
+mod configurations;
 mod error;
 mod identities;
 mod methods;

@@ -7,6 +7,8 @@
     reason = "the database's own error is boxed as soon as it leaves its closure"
 )]
 
+mod configurations;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -123,6 +125,7 @@ impl Store {
             transaction.open_table(RECORDS)?;
             transaction.open_table(SETTINGS)?;
             transaction.open_table(GENERATIONS)?;
+            transaction.open_table(configurations::CONFIGURATIONS)?;
             Ok(transaction.commit()?)
         };
         made().map_err(database("preparing the tables"))

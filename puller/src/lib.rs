@@ -46,5 +46,6 @@ pub use platform::{InvalidPlatform, Platform};
 pub use progress::{LayerProgress, LayerState, ProgressSink};
 pub use pull::{PullRequest, Puller};
 pub use reference::{InvalidReference, parse_reference};
+pub use registry::reach::reach;
 pub use store::{Images, PulledImage, Store, StoreError, Swept};
 pub use unpack::UnpackError;

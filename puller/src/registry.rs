@@ -5,6 +5,7 @@ mod body;
 mod client;
 mod endpoint;
 mod login;
+pub(crate) mod reach;
 mod session;
 mod tls;
 

@@ -31,7 +31,7 @@ use crate::options::{ContainerOptions, Privilege};
 
 pub use error::{SpecError, SpecWarning};
 pub use mount::{VolumeMount, VolumePart};
-pub use signal::stop_signal;
+pub use signal::{signal_number, stop_signal};
 
 pub(crate) use mount::anonymous_volume;
 

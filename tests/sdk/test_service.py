@@ -1,5 +1,6 @@
 """Microsoft's service client."""
 
+import base64
 import os
 import subprocess
 import tempfile
@@ -8,7 +9,15 @@ import unittest
 import requests
 from azure.iot.device import IoTHubDeviceClient, X509
 from azure.iot.hub import IoTHubRegistryManager
-from azure.iot.hub.models import ConfigurationContent, QuerySpecification, Twin, TwinProperties
+from azure.iot.hub.models import (
+    Configuration,
+    ConfigurationContent,
+    ConfigurationMetrics,
+    ConfigurationQueriesTestInput,
+    QuerySpecification,
+    Twin,
+    TwinProperties,
+)
 from hub import (
     CA,
     CA_FILE,
@@ -193,6 +202,137 @@ class Deployments(HubTest):
         plain = self.make_device()
         content = self.content(**{"$edgeAgent": {"a": 1}})
         self.assertRefused(400, apply, plain.device_id, content)
+
+
+class AutomaticDeployments(HubTest):
+    """Configurations, as the service SDK makes them."""
+
+    def make(self, name, tag, priority=1, modules=None, metrics=None):
+        modules = modules or {
+            "$edgeAgent": {"properties.desired": {"schemaVersion": "1.1", "of": name}}
+        }
+        configuration = Configuration(
+            id=name,
+            schema_version="2.0",
+            content=ConfigurationContent(modules_content=modules),
+            target_condition=f"tags.type='{tag}'",
+            priority=priority,
+            labels={"who": "test"},
+            metrics=ConfigurationMetrics(queries=metrics or {}),
+        )
+        made = self.configuration.create_configuration(configuration)
+        self.addCleanup(self.drop, name)
+        return made
+
+    def drop(self, name):
+        try:
+            self.configuration.delete_configuration(name)
+        except Exception:  # the test may have removed it
+            pass
+
+    def tagged(self, tag):
+        name = self.make_device(edge=True).device_id
+        self.registry.update_twin(name, Twin(tags={"type": tag}))
+        return name
+
+    def desired(self, device):
+        return self.registry.get_module_twin(device, "$edgeAgent").properties.desired
+
+    def test_devices_follow_their_tags_and_fall_back(self):
+        device = self.tagged("nano")
+        made = self.make("low", "nano")
+        self.assertEqual((made.id, made.priority, made.labels), ("low", 1, {"who": "test"}))
+        self.assertEqual(self.desired(device)["of"], "low")
+        self.make("high", "nano", 2)
+        self.assertEqual(self.desired(device)["of"], "high")
+        later = self.tagged("nano")
+        self.assertEqual(self.desired(later)["of"], "high")
+        self.registry.update_twin(later, Twin(tags={"type": "other"}))
+        self.assertEqual(self.desired(later)["of"], "high")
+        self.assertRefused(409, self.make, "high", "nano")
+        self.configuration.delete_configuration("high")
+        self.assertEqual(self.desired(device)["of"], "low")
+        self.assertRefused(404, self.configuration.get_configuration, "high")
+
+    def test_a_layer_is_put_over_the_base_and_taken_away_again(self):
+        device = self.tagged("layered")
+        self.make("base", "layered")
+        layer = {
+            "$edgeAgent": {"properties.desired.modules.led": {"type": "docker"}},
+            "led": {"properties.desired": {"on": True}},
+        }
+        self.make("layer", "layered", 5, layer)
+        self.assertEqual(self.desired(device)["modules"], {"led": {"type": "docker"}})
+        led = self.registry.get_module_twin(device, "led")
+        self.assertEqual(led.properties.desired["on"], True)
+        self.configuration.delete_configuration("layer")
+        self.assertNotIn("modules", self.desired(device))
+
+    def test_an_automatic_deployment_takes_a_device_back(self):
+        device = self.tagged("own")
+        self.make("own", "own")
+        content = ConfigurationContent(
+            modules_content={"$edgeAgent": {"properties.desired": {"of": "hand"}}}
+        )
+        self.configuration.apply_configuration_on_edge_device(device, content)
+        self.assertEqual(self.desired(device)["of"], "own")
+
+    def test_metrics_count_what_devices_report(self):
+        devices = [self.tagged("counted") for _ in range(3)]
+        mine = "SELECT deviceId FROM devices WHERE tags.type = 'counted'"
+        self.make("counted", "counted", metrics={"mine": mine})
+        codes = [200, 500]
+        for device, code in zip(devices, codes):
+            name = self.registry.get_module(device, "$edgeAgent")
+            key = base64.b64encode(b"k" * 32).decode()
+            self.registry.update_module_with_sas(
+                device, "$edgeAgent", "IotEdge", name.etag, key, key
+            )
+            text = f"HostName={HOST};DeviceId={device};ModuleId=$edgeAgent;SharedAccessKey={key}"
+            client = self.client(text)
+            client.connect()
+            version = client.get_twin()["desired"]["$version"]
+            reported = {"lastDesiredVersion": version, "lastDesiredStatus": {"code": code}}
+            client.patch_twin_reported_properties(reported)
+        found = self.configuration.get_configuration("counted")
+        expected = {
+            "targetedCount": 3,
+            "appliedCount": 3,
+            "reportedSuccessfulCount": 1,
+            "reportedFailedCount": 1,
+        }
+        self.assertEqual(found.system_metrics.results, expected)
+        self.assertEqual(found.metrics.results, {"mine": 3})
+        for name, count in expected.items():
+            query = QuerySpecification(query=found.system_metrics.queries[name])
+            items = self.registry.query_iot_hub(query).items
+            self.assertEqual(len(items), count, name)
+
+    def test_configurations_are_listed_changed_and_tested(self):
+        device = self.tagged("moved")
+        made = self.make("moved", "elsewhere")
+        self.assertNotIn("of", self.desired(device))
+        made.target_condition = "tags.type='moved'"
+        changed = self.configuration.update_configuration(made, made.etag)
+        self.assertNotEqual(changed.etag, made.etag)
+        self.assertEqual(self.desired(device)["of"], "moved")
+        self.assertRefused(412, self.configuration.update_configuration, made, made.etag)
+        changed.content.modules_content["$edgeAgent"] = {"properties.desired": {}}
+        self.assertRefused(400, self.configuration.update_configuration, changed, changed.etag)
+        names = [one.id for one in self.configuration.get_configurations()]
+        self.assertIn("moved", names)
+        queries = ConfigurationQueriesTestInput(
+            target_condition="tags.a = ", custom_metric_queries={"good": "SELECT * FROM devices"}
+        )
+        told = self.configuration.test_configuration_queries(queries)
+        self.assertIn("literal", told.target_condition_error)
+        self.assertEqual(told.custom_metric_query_errors, {})
+
+    def test_what_is_not_valid_is_refused(self):
+        self.assertRefused(400, self.make, "bad", "x' AND")
+        self.assertRefused(400, self.make, "Bad", "x")
+        self.assertRefused(400, self.make, "bad", "x", 1, {"led": {"properties": {}}})
+        self.assertRefused(400, self.make, "bad", "x", 1, None, {"q": "SELECT"})
 
 
 class Queries(HubTest):

@@ -10,7 +10,7 @@ type Package = (&'static str, &'static str);
 pub(crate) const DEMO: [Package; 2] = [("curl", "/usr/bin/curl"), ("iproute2", "/sbin/ip")];
 
 /// What the tests run beside that: real registries, real images, real clients.
-pub(crate) const TEST: [Package; 12] = [
+pub(crate) const TEST: [Package; 14] = [
     ("apache2-utils", "/usr/bin/htpasswd"),
     ("busybox-static", "/bin/busybox"),
     ("debootstrap", "/usr/sbin/debootstrap"),
@@ -21,7 +21,9 @@ pub(crate) const TEST: [Package; 12] = [
     ("python3", "/usr/bin/python3"),
     ("python3-venv", "/var/lib/dpkg/info/python3-venv.list"),
     ("runc", "/usr/sbin/runc"),
+    ("shellcheck", "/usr/bin/shellcheck"),
     ("skopeo", "/usr/bin/skopeo"),
+    ("systemd", "/usr/bin/systemd-analyze"),
     ("umoci", "/usr/bin/umoci"),
 ];
 

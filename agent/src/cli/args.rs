@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use kobune_runtime::Timestamp;
+use kobune_runtime::{Timestamp, signal_number};
 
 use super::UsageError;
 use super::exec_args::ExecArguments;
@@ -12,6 +12,7 @@ use super::provision::ConfigVerb;
 use super::run_args::RunArguments;
 use super::words::{Word, Words, text};
 use crate::api::client::LogParameters;
+use crate::check;
 use crate::moment;
 
 /// A whole command line.
@@ -42,6 +43,7 @@ pub(super) enum Output {
 pub(super) enum Verb {
     Daemon,
     Apply(ApplyArguments),
+    Check(CheckArguments),
     Config(ConfigVerb),
     Run(Box<RunArguments>),
     Remove(Vec<String>),
@@ -52,6 +54,12 @@ pub(super) enum Verb {
     Images,
     Logs(LogsArguments),
     Exec(Box<ExecArguments>),
+    Pause(Vec<String>),
+    Unpause(Vec<String>),
+    Kill { signal: String, names: Vec<String> },
+    Top(String),
+    Stats { names: Vec<String>, once: bool },
+    Events,
     Version,
     Help(Topic),
 }
@@ -69,6 +77,16 @@ pub(super) struct LogsArguments {
     pub(super) module: String,
     pub(super) parameters: LogParameters,
     pub(super) timestamps: bool,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct CheckArguments {
+    /// Show which checks there are, and answer none.
+    pub(super) list: bool,
+    /// Ids of checks that are not asked.
+    pub(super) skip: Vec<String>,
+    /// Warnings are failures too.
+    pub(super) strict: bool,
 }
 
 impl Default for Verb {
@@ -127,10 +145,21 @@ fn parse_verb(
         "inspect" => simple(words, global, Topic::Overview, |names| {
             some(names, Verb::Inspect)
         }),
+        "pause" => simple(words, global, Topic::Overview, |names| {
+            some(names, Verb::Pause)
+        }),
+        "unpause" => simple(words, global, Topic::Overview, |names| {
+            some(names, Verb::Unpause)
+        }),
+        "events" => simple(words, global, Topic::Watch, no_names(Verb::Events)),
+        "top" => simple(words, global, Topic::Watch, top),
+        "stats" => stats(words, global),
+        "kill" => kill(words, global),
         "apply" => apply(words, global),
         "run" => RunArguments::parse(words, global),
         "exec" => ExecArguments::parse(words, global),
         "logs" => logs(words, global, now),
+        "check" => check(words, global),
         "config" => {
             let verb = ConfigVerb::parse(words, global)?;
             Ok(verb.map_or(Verb::Help(Topic::Config), Verb::Config))
@@ -201,6 +230,53 @@ fn some(names: Vec<String>, verb: fn(Vec<String>) -> Verb) -> Result<Verb, Usage
     Ok(verb(names))
 }
 
+fn top(names: Vec<String>) -> Result<Verb, UsageError> {
+    let mut names = names.into_iter();
+    match (names.next(), names.next()) {
+        (Some(name), None) => Ok(Verb::Top(name)),
+        (None, _) => Err(UsageError("no module named".to_owned())),
+        (Some(_), Some(name)) => Err(UsageError(format!("unexpected argument {name:?}"))),
+    }
+}
+
+fn stats(words: &mut Words, global: &mut Global) -> Result<Verb, UsageError> {
+    let (mut names, mut once) = (Vec::new(), false);
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(name) => names.push(text(name)?),
+            Word::Option(name) => match name.as_str() {
+                "-h" | "--help" => return Ok(Verb::Help(Topic::Watch)),
+                "--no-stream" => once = words.switch()?,
+                _ => global.take(Word::Option(name), words)?,
+            },
+        }
+    }
+    Ok(Verb::Stats { names, once })
+}
+
+fn kill(words: &mut Words, global: &mut Global) -> Result<Verb, UsageError> {
+    let (mut names, mut signal) = (Vec::new(), "KILL".to_owned());
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(name) => names.push(text(name)?),
+            Word::Option(name) => match name.as_str() {
+                "-h" | "--help" => return Ok(Verb::Help(Topic::Overview)),
+                "-s" | "--signal" => signal = words.text()?,
+                _ => global.take(Word::Option(name), words)?,
+            },
+        }
+    }
+    if names.is_empty() {
+        return Err(UsageError("no module named".to_owned()));
+    }
+    if signal_number(&signal).is_none() {
+        let message =
+            format!("invalid signal {signal:?}: expected a name such as TERM, or a number");
+        return Err(UsageError(message));
+    }
+    Ok(Verb::Kill { signal, names })
+}
+
 fn apply(words: &mut Words, global: &mut Global) -> Result<Verb, UsageError> {
     let mut file = None;
     let mut detach = false;
@@ -242,6 +318,27 @@ fn logs(words: &mut Words, global: &mut Global, now: Timestamp) -> Result<Verb, 
     }
     arguments.module = module.ok_or_else(|| UsageError("no module named".to_owned()))?;
     Ok(Verb::Logs(arguments))
+}
+
+fn check(words: &mut Words, global: &mut Global) -> Result<Verb, UsageError> {
+    let mut arguments = CheckArguments::default();
+    while let Some(word) = words.next()? {
+        let Word::Option(name) = word else {
+            return Err(word.unexpected());
+        };
+        match name.as_str() {
+            "-h" | "--help" => return Ok(Verb::Help(Topic::Check)),
+            "--list" => arguments.list = words.switch()?,
+            "--skip" => {
+                let ids = words.text()?;
+                arguments.skip.extend(ids.split(',').map(str::to_owned));
+            }
+            "--warnings-as-errors" => arguments.strict = words.switch()?,
+            _ => global.take(Word::Option(name), words)?,
+        }
+    }
+    check::known(&arguments.skip).map_err(|unknown| UsageError(unknown.to_string()))?;
+    Ok(Verb::Check(arguments))
 }
 
 fn tail(value: &str) -> Result<Option<usize>, UsageError> {

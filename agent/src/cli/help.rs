@@ -7,7 +7,9 @@ pub(super) enum Topic {
     Apply,
     Run,
     Logs,
+    Check,
     Exec,
+    Watch,
     Config,
 }
 
@@ -17,7 +19,9 @@ pub(super) fn topic(word: Option<&str>) -> Topic {
         Some("apply") => Topic::Apply,
         Some("run") => Topic::Run,
         Some("logs") => Topic::Logs,
+        Some("check") => Topic::Check,
         Some("exec") => Topic::Exec,
+        Some("stats" | "top" | "events") => Topic::Watch,
         Some("config") => Topic::Config,
         _ => Topic::Overview,
     }
@@ -30,7 +34,9 @@ impl Topic {
             Self::Apply => APPLY,
             Self::Run => RUN,
             Self::Logs => LOGS,
+            Self::Check => CHECK,
             Self::Exec => EXEC,
+            Self::Watch => WATCH,
             Self::Config => CONFIG,
         }
     }
@@ -51,11 +57,19 @@ Commands:
   exec NAME COMMAND      run a process in a module
   restart NAME...        restart modules
   stop NAME...           stop modules until they are restarted
+  kill [-s SIGNAL] NAME...  send modules' first process a signal [KILL]
+  pause NAME...          let modules' processes stand still
+  unpause NAME...        let them go on
+  stats [NAME...]        show what running modules use
+  top NAME               show a module's processes
+  events                 show what happens
   inspect NAME...        show all about modules, as JSON
   images                 show the images on disk
+  check                  find out what this device lacks
   config mp|apply        connect the device to a hub, check the configuration
   version                show the versions of this program and of the daemon
-  help [COMMAND]         show this text, or that of apply, run, exec, logs or config
+  help [COMMAND]         show this text, or that of apply, run, exec, logs, stats,
+                         check or config
 
 Options of every command:
   -o, --output text|json  form of the output
@@ -73,6 +87,20 @@ Usage: kobune apply [OPTIONS] FILE|-
   -d, --detach   return when the deployment is accepted
 ";
 
+const CHECK: &str = "\
+Finds out what this device lacks to run modules, what comes of it, and what to do about it.
+Needs no daemon, and changes nothing. Run it as root: mounts and the network are tried out,
+in namespaces of their own.
+
+Usage: kobune check [OPTIONS]
+
+      --skip ID[,ID...]     do not ask these; their ids are in brackets
+      --list                show all checks with their ids
+      --warnings-as-errors  fail where there are warnings
+
+Exit status: 0 no errors, 1 errors, 2 wrong usage.
+";
+
 const CONFIG: &str = "\
 Connects the device to an Azure IoT Hub, and checks the configuration.
 
@@ -86,6 +114,21 @@ Usage: kobune config mp -c CONNECTION_STRING [-f]
   -f, --force                   replace another hub
 
 The daemon reads its configuration when it starts.
+";
+
+const WATCH: &str = "\
+Shows what goes on in the modules.
+
+Usage: kobune stats [--no-stream] [NAME...]
+       kobune top NAME
+       kobune events
+
+  stats    processor, memory, processes, network and block devices of running modules,
+           once a second; --no-stream: once
+  top      a module's processes
+  events   each change of a module, each pull, each deployment, as it happens
+
+With -o json stats and events are one object a line, stats --no-stream and top an array.
 ";
 
 const EXEC: &str = "\

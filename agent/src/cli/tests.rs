@@ -1,4 +1,4 @@
-use super::args::{ApplyArguments, LogsArguments};
+use super::args::{ApplyArguments, CheckArguments, LogsArguments};
 use super::help::Topic;
 use super::*;
 use crate::api::client::LogParameters;
@@ -29,6 +29,27 @@ fn config_verbs_parse() {
         &["config", "x"],
         &["config", "apply", "-c", "x"],
     ] {
+        parse(bad).unwrap_err();
+    }
+}
+
+#[test]
+fn checks_are_skipped_by_id_and_ids_have_to_be_right() {
+    let line = [
+        "check",
+        "--skip",
+        "hub,ports",
+        "--skip",
+        "clock",
+        "--warnings-as-errors",
+    ];
+    let arguments = CheckArguments {
+        list: false,
+        skip: ["hub", "ports", "clock"].map(str::to_owned).to_vec(),
+        strict: true,
+    };
+    assert_eq!(parse(&line).unwrap().verb, Verb::Check(arguments));
+    for bad in [&["check", "--skip", "hubb"][..], &["check", "hub"]] {
         parse(bad).unwrap_err();
     }
 }

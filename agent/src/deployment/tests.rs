@@ -384,3 +384,45 @@ fn credentials_are_found_by_registry() {
         assert_eq!(found, serves, "{address} {text}");
     }
 }
+
+/// Spellings of real deployments for Jetson boards: lower-case names, booleans as text,
+/// fields at the wrong level, the host's network named twice, a runtime that is not there.
+#[test]
+fn a_jetsons_modules_are_read_as_their_authors_meant_them() {
+    let document = json!({"schemaVersion": "1.1", "modules": {
+        "button": {"settings": {"image": "a", "createOptions": {
+            "HostConfig": {"Privileged": "true", "Devices": [{"PathOnHost": "/dev/i2c-1"}]}}}},
+        "camera": {"settings": {"image": "a", "createOptions": {
+            "hostConfig": {"networkMode": "Host", "ipcMode": "host", "shmSize": "268435456",
+                "binds": ["/tmp/argus_socket:/tmp/argus_socket"]},
+            "networkingConfig": {"endpointsConfig": {"host": {}}}}}},
+        "misplaced": {"settings": {"image": "a", "createOptions": {
+            "Privileged": true, "HostConfig": {"ExposedPorts": {"80/tcp": {}}}}}},
+        "vision": {"settings": {"image": "a", "createOptions": {
+            "HostConfig": {"runtime": "nvidia"}}}},
+    }});
+    let deployment = parse(&document.to_string(), Strictness::Local).unwrap();
+    let module = |name: &str| &deployment.modules[&id(name)];
+    assert_eq!(
+        module("button").options.privilege,
+        kobune_runtime::Privilege::Privileged
+    );
+    let camera = &module("camera").options;
+    assert_eq!(camera.network, kobune_runtime::NetworkMode::Host);
+    assert_eq!(camera.namespaces.ipc, kobune_runtime::IpcMode::Host);
+    assert_eq!(
+        (camera.shm_size, camera.mounts.len()),
+        (Some(268_435_456), 1)
+    );
+    assert_eq!(module("misplaced").warnings.len(), 2);
+    for name in ["button", "camera", "misplaced"] {
+        assert!(!module(name).is_refused(), "{name}");
+    }
+    let [refusal] = module("vision").refusals.as_slice() else {
+        panic!("{:?}", module("vision").refusals);
+    };
+    assert!(
+        refusal.to_string().contains("NVIDIA's runtime"),
+        "{refusal}"
+    );
+}

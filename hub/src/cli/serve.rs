@@ -79,6 +79,8 @@ pub(super) fn run(options: &ServeOptions) -> Result<(), Failure> {
         let https = SocketAddr::new(options.listen, options.https_port);
         let server = Server::bind(mqtt, https, certificate, handle.clone()).await?;
         say(&text)?;
+        // Whatever a crash left half carried out.
+        drop(crate::rollout::start(&handle));
         tokio::select! {
             served = server.run() => served?,
             _ = terminate.recv() => {}

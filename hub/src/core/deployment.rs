@@ -12,7 +12,8 @@ use crate::twin::Object;
 impl Hub {
     /// Replaces the desired properties of the named modules of `device`, and of the device
     /// itself if `own` is given, in one transaction. Modules that are not there are made,
-    /// without a key: their device sets one.
+    /// without a key: their device sets one. Where an automatic deployment applies to the
+    /// device, it takes its modules back at once.
     ///
     /// # Errors
     /// [`HubError::NotFound`], [`HubError::Invalid`] where it is no edge device,
@@ -25,37 +26,57 @@ impl Hub {
         now: Moment,
     ) -> Result<(), HubError> {
         let root = Identity::device(device.clone());
-        let record = self.record(&root)?;
+        let mut record = self.record(&root)?;
         if !modules.is_empty() && !record.iot_edge {
             let reason = format!("{device} is not an edge device");
             return Err(HubError::invalid("modulesContent", reason));
         }
         let mut entries = Vec::new();
-        if let Some(desired) = own {
+        // What an automatic deployment said is so no more.
+        let was_automatic = record.deployed.take().is_some();
+        if own.is_some() || was_automatic {
             let identity = root;
-            entries.push((Entry { identity, record }, desired));
+            entries.push((Entry { identity, record }, own));
         }
         for (module, desired) in modules {
-            let identity = Identity::module(device.clone(), module.clone());
-            let record = match self.store.get(&identity)? {
-                Some(record) => record,
-                None => {
-                    let mut record = self.blank(Authentication::None, now)?;
-                    record.managed_by = Some("IotEdge".to_owned());
-                    record
-                }
-            };
-            entries.push((Entry { identity, record }, desired));
+            entries.push((self.deployable(device, module, now)?, Some(desired)));
         }
         let mut changes = Vec::new();
         for (entry, desired) in &mut entries {
-            twins::replace_desired(entry, desired, now)?;
+            if let Some(desired) = desired {
+                twins::replace_desired(entry, desired, now)?;
+            }
             changes.push(Change::Put(Box::new(entry.clone())));
         }
         self.store.commit(&changes)?;
         for (entry, desired) in &entries {
-            self.notify_desired(&entry.identity, desired, entry.record.desired.version());
+            if let Some(desired) = desired {
+                let version = entry.record.desired.version();
+                self.notify_desired(&entry.identity, desired, version);
+            }
+        }
+        if was_automatic {
+            self.align(device, now);
         }
         Ok(())
+    }
+
+    /// A module to deploy to. One that is not there has no key: its device sets one.
+    pub(super) fn deployable(
+        &self,
+        device: &Id,
+        module: &Id,
+        now: Moment,
+    ) -> Result<Entry, HubError> {
+        let identity = Identity::module(device.clone(), module.clone());
+        let record = match self.store.get(&identity)? {
+            Some(record) => record,
+            None => {
+                let mut record = self.blank(Authentication::None, now)?;
+                record.managed_by = Some("IotEdge".to_owned());
+                record
+            }
+        };
+        Ok(Entry { identity, record })
     }
 }

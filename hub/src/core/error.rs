@@ -32,6 +32,14 @@ pub(crate) enum HubError {
         size: usize,
         limit: usize,
     },
+    #[error("there is no configuration {0:?}")]
+    NoConfiguration(String),
+    #[error("there is a configuration {0:?} already")]
+    ConfigurationExists(String),
+    #[error("the configuration {0:?} is not as the etag says")]
+    ConfigurationEtag(String),
+    #[error("the configuration is not valid")]
+    Configuration(#[from] crate::configuration::Invalid),
     #[error("{0} is not connected")]
     NotOnline(Identity),
     #[error("the store failed")]
@@ -88,9 +96,15 @@ impl HubError {
                 (409, 409_301, "ModuleAlreadyExistsOnDevice")
             }
             Self::Exists(_) => (409, 409_001, "DeviceAlreadyExists"),
-            Self::EtagMismatch(_) => (412, 412_001, "PreconditionFailed"),
+            Self::NoConfiguration(_) => (404, 404_011, "ConfigurationNotFound"),
+            Self::ConfigurationExists(_) => (409, 409_009, "ConfigurationAlreadyExists"),
+            Self::EtagMismatch(_) | Self::ConfigurationEtag(_) => {
+                (412, 412_001, "PreconditionFailed")
+            }
             Self::TooManyModules(_) => (413, 413_003, "TooManyModulesOnDevice"),
-            Self::Invalid { .. } | Self::Limit { .. } => (400, 400_004, "ArgumentInvalid"),
+            Self::Invalid { .. } | Self::Limit { .. } | Self::Configuration(_) => {
+                (400, 400_004, "ArgumentInvalid")
+            }
             Self::TooLarge { .. } => (413, 413_001, "MessageTooLarge"),
             Self::NotOnline(_) => (404, 404_103, "DeviceNotOnline"),
             Self::Store(_) | Self::Random => (500, 500_001, "ServerError"),

@@ -176,6 +176,9 @@ impl Hub {
         changes.push(Change::Put(Box::new(entry.clone())));
         self.store.commit(&changes)?;
         self.close_if_refused(&identity.device, now);
+        if identity.module.is_none() {
+            self.align(&identity.device, now);
+        }
         Ok(entry)
     }
 

@@ -13,6 +13,8 @@ use crate::moment::Moment;
 use crate::policy::Permission;
 use crate::twin::Object;
 
+mod automatic;
+
 const HOST: &str = "hub.example";
 const RESPONSES: &str = "$iothub/twin/res/#";
 const PATCHES: &str = "$iothub/twin/PATCH/properties/desired/#";

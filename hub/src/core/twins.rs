@@ -54,6 +54,9 @@ impl Hub {
         if let Some(desired) = notice {
             self.notify_desired(identity, desired, entry.record.desired.version());
         }
+        if identity.module.is_none() {
+            self.align(&identity.device, now);
+        }
         Ok(entry)
     }
 
@@ -80,6 +83,9 @@ impl Hub {
             .patched(&patch, Limit::Properties, &now.rfc3339())
             .map_err(limit("reported properties"))?;
         self.put(identity, &record)?;
+        if identity.module.is_none() {
+            self.align(&identity.device, now);
+        }
         Ok(record.reported.version())
     }
 

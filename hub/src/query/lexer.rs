@@ -34,18 +34,33 @@ fn token(text: &str) -> Result<(Token, &str), QueryError> {
     if let Some(sign) = SIGNS.into_iter().find(|sign| text.starts_with(sign)) {
         return Ok((Token::Sign(sign), &text[sign.len()..]));
     }
-    let end = text
-        .find(|c: char| !(c.is_alphanumeric() || "_$.-+".contains(c)))
-        .unwrap_or(text.len());
-    let (word, rest) = text.split_at(end);
+    let (mut word, mut rest) = word(text);
+    // A name in double brackets is part of the path that it stands in.
+    while word.ends_with('.')
+        && let Some((name, after)) = rest.strip_prefix("[[").and_then(|r| r.split_once("]]"))
+    {
+        word += name;
+        let (more, after) = self::word(after);
+        word += &more;
+        rest = after;
+    }
     if word.is_empty() {
         return Err(error(text, "something that is understood"));
     }
     if word.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+') {
-        let number = number(word).ok_or_else(|| error(text, "a number"))?;
+        let number = number(&word).ok_or_else(|| error(text, "a number"))?;
         return Ok((Token::Literal(Value::Number(number)), rest));
     }
-    Ok((Token::Word(word.to_owned()), rest))
+    Ok((Token::Word(word), rest))
+}
+
+/// What `text` starts with of a word, and the rest.
+fn word(text: &str) -> (String, &str) {
+    let end = text
+        .find(|c: char| !(c.is_alphanumeric() || "_$.-+".contains(c)))
+        .unwrap_or(text.len());
+    let (word, rest) = text.split_at(end);
+    (word.to_owned(), rest)
 }
 
 /// A string after its first quote; a doubled quote is one of its characters.

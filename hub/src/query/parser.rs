@@ -15,20 +15,23 @@ const DEPTH_MAX: usize = 32;
 /// # Errors
 /// [`QueryError`] with the place where it stops making sense.
 pub(crate) fn parse(text: &str) -> Result<Query> {
-    if text.len() > TEXT_MAX {
-        return Err(QueryError {
-            at: "its length".to_owned(),
-            expected: "a query of 8192 bytes at most",
-        });
-    }
-    let mut parser = Parser {
-        tokens: tokens(text)?,
-        next: 0,
-        depth: 0,
-    };
+    let mut parser = Parser::new(text)?;
     let query = parser.query()?;
     match parser.peek() {
         None => Ok(query),
+        Some(_) => Err(parser.error("the end")),
+    }
+}
+
+/// Reads a condition alone, as deployments have it.
+///
+/// # Errors
+/// [`QueryError`] with the place where it stops making sense.
+pub(crate) fn parse_condition(text: &str) -> Result<Condition> {
+    let mut parser = Parser::new(text)?;
+    let condition = parser.either()?;
+    match parser.peek() {
+        None => Ok(condition),
         Some(_) => Err(parser.error("the end")),
     }
 }
@@ -42,6 +45,20 @@ struct Parser {
 type Result<T> = std::result::Result<T, QueryError>;
 
 impl Parser {
+    fn new(text: &str) -> Result<Self> {
+        if text.len() > TEXT_MAX {
+            return Err(QueryError::new(
+                "its length",
+                "a query of 8192 bytes at most",
+            ));
+        }
+        Ok(Self {
+            tokens: tokens(text)?,
+            next: 0,
+            depth: 0,
+        })
+    }
+
     fn query(&mut self) -> Result<Query> {
         self.keyword("SELECT", "SELECT")?;
         let selection = self.selection()?;
@@ -140,6 +157,9 @@ impl Parser {
             return Ok(Condition::In(path, self.list()?));
         }
         let operator = self.operator()?;
+        if matches!(self.peek(), Some(Token::Word(word)) if word.contains('.')) {
+            return Ok(Condition::ComparePaths(path, operator, self.path()?));
+        }
         Ok(Condition::Compare(path, operator, self.literal()?))
     }
 

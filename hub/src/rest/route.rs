@@ -3,7 +3,7 @@
 use hyper::Method;
 use serde_json::json;
 
-use super::{Answer, ApiError, Call, identities, methods, query, twins};
+use super::{Answer, ApiError, Call, configurations, identities, methods, query, twins};
 use crate::core::Caller;
 use crate::handle::HubHandle;
 use crate::identity::{Id, Identity};
@@ -32,6 +32,14 @@ pub(super) async fn route(call: &Call, hub: &HubHandle) -> Answer {
         ["devices", device] => identity(call, Identity::device(id(device)?), hub).await,
         ["devices", device, "modules", module] => {
             identity(call, Identity::module(id(device)?, id(module)?), hub).await
+        }
+        ["configurations", rest @ ..] => {
+            let permission = match (&call.method, rest) {
+                (&Method::GET, _) | (_, ["testQueries"]) => RegistryRead,
+                _ => RegistryWrite,
+            };
+            call.need(&[permission])?;
+            configurations::route(call, rest, hub).await
         }
         ["twins", device] => twin(call, Identity::device(id(device)?), hub).await,
         ["twins", device, "modules", module] => {

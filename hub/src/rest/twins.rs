@@ -126,6 +126,13 @@ pub(super) fn twin_json(entry: &Entry, activity: &Activity) -> Value {
             "reported": record.reported.to_service(),
         },
     });
+    let standing = record.configurations.iter();
+    let standing: Object = standing
+        .map(|(id, standing)| (id.clone(), json!({ "status": standing })))
+        .collect();
+    if !standing.is_empty() {
+        all["configurations"] = Value::Object(standing);
+    }
     match &identity.module {
         Some(module) => all["moduleId"] = json!(module.as_str()),
         None => all["capabilities"] = json!({ "iotEdge": record.iot_edge }),

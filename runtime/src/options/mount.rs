@@ -64,6 +64,18 @@ pub enum MountSource {
     },
 }
 
+impl MountSource {
+    /// A volume as Docker mounts it by default.
+    #[must_use]
+    pub fn volume(name: Option<String>) -> Self {
+        Self::Volume {
+            name,
+            no_copy: false,
+            subpath: None,
+        }
+    }
+}
+
 #[allow(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde passes a reference"

@@ -120,11 +120,7 @@ fn own_mounts(request: &CreateRequest) -> Vec<Mount> {
     for target in declared.into_iter().flatten() {
         let target = PathBuf::from("/").join(target);
         if !mounts.iter().any(|mount| mount.target == target) {
-            let source = MountSource::Volume {
-                name: None,
-                no_copy: false,
-                subpath: None,
-            };
+            let source = MountSource::volume(None);
             mounts.push(Mount {
                 source,
                 target,

@@ -31,21 +31,13 @@ pub(super) fn parse(
         // Whatever else is mounted there takes its place, as with Docker.
         if !mounts.iter().any(|mount| mount.target == target) {
             mounts.push(Mount {
-                source: volume(None),
+                source: MountSource::volume(None),
                 target,
                 read_only: false,
             });
         }
     }
     mounts
-}
-
-fn volume(name: Option<String>) -> MountSource {
-    MountSource::Volume {
-        name,
-        no_copy: false,
-        subpath: None,
-    }
 }
 
 fn parse_host<'a>(
@@ -126,7 +118,7 @@ fn bind(node: &Node<'_>, findings: &mut Findings) -> Option<Mount> {
             non_recursive: false,
             force_read_only: false,
         },
-        name => volume(findings.accept(volume_name(node, name))?),
+        name => MountSource::volume(findings.accept(volume_name(node, name))?),
     };
     let mount = Mount {
         source,
@@ -248,7 +240,7 @@ fn volume_source(fields: &mut Fields<'_>, findings: &mut Findings) -> Option<Mou
     };
     let options = fields.take("volumeoptions");
     let Some(mut options) = findings.read(options, Node::object) else {
-        return Some(volume(name));
+        return Some(MountSource::volume(name));
     };
     let no_copy = findings.read(options.take("nocopy"), Node::boolean) == Some(true);
     let subpath = findings.read(options.take("subpath"), subpath).flatten();

@@ -91,11 +91,7 @@ fn hardened_module() {
             read_only: false,
         },
         Mount {
-            source: MountSource::Volume {
-                name: Some("log".to_owned()),
-                no_copy: false,
-                subpath: None,
-            },
+            source: MountSource::volume(Some("log".to_owned())),
             target: "/var/log/".into(),
             read_only: false,
         },

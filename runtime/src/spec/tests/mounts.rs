@@ -64,11 +64,7 @@ fn mounts_that_cannot_be_made_are_named() {
         read_only: false,
     };
     let volume = Mount {
-        source: MountSource::Volume {
-            name: Some("../etc".to_owned()),
-            no_copy: false,
-            subpath: None,
-        },
+        source: MountSource::volume(Some("../etc".to_owned())),
         ..missing("/x", true)
     };
     for (mounts, message) in [

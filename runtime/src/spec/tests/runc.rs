@@ -149,11 +149,7 @@ fn user_environment_and_mounts_are_as_asked_for() {
         mode: None,
         options: Vec::new(),
     };
-    let volume = MountSource::Volume {
-        name: None,
-        no_copy: false,
-        subpath: None,
-    };
+    let volume = MountSource::volume(None);
     case.options.mounts = vec![mount(volume, "/tmp/data"), mount(tmpfs, "/tmp")];
     let script = "b=/bin/busybox; $b id -u; $b id -g; $b id -G; echo $HOME; $b hostname
         $b cat /etc/hosts

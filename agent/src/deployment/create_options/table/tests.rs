@@ -118,7 +118,7 @@ fn told(row: &Row, lines: &[String]) {
 #[test]
 fn case_does_not_matter_and_nothing_says_nothing() {
     for (row, options) in examples() {
-        let lower = lowered(&options, 0);
+        let lower = lowered(&options);
         assert_eq!(
             read(&lower).options,
             read(&options).options,
@@ -136,7 +136,7 @@ fn case_does_not_matter_and_nothing_says_nothing() {
 }
 
 /// Field names in lower case; names that are data stay.
-fn lowered(value: &Value, depth: usize) -> Value {
+fn lowered(value: &Value) -> Value {
     const DATA: [&str; 12] = [
         "labels",
         "annotations",
@@ -158,16 +158,16 @@ fn lowered(value: &Value, depth: usize) -> Value {
                 let value = match (DATA.contains(&lower.as_str()), value) {
                     (true, Value::Object(data)) => {
                         let data = data.iter();
-                        data.map(|(name, value)| (name.clone(), lowered(value, depth + 1)))
+                        data.map(|(name, value)| (name.clone(), lowered(value)))
                             .collect()
                     }
-                    _ => lowered(value, depth + 1),
+                    _ => lowered(value),
                 };
                 (lower, value)
             };
             Value::Object(members.iter().map(member).collect())
         }
-        Value::Array(items) => items.iter().map(|item| lowered(item, depth + 1)).collect(),
+        Value::Array(items) => items.iter().map(lowered).collect(),
         other => other.clone(),
     }
 }

@@ -1,0 +1,231 @@
+//! Automatic deployments as JSON, with their metrics.
+
+use std::collections::BTreeMap;
+
+use hyper::Method;
+use hyper::header::ETAG;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::twins::twin_json;
+use super::{Answer, ApiError, Call, body};
+use crate::configuration::{Configuration, Target};
+use crate::core::{ConfigurationSpec, Hub, HubError, Precondition, etag};
+use crate::handle::HubHandle;
+use crate::moment::Moment;
+use crate::query::{self, Query, Source};
+use crate::rollout;
+use crate::twin::Object;
+
+/// Records that are read at a time.
+const BATCH: usize = 256;
+
+/// A configuration as it is sent; whatever else is in it is the hub's to say.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ConfigurationBody {
+    id: Option<String>,
+    schema_version: Option<String>,
+    labels: Option<Object>,
+    content: Option<Object>,
+    target_condition: Option<String>,
+    priority: Option<u32>,
+    metrics: Option<MetricsBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct MetricsBody {
+    queries: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TestBody {
+    target_condition: Option<String>,
+    custom_metric_queries: Option<BTreeMap<String, String>>,
+}
+
+pub(super) async fn route(call: &Call, rest: &[&str], hub: &HubHandle) -> Answer {
+    match (&call.method, rest) {
+        (&Method::GET, []) => list(call, hub).await,
+        (&Method::POST, ["testQueries"]) => test(call),
+        (&Method::GET, [id]) => get((*id).to_owned(), hub).await,
+        (&Method::PUT, [id]) => put(call, (*id).to_owned(), hub).await,
+        (&Method::DELETE, [id]) => {
+            let (id, precondition) = ((*id).to_owned(), call.precondition(Precondition::Present));
+            hub.ask(move |hub| hub.remove_configuration(&id, &precondition))
+                .await?;
+            rollout::run(hub).await;
+            Ok(super::no_content())
+        }
+        _ => Err(ApiError::no_route()),
+    }
+}
+
+async fn list(call: &Call, hub: &HubHandle) -> Answer {
+    let top = call.parameter("top").unwrap_or_else(|| "100".to_owned());
+    let top: usize = top
+        .parse()
+        .map_err(|_| ApiError::invalid("the parameter top is no number"))?;
+    let found = hub.ask(move |hub| {
+        let mut all = hub.configurations();
+        all.truncate(top);
+        measured(hub, &all)
+    });
+    Ok(super::json(&Value::Array(found.await?)))
+}
+
+async fn get(id: String, hub: &HubHandle) -> Answer {
+    let found = hub.ask(move |hub| {
+        let configuration = hub.configuration(&id)?;
+        let revision = configuration.revision;
+        let mut all = measured(hub, &[configuration])?;
+        Ok((all.remove(0), revision))
+    });
+    let (value, revision) = found.await?;
+    let mut response = super::json(&value);
+    let quoted = format!("\"{}\"", etag(revision));
+    if let Ok(value) = quoted.parse() {
+        response.headers_mut().insert(ETAG, value);
+    }
+    Ok(response)
+}
+
+async fn put(call: &Call, id: String, hub: &HubHandle) -> Answer {
+    let parsed: ConfigurationBody = body::parse(&call.body)?;
+    if parsed.id.as_ref().is_some_and(|own| *own != id) {
+        return Err(ApiError::invalid("id is not that of the path"));
+    }
+    let metrics = parsed.metrics.and_then(|metrics| metrics.queries);
+    let metrics = metrics.unwrap_or_default();
+    for (name, text) in &metrics {
+        if let Err(error) = query::parse(text) {
+            return Err(ApiError::invalid(format!(
+                "metrics.queries.{name}: {error}"
+            )));
+        }
+    }
+    let spec = ConfigurationSpec {
+        id: id.clone(),
+        schema_version: parsed.schema_version,
+        labels: parsed.labels.unwrap_or_default(),
+        content: parsed.content,
+        target_condition: parsed.target_condition.unwrap_or_default(),
+        priority: parsed.priority.unwrap_or_default(),
+        metrics,
+    };
+    let precondition = call.precondition(Precondition::Absent);
+    hub.ask(move |hub| hub.put_configuration(spec, &precondition, Moment::now()))
+        .await?;
+    rollout::run(hub).await;
+    get(id, hub).await
+}
+
+/// Whether condition and queries are understood, without making anything of them.
+fn test(call: &Call) -> Answer {
+    let asked: TestBody = body::parse(&call.body)?;
+    let condition = asked.target_condition.unwrap_or_default();
+    let condition = Target::parse(&condition)
+        .err()
+        .map(|error| error.to_string());
+    let mut errors = Object::new();
+    for (name, text) in asked.custom_metric_queries.unwrap_or_default() {
+        if let Err(error) = query::parse(&text) {
+            errors.insert(name, json!(error.to_string()));
+        }
+    }
+    Ok(super::json(&json!({
+        "targetConditionError": condition,
+        "customMetricQueryErrors": errors,
+    })))
+}
+
+/// The queries behind the metrics that every deployment has.
+fn system_queries(id: &str) -> BTreeMap<String, String> {
+    let agents = "SELECT deviceId FROM devices.modules WHERE moduleId = '$edgeAgent'";
+    let reported = format!(
+        "{agents} AND configurations.[[{id}]].status = 'Applied' \
+         AND properties.desired.$version = properties.reported.lastDesiredVersion \
+         AND properties.reported.lastDesiredStatus.code"
+    );
+    let targeted =
+        format!("SELECT deviceId FROM devices WHERE IS_DEFINED(configurations.[[{id}]])");
+    [
+        ("targetedCount", targeted),
+        (
+            "appliedCount",
+            format!("{agents} AND configurations.[[{id}]].status = 'Applied'"),
+        ),
+        ("reportedSuccessfulCount", format!("{reported} = 200")),
+        ("reportedFailedCount", format!("{reported} <> 200")),
+    ]
+    .map(|(name, text)| (name.to_owned(), text))
+    .into()
+}
+
+/// The configurations as JSON, with all metrics counted in one go.
+fn measured(hub: &Hub, all: &[Configuration]) -> Result<Vec<Value>, HubError> {
+    let mut counters: Vec<(Query, u64)> = Vec::new();
+    let mut asked = Vec::new();
+    for configuration in all {
+        let system = system_queries(&configuration.id);
+        let sets = [&system, &configuration.metrics];
+        for text in sets.into_iter().flat_map(BTreeMap::values) {
+            let query = query::parse(text);
+            let query = query.map_err(|error| HubError::invalid("metrics.queries", error))?;
+            counters.push((query, 0));
+        }
+        asked.push(system);
+    }
+    count(hub, &mut counters)?;
+    let mut counts = counters.into_iter().map(|(_, count)| count);
+    let mut results = |queries: &BTreeMap<String, String>| -> Object {
+        let names = queries.keys().cloned();
+        names
+            .zip(counts.by_ref())
+            .map(|(name, n)| (name, json!(n)))
+            .collect()
+    };
+    let json = all.iter().zip(asked).map(|(configuration, system)| {
+        let system_results = results(&system);
+        let own_results = results(&configuration.metrics);
+        let mut value = configuration_json(configuration);
+        value["systemMetrics"] = json!({ "results": system_results, "queries": system });
+        value["metrics"] = json!({ "results": own_results, "queries": configuration.metrics });
+        value
+    });
+    Ok(json.collect())
+}
+
+fn count(hub: &Hub, counters: &mut [(Query, u64)]) -> Result<(), HubError> {
+    let mut after = None;
+    loop {
+        let batch = hub.page(after.as_ref(), BATCH)?;
+        let Some(last) = batch.last() else {
+            return Ok(());
+        };
+        after = Some(last.identity.clone());
+        for entry in batch {
+            let is_module = entry.identity.module.is_some();
+            let twin = twin_json(&entry, &hub.activity(&entry.identity));
+            for (query, count) in counters.iter_mut() {
+                let meant = is_module == (query.source == Source::Modules);
+                *count += u64::from(meant && query.matches(&twin));
+            }
+        }
+    }
+}
+
+fn configuration_json(configuration: &Configuration) -> Value {
+    json!({
+        "id": configuration.id,
+        "schemaVersion": configuration.schema_version,
+        "labels": configuration.labels,
+        "content": configuration.content,
+        "targetCondition": configuration.target_condition,
+        "createdTimeUtc": configuration.created,
+        "lastUpdatedTimeUtc": configuration.updated,
+        "priority": configuration.priority,
+        "etag": etag(configuration.revision),
+    })
+}
