@@ -44,6 +44,7 @@ mod control;
 mod events;
 mod exec;
 mod logs;
+pub(crate) mod probe;
 mod query;
 mod route;
 mod server;

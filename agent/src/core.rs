@@ -12,6 +12,7 @@
 
 mod chains;
 mod commands;
+mod health;
 mod pulls;
 mod snapshot;
 mod state;
@@ -36,6 +37,7 @@ use crate::error_chain::chain;
 use crate::plan::{self, CurrentModule, History, Plan, Vitals};
 
 use chains::{ChainDone, Request};
+use health::{ProbeDone, Watched};
 use pulls::{PullDone, Pulled, Pulling};
 use state::Sources;
 
@@ -74,6 +76,7 @@ pub(crate) fn stored_deployment(dir: &Path) -> Result<Deployment, String> {
 enum Done {
     Pull(Box<PullDone>),
     Chain(Box<ChainDone>),
+    Probe(Box<ProbeDone>),
     /// The module's process ended.
     Exit(ContainerId),
 }
@@ -94,6 +97,8 @@ pub(crate) struct Core {
     pulling: BTreeMap<ContainerId, Pulling>,
     /// Modules with a chain of steps under way, and its rank.
     busy: BTreeMap<ContainerId, i64>,
+    /// Runs of modules that have a health check.
+    health: BTreeMap<ContainerId, Watched>,
     /// Running modules whose exit is waited for.
     watched: BTreeSet<ContainerId>,
     /// What operators asked for and is not under way yet.
@@ -119,6 +124,7 @@ impl Core {
             pulled: BTreeMap::new(),
             pulling: BTreeMap::new(),
             busy: BTreeMap::new(),
+            health: BTreeMap::new(),
             watched: BTreeSet::new(),
             requests: VecDeque::new(),
             work: JoinSet::new(),
@@ -181,6 +187,7 @@ impl Core {
         match done {
             Ok(Done::Pull(done)) => self.pull_done(*done),
             Ok(Done::Chain(done)) => self.chain_done(*done),
+            Ok(Done::Probe(done)) => self.probe_done(*done),
             Ok(Done::Exit(module)) => {
                 self.watched.remove(&module);
                 self.settle(module);
@@ -195,6 +202,7 @@ impl Core {
     fn reconcile(&mut self) -> Duration {
         self.look();
         self.start_requests();
+        let probe_at = self.check_health(Timestamp::now());
         let mut now = Timestamp::now();
         let mut plan = self.plan(now);
         if self.start_pulls(&plan) {
@@ -206,10 +214,8 @@ impl Core {
         self.watch_running();
         self.publish(&plan, now);
         self.publish_snapshot(now);
-        let wake = plan
-            .wake_at
-            .and_then(|at| at.since(now))
-            .unwrap_or(LONGEST_SLEEP);
+        let wake = plan.wake_at.into_iter().chain(probe_at).min();
+        let wake = wake.and_then(|at| at.since(now)).unwrap_or(LONGEST_SLEEP);
         wake.clamp(Duration::from_millis(10), LONGEST_SLEEP)
     }
 
@@ -265,6 +271,7 @@ impl Core {
                 vitals: Vitals {
                     paused: container.paused,
                     out_of_memory: container.out_of_memory,
+                    health: self.health_of(id),
                 },
             };
             (id.clone(), module)

@@ -14,6 +14,7 @@ mod core;
 pub mod daemon;
 pub mod deployment;
 pub mod error_chain;
+pub mod health;
 mod hub;
 pub mod lock;
 mod moment;

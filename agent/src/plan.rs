@@ -16,6 +16,7 @@ use kobune_runtime::{ContainerId, TaskStatus, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::{Deployment, DesiredStatus, Fingerprint, ImagePullPolicy, ModuleSpec};
+use crate::health::Health;
 use crate::restart::{self, Decision};
 
 pub use history::{Attempts, History, ModuleHistory, RETRY_MAX, RETRY_UNIT};
@@ -39,6 +40,8 @@ pub struct Vitals {
     pub paused: bool,
     /// They ended, and the kernel had ended one for want of memory.
     pub out_of_memory: bool,
+    /// What its checks say; absent where it has none.
+    pub health: Option<Health>,
 }
 
 /// Steps in the order to take them.
@@ -101,6 +104,12 @@ pub enum Reason {
     NotStarted,
     /// It shall run again after it was stopped on purpose.
     Resumed,
+    /// It is unhealthy, and its restart policy wants another run.
+    #[serde(rename_all = "camelCase")]
+    Unhealthy {
+        /// Number of this restart, from 1.
+        restart: u32,
+    },
     /// It ended, and its restart policy wants it back.
     #[serde(rename_all = "camelCase")]
     Ended {
@@ -272,7 +281,7 @@ impl Planner<'_> {
                     let instant = std::time::Duration::from_nanos(1);
                     self.wake(started_at + restart::INTENSIVE_CARE + instant);
                 }
-                return;
+                return self.heal(id, spec, module, restarts);
             }
             TaskStatus::Created => Reason::NotStarted,
             TaskStatus::Exited(_) if history.stopped => Reason::Resumed,
@@ -289,6 +298,27 @@ impl Planner<'_> {
         };
         if self.is_due(&history.start) {
             self.step(id, Action::Start, reason);
+        }
+    }
+}
+
+impl Planner<'_> {
+    /// Starts an unhealthy module anew where its policy wants that.
+    fn heal(&mut self, id: &ContainerId, spec: &ModuleSpec, module: &CurrentModule, restarts: u32) {
+        let Some(Health::Unhealthy { since }) = module.vitals.health else {
+            return;
+        };
+        match restart::decide_unhealthy(spec.restart_policy, since, restarts, self.now) {
+            Decision::Keep | Decision::GiveUp => {}
+            Decision::BackoffUntil(at) => self.wake(at),
+            Decision::StartNow => {
+                let history = self.history.get(id);
+                if self.is_due(&history.stop) && self.is_due(&history.start) {
+                    let restart = restarts + 1;
+                    self.step(id, Action::Stop, Reason::Unhealthy { restart });
+                    self.step(id, Action::Start, Reason::Unhealthy { restart });
+                }
+            }
         }
     }
 }
@@ -316,6 +346,11 @@ impl fmt::Display for Reason {
             Self::Refused => f.write_str("it asks for what it cannot have"),
             Self::NotStarted => f.write_str("it was not started yet"),
             Self::Resumed => f.write_str("it shall run again"),
+            Self::Unhealthy { restart } => write!(
+                f,
+                "it is unhealthy: restart {restart} of {}",
+                restart::MAX_RESTARTS
+            ),
             Self::Ended { code, restart } => write!(
                 f,
                 "it ended with code {code}: restart {restart} of {}",

@@ -48,7 +48,6 @@ pub fn decide(
     };
     let wanted = match policy {
         RestartPolicy::Never => false,
-        // There are no health checks, so only a failure makes a module unhealthy.
         RestartPolicy::OnFailure | RestartPolicy::OnUnhealthy => exit.code != 0,
         RestartPolicy::Always => true,
     };
@@ -61,6 +60,29 @@ pub fn decide(
     let wait = cool_off(restarts);
     match now.since(exit.exited_at) {
         Some(elapsed) if elapsed < wait => Decision::BackoffUntil(exit.exited_at + wait),
+        _ => Decision::StartNow,
+    }
+}
+
+/// Decides about a module that runs and is unhealthy since `since`: restarted by
+/// `on-unhealthy` and, as IoT Edge has it, by `always`, with the waits of one that ended.
+#[must_use]
+pub fn decide_unhealthy(
+    policy: RestartPolicy,
+    since: Timestamp,
+    restarts: u32,
+    now: Timestamp,
+) -> Decision {
+    match policy {
+        RestartPolicy::Never | RestartPolicy::OnFailure => return Decision::Keep,
+        RestartPolicy::OnUnhealthy | RestartPolicy::Always => {}
+    }
+    if restarts >= MAX_RESTARTS {
+        return Decision::GiveUp;
+    }
+    let wait = cool_off(restarts);
+    match now.since(since) {
+        Some(elapsed) if elapsed < wait => Decision::BackoffUntil(since + wait),
         _ => Decision::StartNow,
     }
 }

@@ -10,6 +10,7 @@ use kobune_runtime::{ContainerId, TaskStatus, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::{DesiredStatus, ImagePullPolicy, ModuleSpec, RestartPolicy, Warning};
+use crate::health::Health;
 use crate::plan::{CurrentModule, ModuleHistory};
 use crate::restart::{self, Decision};
 
@@ -62,6 +63,8 @@ pub struct ModuleReport {
     pub exit_code: Option<i32>,
     /// The last run ended, and the kernel had ended a process of it for want of memory.
     pub out_of_memory: bool,
+    /// What its health checks say: `starting`, `healthy` or `unhealthy`; absent without any.
+    pub health: Option<String>,
     /// Restarts since it last ran well.
     pub restart_count: u32,
     /// Last restart.
@@ -115,7 +118,12 @@ pub fn runtime_status(
     };
     let exit = match module.status {
         TaskStatus::Running { .. } if module.vitals.paused => return ModuleStatus::Paused,
-        TaskStatus::Running { .. } => return ModuleStatus::Running,
+        TaskStatus::Running { .. } => {
+            return match module.vitals.health {
+                Some(Health::Unhealthy { .. }) => ModuleStatus::Unhealthy,
+                _ => ModuleStatus::Running,
+            };
+        }
         TaskStatus::Created => return ModuleStatus::Stopped,
         TaskStatus::Exited(exit) => exit,
     };
@@ -165,6 +173,10 @@ pub fn report(seen: &Observation<'_>, now: Timestamp) -> ModuleReport {
         pid,
         exit_code: exit.map(|exit| exit.code),
         out_of_memory: exit.is_some() && seen.current.is_some_and(|m| m.vitals.out_of_memory),
+        health: seen.current.and_then(|module| {
+            let health = module.vitals.health.filter(|_| module.status.is_running());
+            health.map(|health| health.as_str().to_owned())
+        }),
         restart_count,
         last_restart: seen.history.last_restart,
         last_start,

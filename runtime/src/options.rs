@@ -16,7 +16,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ContainerId;
+use crate::{ContainerId, Healthcheck};
 
 pub use device::{DeviceAccess, DeviceClass, DeviceMapping, DeviceRule, InvalidDeviceAccess};
 pub use mount::{Mount, MountSource, Propagation, VolumesFrom};
@@ -52,6 +52,9 @@ pub struct ContainerOptions {
     pub stop_signal: Option<i32>,
     /// Seconds between the stop signal and SIGKILL; 10 where absent, as Docker has it.
     pub stop_timeout: Option<u32>,
+    /// How its health is checked; by whoever runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
     /// Default confinement or none.
     pub privilege: Privilege,
     /// Mount the root filesystem read-only.

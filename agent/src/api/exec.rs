@@ -172,11 +172,11 @@ async fn serve(mut exec: Exec, session: Session) {
     end(Arc::into_inner(exec).map(AsyncFd::into_inner)).await;
 }
 
-type Descriptor = AsyncFd<OwnedFd>;
-type Outputs = Vec<(Arc<Descriptor>, fn(Bytes) -> Frame)>;
+pub(super) type Descriptor = AsyncFd<OwnedFd>;
+pub(super) type Outputs = Vec<(Arc<Descriptor>, fn(Bytes) -> Frame)>;
 
 /// A process's streams for the reactor: where its input goes, where its output comes from.
-fn prepare(streams: Option<ExecStreams>) -> io::Result<(Option<Input>, Outputs)> {
+pub(super) fn prepare(streams: Option<ExecStreams>) -> io::Result<(Option<Input>, Outputs)> {
     let register = |fd: OwnedFd| {
         let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
         fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
@@ -204,7 +204,7 @@ fn prepare(streams: Option<ExecStreams>) -> io::Result<(Option<Input>, Outputs)>
     }
 }
 
-enum Input {
+pub(super) enum Input {
     Pipe(Arc<Descriptor>),
     Terminal(Arc<Descriptor>),
 }
@@ -217,7 +217,11 @@ impl Input {
     }
 }
 
-async fn copy_output(from: Arc<Descriptor>, frame: fn(Bytes) -> Frame, to: mpsc::Sender<Frame>) {
+pub(super) async fn copy_output(
+    from: Arc<Descriptor>,
+    frame: fn(Bytes) -> Frame,
+    to: mpsc::Sender<Frame>,
+) {
     let mut buffer = vec![0; CHUNK];
     loop {
         let Ok(mut ready) = from.readable().await else {
@@ -286,7 +290,7 @@ async fn write_all(to: &Descriptor, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Exit code of the process; `None` where nobody can tell.
-async fn exit(exec: &AsyncFd<Exec>) -> Option<i32> {
+pub(super) async fn exit(exec: &AsyncFd<Exec>) -> Option<i32> {
     loop {
         let mut ready = exec.readable().await.ok()?;
         match ready.get_inner().wait(Some(Duration::from_millis(1))) {

@@ -88,6 +88,8 @@ pub(crate) fn running(name: &str, image: &str) -> ModuleView {
         image_id: None,
         exit_code: None,
         out_of_memory: false,
+        health: None,
+        health_output: None,
         pid: Some(42),
         address: Some("172.18.0.2".to_owned()),
         ports: Vec::new(),

@@ -29,6 +29,12 @@ pub struct ModuleView {
     /// The kernel ended a process of its last run for want of memory.
     #[serde(default)]
     pub out_of_memory: bool,
+    /// `starting`, `healthy` or `unhealthy`, while it runs and has a health check.
+    #[serde(default)]
+    pub health: Option<String>,
+    /// What its last health check said, if that failed.
+    #[serde(default)]
+    pub health_output: Option<String>,
     /// Main process, in the host's pid namespace, while it runs.
     #[serde(default)]
     pub pid: Option<i32>,

@@ -170,7 +170,10 @@ fn description(view: &ModuleView, now: Timestamp) -> String {
     };
     let words = match view.status {
         ModuleStatus::Running | ModuleStatus::Unhealthy => match since(view.last_start) {
-            Some(time) => format!("Up {time}"),
+            Some(time) => match &view.health {
+                Some(health) => format!("Up {time} ({health})"),
+                None => format!("Up {time}"),
+            },
             None => "Up".to_owned(),
         },
         ModuleStatus::Paused => match since(view.last_start) {

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use kobune_puller::PulledImage;
 use kobune_runtime::{
-    ContainerId, CreateRequest, Image, LinuxRuntime, ModuleRuntime, RuntimeError, Started,
-    Timestamp,
+    ContainerId, ContainerOptions, CreateRequest, Healthcheck, Image, LinuxRuntime, ModuleRuntime,
+    RuntimeError, Started, Timestamp,
 };
 use tokio::sync::oneshot;
 
 use super::{Core, Done, FINGERPRINT};
 use crate::api::wire::ErrorCode;
 use crate::command::{CommandError, Reply};
-use crate::deployment::ModuleSpec;
+use crate::deployment::{ModuleSpec, image_healthcheck};
 use crate::error_chain::chain;
 use crate::plan::{Action, Plan, Reason};
 
@@ -199,7 +199,7 @@ impl Core {
                 self.start_warnings
                     .insert(module.clone(), started.warnings.clone());
                 match step.reason {
-                    Some(Reason::Ended { .. }) => {
+                    Some(Reason::Ended { .. } | Reason::Unhealthy { .. }) => {
                         let ended = self.status(module);
                         self.history.record_restart(module, &ended, now);
                     }
@@ -302,7 +302,32 @@ fn changes_deployment(reason: Option<Reason>) -> bool {
 
 /// Whether a step waits for modules of a lower startup order; restarts do not.
 fn is_ordered(reason: Option<Reason>) -> bool {
-    !matches!(reason, Some(Reason::Ended { .. } | Reason::Held))
+    !matches!(
+        reason,
+        Some(Reason::Ended { .. } | Reason::Unhealthy { .. } | Reason::Held)
+    )
+}
+
+/// What deployment and image together say about the module's health. An image whose own
+/// word on that cannot be read has none.
+fn healthcheck(
+    module: &ContainerId,
+    spec: &ModuleSpec,
+    image: &PulledImage,
+) -> Option<Healthcheck> {
+    let text = std::fs::read(&image.config_path).unwrap_or_default();
+    let config = serde_json::from_slice(&text).unwrap_or_default();
+    let of_image = image_healthcheck(&config).unwrap_or_else(|reason| {
+        tracing::warn!(%module, reason, "the image's health check is passed over");
+        Healthcheck::default()
+    });
+    let said = spec
+        .options
+        .healthcheck
+        .clone()
+        .unwrap_or_default()
+        .or(of_image);
+    said.test.is_some().then_some(said)
 }
 
 fn request(module: &ContainerId, spec: &ModuleSpec, image: &PulledImage) -> CreateRequest {
@@ -314,7 +339,10 @@ fn request(module: &ContainerId, spec: &ModuleSpec, image: &PulledImage) -> Crea
             config: image.config.clone(),
             layers: image.layers.clone(),
         },
-        options: spec.options.clone(),
+        options: ContainerOptions {
+            healthcheck: healthcheck(module, spec, image),
+            ..spec.options.clone()
+        },
         annotations: BTreeMap::from([(FINGERPRINT.to_owned(), spec.fingerprint().to_string())]),
     }
 }

@@ -69,6 +69,8 @@ impl Core {
             image_id: report.image_id,
             exit_code: report.exit_code,
             out_of_memory: report.out_of_memory,
+            health_output: self.health_output(name),
+            health: report.health,
             pid: report.pid,
             address: attachment
                 .and_then(|a| a.address)

@@ -7,6 +7,7 @@
 mod capabilities;
 mod devices;
 mod dns;
+pub(super) mod healthcheck;
 mod limits;
 mod log;
 mod mounts;

@@ -91,3 +91,23 @@ fn ten_minutes_of_running_forgive_earlier_restarts() {
     let before_its_start = Timestamp::from_unix(0, 0);
     assert_eq!(effective_restarts(5, &running, before_its_start), 5);
 }
+
+#[test]
+fn an_unhealthy_module_is_restarted_by_on_unhealthy_and_always_with_the_same_waits() {
+    use RestartPolicy::{Always, Never, OnFailure, OnUnhealthy};
+    for (policy, restarts, seconds, expected) in [
+        (Never, 0, 999, Decision::Keep),
+        (OnFailure, 0, 999, Decision::Keep),
+        (OnUnhealthy, 0, 9, Decision::BackoffUntil(at(10))),
+        (OnUnhealthy, 0, 10, Decision::StartNow),
+        (Always, 2, 39, Decision::BackoffUntil(at(40))),
+        (Always, 2, 40, Decision::StartNow),
+        (Always, MAX_RESTARTS, 9999, Decision::GiveUp),
+    ] {
+        let decision = decide_unhealthy(policy, at(0), restarts, at(seconds));
+        assert_eq!(decision, expected, "{policy:?} {restarts} {seconds}");
+    }
+    // A clock that was set back.
+    let early = decide_unhealthy(Always, at(100), 3, at(0));
+    assert_eq!(early, Decision::StartNow);
+}

@@ -19,7 +19,10 @@ pub(super) fn describe(seen: &Observation<'_>, status: ModuleStatus, now: Timest
         Some(TaskStatus::Created) => "Created".to_owned(),
         Some(TaskStatus::Running { started_at, .. }) => match now.since(started_at) {
             Some(up) if status == ModuleStatus::Paused => format!("Up {}, paused", span(up)),
-            Some(up) => format!("Up {}", span(up)),
+            Some(up) => match seen.current.and_then(|module| module.vitals.health) {
+                Some(health) => format!("Up {} ({})", span(up), health.as_str()),
+                None => format!("Up {}", span(up)),
+            },
             None => "Up".to_owned(),
         },
         Some(TaskStatus::Exited(exit)) => ended(seen, status, &exit, now),

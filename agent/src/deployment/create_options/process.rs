@@ -35,6 +35,7 @@ pub(super) fn parse(top: &mut Fields<'_>, parsed: &mut ContainerOptions, finding
         u32::try_from(node.integer()?)
             .map_err(|_| node.fault(format!("must be from 0 to {} seconds", u32::MAX)))
     });
+    parsed.healthcheck = super::healthcheck::parse(top.take("healthcheck"), findings);
     parsed.labels = texts(top.take("labels"), findings);
     parsed.exposed_ports = exposed_ports(top.take("exposedports"), findings);
 }
