@@ -441,7 +441,7 @@ fn a_refused_module_is_not_made_and_an_older_one_is_kept() {
         "HostConfig": {"runtime": "nvidia"}}}});
     let desired = deployment(&[("plain", json!({})), ("vision", gpu)]);
     let of = |current: &BTreeMap<ContainerId, CurrentModule>| {
-        let planned = plan(&desired, current, &History::default(), at(10));
+        let planned = plan(&desired, current, &History::default(), at(60));
         let steps = planned
             .steps
             .iter()
@@ -461,7 +461,7 @@ fn a_refused_module_is_not_made_and_an_older_one_is_kept() {
         [Action::Stop]
     );
     assert_eq!(of(&applied(&desired, &[("vision", exited(1))])), []);
-    let others = plan(&desired, &BTreeMap::new(), &History::default(), at(10)).steps;
+    let others = plan(&desired, &BTreeMap::new(), &History::default(), at(60)).steps;
     assert!(others.iter().all(|step| step.module == id("plain")));
     assert!(others.iter().any(|step| step.action == Action::Start));
 }

@@ -21,7 +21,7 @@ pub(super) fn parse(node: Option<Node<'_>>, findings: &mut Findings) -> Option<H
         retries: findings.read(fields.take("retries"), retries).flatten(),
     };
     super::unread::report(fields, "Healthcheck", findings);
-    Some(check)
+    Some(check).filter(|check| *check != Healthcheck::default())
 }
 
 /// That of an image's configuration; the error is text for a human.
