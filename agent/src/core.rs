@@ -353,7 +353,14 @@ impl Core {
 
     /// Why modules are not as desired.
     fn problems(&self) -> Vec<Problem> {
-        let problem = |module: &ContainerId| {
+        let problem = |(module, spec): (&ContainerId, &ModuleSpec)| {
+            if let Some(message) = crate::status::refusal(spec) {
+                return Some(Problem {
+                    module: Some(module.to_string()),
+                    path: String::new(),
+                    message,
+                });
+            }
             let history = self.history.get(module);
             let failed = [&history.create, &history.start, &history.stop];
             let failed = failed.into_iter().find(|attempts| attempts.failures > 0)?;
@@ -363,7 +370,7 @@ impl Core {
                 message: failed.message.clone(),
             })
         };
-        self.desired.modules.keys().filter_map(problem).collect()
+        self.desired.modules.iter().filter_map(problem).collect()
     }
 
     /// Nobody listening is no error.

@@ -23,6 +23,7 @@ use oci_spec::distribution::Reference;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use create_options::healthcheck::of_image as image_healthcheck;
+pub use create_options::markdown as create_options_table;
 pub use fingerprint::Fingerprint;
 pub use kobune_puller::Secret;
 pub use problem::{InvalidDeployment, Problem, ProblemKind};
@@ -87,6 +88,8 @@ pub struct ModuleSpec {
     pub version: String,
     /// Fields that have no effect.
     pub warnings: Vec<Warning>,
+    /// What it asks for and cannot have here: a module with any is not run.
+    pub refusals: Vec<Warning>,
     /// createOptions joined from its chunks and parsed, with sorted names; `{}` if absent.
     pub create_options: serde_json::Value,
 }
@@ -159,6 +162,12 @@ impl Deployment {
 }
 
 impl ModuleSpec {
+    /// Whether it asks for what it cannot have here.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        !self.refusals.is_empty()
+    }
+
     /// Identifies everything that only a new container can change: version, image,
     /// createOptions, restart policy, pull policy, startup order and environment, as IoT
     /// Edge compares them. `status` is not part of it. Equal across restarts and releases.

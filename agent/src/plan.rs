@@ -98,6 +98,8 @@ pub enum Reason {
     DesiredStopped,
     /// An operator stopped the module.
     Held,
+    /// It asks for what it cannot have here.
+    Refused,
     /// It shall run, and was never started since it was created or since the device booted.
     NotStarted,
     /// It shall run again after it was stopped on purpose.
@@ -163,7 +165,8 @@ struct Planner<'a> {
     history: &'a History,
     now: Timestamp,
     plan: Plan,
-    /// Modules that need a new container but wait after a failure to make one.
+    /// Modules that need a new container but wait after a failure to make one, or whose spec
+    /// is refused.
     held_back: BTreeSet<ContainerId>,
 }
 
@@ -197,7 +200,7 @@ impl Planner<'_> {
                 continue;
             };
             let history = self.history.get(id);
-            if !self.is_due(&history.create) || !self.is_due(&history.stop) {
+            if spec.is_refused() || !self.is_due(&history.create) || !self.is_due(&history.stop) {
                 self.held_back.insert(id.clone());
             } else if spec.image_pull_policy == ImagePullPolicy::OnCreate {
                 self.step(id, Action::Pull, reason);
@@ -226,6 +229,7 @@ impl Planner<'_> {
             let history = self.history.get(id);
             let reason = match spec.status {
                 _ if renewed => continue,
+                _ if spec.is_refused() && change(spec, Some(module)).is_none() => Reason::Refused,
                 DesiredStatus::Stopped => Reason::DesiredStopped,
                 DesiredStatus::Running if history.held => Reason::Held,
                 DesiredStatus::Running => continue,
@@ -263,6 +267,10 @@ impl Planner<'_> {
             return;
         };
         if spec.status == DesiredStatus::Stopped || history.held {
+            return;
+        }
+        // An older container of it, which may run, goes on as it is.
+        if spec.is_refused() && change(spec, current).is_none() {
             return;
         }
         let restarts = restart::effective_restarts(history.restart_count, &module.status, self.now);
@@ -335,6 +343,7 @@ impl fmt::Display for Reason {
             Self::Removed => f.write_str("the deployment no longer has it"),
             Self::DesiredStopped => f.write_str("the deployment wants it stopped"),
             Self::Held => f.write_str("an operator stopped it"),
+            Self::Refused => f.write_str("it asks for what it cannot have"),
             Self::NotStarted => f.write_str("it was not started yet"),
             Self::Resumed => f.write_str("it shall run again"),
             Self::Unhealthy { restart } => write!(

@@ -108,8 +108,13 @@ pub fn runtime_status(
     history: &ModuleHistory,
     now: Timestamp,
 ) -> ModuleStatus {
+    let refused = spec.is_some_and(ModuleSpec::is_refused);
     let Some(module) = current else {
-        return ModuleStatus::Unknown;
+        return if refused {
+            ModuleStatus::Failed
+        } else {
+            ModuleStatus::Unknown
+        };
     };
     let exit = match module.status {
         TaskStatus::Running { .. } if module.vitals.paused => return ModuleStatus::Paused,
@@ -180,20 +185,34 @@ pub fn report(seen: &Observation<'_>, now: Timestamp) -> ModuleReport {
             .spec
             .map_or_else(String::new, |spec| spec.image_text.clone()),
         image_id: seen.image_id.map(str::to_owned),
-        problem: problem(seen.history),
+        problem: problem(seen),
         warnings: seen
             .spec
             .map_or_else(Vec::new, |spec| spec.warnings.clone()),
     }
 }
 
-/// The later of the failures that stand.
-fn problem(history: &ModuleHistory) -> Option<String> {
+/// Why the deployment cannot have it so, or the later of the failures that stand.
+fn problem(seen: &Observation<'_>) -> Option<String> {
+    if let Some(refusal) = seen.spec.and_then(refusal) {
+        return Some(refusal);
+    }
+    let history = seen.history;
     let failed = [&history.create, &history.start, &history.stop].into_iter();
     let last = failed
         .filter(|attempts| attempts.failures > 0)
         .max_by_key(|attempts| attempts.failed_at)?;
     Some(last.message.clone())
+}
+
+/// What a spec asks for and cannot have, in words.
+#[must_use]
+pub fn refusal(spec: &ModuleSpec) -> Option<String> {
+    if !spec.is_refused() {
+        return None;
+    }
+    let all: Vec<String> = spec.refusals.iter().map(ToString::to_string).collect();
+    Some(format!("refused: {}", all.join("; ")))
 }
 
 fn decision(

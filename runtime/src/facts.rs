@@ -2,6 +2,7 @@
 //!
 //! [`HostFacts::gather`] does all the looking, [`crate::spec`] all the deciding.
 
+mod cgroup;
 mod device;
 mod image_file;
 
@@ -10,7 +11,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use oci_spec::image::ImageConfiguration;
 
 use crate::options::{ContainerOptions, MountSource, Privilege};
@@ -33,6 +33,10 @@ pub struct HostFacts {
     pub cgroup: CgroupMode,
     /// Whether the kernel can limit swap.
     pub swap_accounting: bool,
+    /// Whether the kernel can weigh cgroups against each other at block devices.
+    pub block_io_weight: bool,
+    /// Major and minor numbers of the block devices that the options limit, by path.
+    pub block_devices: BTreeMap<PathBuf, (u32, u32)>,
     /// Whether a network namespace has `ip_unprivileged_port_start` (Linux 4.11).
     pub unprivileged_port_sysctl: bool,
     /// The host's name.
@@ -113,6 +117,15 @@ pub enum FactsError {
         #[source]
         source: UserError,
     },
+    /// The image does not know a group that the options add.
+    #[error("cannot add group {group:?}")]
+    Group {
+        /// The group as requested.
+        group: String,
+        /// Cause.
+        #[source]
+        source: UserError,
+    },
     /// Cgroups are not mounted where everybody expects them.
     #[error("cannot find cgroups at {}", path.display())]
     Cgroups {
@@ -123,8 +136,6 @@ pub enum FactsError {
         source: io::Error,
     },
 }
-
-const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 impl HostFacts {
     /// Looks at the host and below `rootfs`, the image's unpacked tree.
@@ -138,7 +149,7 @@ impl HostFacts {
         rootfs: &Path,
         image: &ImageConfiguration,
     ) -> Result<Self, FactsError> {
-        let cgroup = cgroup_mode(Path::new(CGROUP_ROOT))?;
+        let cgroup = cgroup::mode(Path::new(cgroup::ROOT))?;
         let host_devices = match options.privilege {
             Privilege::Default => Vec::new(),
             Privilege::Privileged => device::host_devices(Path::new("/dev"))?,
@@ -152,7 +163,9 @@ impl HostFacts {
             mapped_devices,
             host_devices,
             bind_sources: bind_sources(options)?,
-            swap_accounting: swap_accounting(&cgroup),
+            swap_accounting: cgroup::swap_accounting(&cgroup),
+            block_io_weight: cgroup::block_io_weight(&cgroup),
+            block_devices: block_devices(options)?,
             cgroup,
             unprivileged_port_sysctl: Path::new("/proc/sys/net/ipv4/ip_unprivileged_port_start")
                 .exists(),
@@ -162,6 +175,18 @@ impl HostFacts {
                 .unwrap_or_default(),
         })
     }
+}
+
+/// Major and minor number of the running kernel; zeros where it does not say.
+pub(crate) fn kernel_version() -> (u32, u32) {
+    let release = nix::sys::utsname::uname().ok();
+    let release = release.and_then(|name| name.release().to_str().map(str::to_owned));
+    let release = release.unwrap_or_default();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    (next(), next())
 }
 
 /// Who `user[:group]` is in the file system at `rootfs`, which is that of a container.
@@ -182,12 +207,30 @@ fn find_user(
     let image_user = image.config().as_ref().and_then(|c| c.user().as_deref());
     let wanted = options.user.as_deref().filter(|user| !user.is_empty());
     let user = wanted.or(image_user).unwrap_or("");
-    let passwd = image_file::read(rootfs, Path::new("etc/passwd"))?;
+    let mut resolved = lookup_user(rootfs, user)?;
+    if options.groups.is_empty() {
+        return Ok(resolved);
+    }
     let group = image_file::read(rootfs, Path::new("etc/group"))?;
-    user::resolve(user, &passwd, &group).map_err(|source| FactsError::User {
-        user: user.to_owned(),
-        source,
-    })
+    for name in &options.groups {
+        let gid = user::group_id(name, &group).map_err(|source| FactsError::Group {
+            group: name.clone(),
+            source,
+        })?;
+        if !resolved.additional_gids.contains(&gid) {
+            resolved.additional_gids.push(gid);
+        }
+    }
+    Ok(resolved)
+}
+
+fn block_devices(options: &ContainerOptions) -> Result<BTreeMap<PathBuf, (u32, u32)>, FactsError> {
+    let mut found = BTreeMap::new();
+    for rate in options.resources.block_io.rates() {
+        let numbers = device::block_numbers(&rate.path)?;
+        found.insert(rate.path.clone(), numbers);
+    }
+    Ok(found)
 }
 
 fn bind_sources(options: &ContainerOptions) -> Result<BTreeMap<PathBuf, BindSource>, FactsError> {
@@ -210,58 +253,6 @@ fn bind_source(path: &Path) -> Result<BindSource, FactsError> {
             source,
         }),
     }
-}
-
-fn cgroup_mode(root: &Path) -> Result<CgroupMode, FactsError> {
-    let failed = |source| FactsError::Cgroups {
-        path: root.to_owned(),
-        source,
-    };
-    let stat = statfs(root).map_err(|errno| failed(errno.into()))?;
-    match stat.filesystem_type() {
-        CGROUP2_SUPER_MAGIC => Ok(CgroupMode::V2),
-        TMPFS_MAGIC => Ok(CgroupMode::V1 {
-            hierarchies: subdirectories(root).map_err(failed)?,
-        }),
-        _ => Err(failed(io::Error::other("no cgroup file system"))),
-    }
-}
-
-/// Co-mounted controllers have links beside the directory; these are left out.
-fn subdirectories(root: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(root)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            names.extend(entry.file_name().into_string().ok());
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// The limit's control file is in every memory cgroup of version 1, and in all but the
-/// root one of version 2: there the agent's own cgroup or, where that is the root, any
-/// other tells.
-fn swap_accounting(mode: &CgroupMode) -> bool {
-    let root = Path::new(CGROUP_ROOT);
-    match mode {
-        CgroupMode::V1 { .. } => root.join("memory/memory.memsw.limit_in_bytes").exists(),
-        CgroupMode::V2 => {
-            let children = fs::read_dir(root).into_iter().flatten().flatten();
-            own_cgroup_v2()
-                .map(|own| root.join(own))
-                .into_iter()
-                .chain(children.map(|entry| entry.path()))
-                .any(|cgroup| cgroup.join("memory.swap.max").exists())
-        }
-    }
-}
-
-fn own_cgroup_v2() -> Option<PathBuf> {
-    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    Some(PathBuf::from(path))
 }
 
 #[cfg(test)]

@@ -41,9 +41,11 @@ pub use network::{
     Ipv4Subnet, Network, NetworkConfig, NetworkError, PublishedPort,
 };
 pub use options::{
-    CapabilityChange, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping, DeviceRule,
-    ExtraHost, HostAddress, InvalidDeviceAccess, LogOptions, Mount, MountSource, NetworkMode,
-    PortBinding, Privilege, Propagation, Protocol, Resources,
+    BlockIo, CapabilityChange, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping,
+    DeviceRate, DeviceRule, Dns, ExposedPort, ExtraHost, HostAddress, InvalidDeviceAccess,
+    InvalidPort, IpcMode, LogDriver, LogOptions, Mount, MountSource, NamespaceMode, Namespaces,
+    NetworkMode, PortBinding, Privilege, Propagation, Protocol, Resources, SeccompChoice, Security,
+    Ulimit, VolumesFrom,
 };
 pub use record::RecordError;
 pub use rootfs::RootfsError;
@@ -53,8 +55,8 @@ pub use runtime::{
 };
 pub use shim::{PidFd, ShimError};
 pub use spec::{
-    Built, SpecError, SpecNetwork, SpecPaths, SpecRequest, SpecWarning, VolumeMount,
-    build as build_spec, signal_number, stop_signal,
+    Built, JoinedNamespaces, SpecError, SpecNetwork, SpecPaths, SpecRequest, SpecWarning,
+    VolumeMount, VolumePart, build as build_spec, signal_number, stop_signal,
 };
 pub use task::{ExitStatus, TaskStatus};
 pub use timestamp::{InvalidTimestamp, Timestamp};

@@ -3,14 +3,26 @@
 //! These are domain types; Docker's JSON is turned into them by the agent. They are
 //! stored with a created container, so their serialised form is part of the state on disk.
 
+mod device;
+mod mount;
+mod namespace;
+mod resources;
+mod security;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Healthcheck;
+use crate::{ContainerId, Healthcheck};
+
+pub use device::{DeviceAccess, DeviceClass, DeviceMapping, DeviceRule, InvalidDeviceAccess};
+pub use mount::{Mount, MountSource, Propagation, VolumesFrom};
+pub use namespace::{IpcMode, NamespaceMode, Namespaces};
+pub use resources::{BlockIo, DeviceRate, Resources, Ulimit};
+pub use security::{SeccompChoice, Security};
 
 /// Everything that shapes a container beside its image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,10 +38,16 @@ pub struct ContainerOptions {
     pub working_dir: Option<String>,
     /// `user[:group]` by name or id; replaces the image's.
     pub user: Option<String>,
+    /// Groups of the main process beside those of its user, by name or id.
+    pub groups: Vec<String>,
     /// Host name inside; the container's id where absent.
     pub hostname: Option<String>,
+    /// NIS domain name inside; the kernel's `(none)` where absent.
+    pub domainname: Option<String>,
     /// Labels, kept with the container.
     pub labels: BTreeMap<String, String>,
+    /// Annotations of the OCI specification beside the labels.
+    pub annotations: BTreeMap<String, String>,
     /// Signal that asks the main process to end, by number; image's or SIGTERM where absent.
     pub stop_signal: Option<i32>,
     /// Seconds between the stop signal and SIGKILL; 10 where absent, as Docker has it.
@@ -43,22 +61,44 @@ pub struct ContainerOptions {
     pub readonly_rootfs: bool,
     /// Changes to the default capabilities.
     pub capabilities: CapabilityChange,
+    /// Confinement beside capabilities and devices.
+    pub security: Security,
+    /// Whose namespaces it is in, the network's apart.
+    pub namespaces: Namespaces,
     /// Device nodes to make available.
     pub devices: Vec<DeviceMapping>,
     /// Device access rules beyond `devices`.
     pub device_rules: Vec<DeviceRule>,
     /// Bind mounts, volumes and tmpfs mounts.
     pub mounts: Vec<Mount>,
+    /// Containers whose bind mounts and volumes it has too.
+    pub volumes_from: Vec<VolumesFrom>,
+    /// Bytes of `/dev/shm`; 64 MiB where absent.
+    pub shm_size: Option<u64>,
     /// Published ports.
     pub ports: Vec<PortBinding>,
+    /// Ports that its program listens on, beside the image's.
+    pub exposed_ports: Vec<ExposedPort>,
+    /// Publish every exposed port that is not in `ports`, on free ports of the host.
+    pub publish_all_ports: bool,
     /// Which network the container joins.
     pub network: NetworkMode,
     /// More names under which other modules find this one.
     pub aliases: Vec<String>,
     /// More lines for the hosts file.
     pub extra_hosts: Vec<ExtraHost>,
-    /// Limits.
+    /// Name resolution other than the host's.
+    pub dns: Dns,
+    /// Kernel parameters of its namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// Limits of its cgroup.
     pub resources: Resources,
+    /// Limits of its processes; those of the agent where absent.
+    pub ulimits: Vec<Ulimit>,
+    /// How likely the kernel ends it when memory is short, -1000 to 1000; 0 where absent.
+    pub oom_score_adj: Option<i32>,
+    /// Where the output goes.
+    pub log_driver: LogDriver,
     /// Bounds of the log on disk.
     pub log: LogOptions,
 }
@@ -85,118 +125,6 @@ pub struct CapabilityChange {
     pub drop: Vec<String>,
 }
 
-/// A host device made available under a path of the container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DeviceMapping {
-    /// Node, symbolic link to one, or directory of nodes on the host.
-    pub host_path: PathBuf,
-    /// Where it appears inside.
-    pub container_path: PathBuf,
-    /// What may be done with it.
-    pub access: DeviceAccess,
-}
-
-/// A device cgroup rule: allows `access` to the devices it matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DeviceRule {
-    /// Character, block or both.
-    pub class: DeviceClass,
-    /// Major number; any where absent.
-    pub major: Option<u32>,
-    /// Minor number; any where absent.
-    pub minor: Option<u32>,
-    /// What is allowed.
-    pub access: DeviceAccess,
-}
-
-/// Kind of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum DeviceClass {
-    /// Both kinds.
-    All,
-    /// Character device.
-    Char,
-    /// Block device.
-    Block,
-}
-
-/// A set of read, write and mknod, as in `mrw`.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct DeviceAccess {
-    /// Open for reading.
-    pub read: bool,
-    /// Open for writing.
-    pub write: bool,
-    /// Create the node.
-    pub mknod: bool,
-}
-
-/// Text that is no set of `r`, `w` and `m`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid device permissions {0:?}: expected one or more of 'r', 'w', 'm'")]
-pub struct InvalidDeviceAccess(pub String);
-
-/// Something mounted into the container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Mount {
-    /// What is mounted.
-    pub source: MountSource,
-    /// Absolute path inside.
-    pub target: PathBuf,
-    /// Mounted read-only.
-    pub read_only: bool,
-}
-
-/// What a [`Mount`] shows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum MountSource {
-    /// A host path.
-    #[serde(rename_all = "camelCase")]
-    Bind {
-        /// Absolute path on the host.
-        path: PathBuf,
-        /// Create it as a directory where it is missing (Docker's `Binds`) or fail
-        /// (Docker's `Mounts`).
-        create_missing: bool,
-        /// Mount propagation; private where absent.
-        propagation: Option<Propagation>,
-    },
-    /// A named volume, or an anonymous one of this container where the name is absent.
-    Volume {
-        /// Name, valid as a [`crate::ContainerId`].
-        name: Option<String>,
-    },
-    /// Memory.
-    #[serde(rename_all = "camelCase")]
-    Tmpfs {
-        /// Size in bytes; the kernel's default (half of memory) where absent.
-        size: Option<u64>,
-        /// Mode of its root; 1777 where absent.
-        mode: Option<u32>,
-        /// Further mount options as `mount -o` reads them.
-        options: Vec<String>,
-    },
-}
-
-/// Mount propagation of a bind mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
-pub enum Propagation {
-    Private,
-    Rprivate,
-    Shared,
-    Rshared,
-    Slave,
-    Rslave,
-}
-
 /// A published port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -220,8 +148,18 @@ pub enum Protocol {
     Udp,
 }
 
+/// A port that a program listens on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExposedPort {
+    /// Port inside.
+    pub port: u16,
+    /// Transport.
+    pub protocol: Protocol,
+}
+
 /// Network of a container.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum NetworkMode {
     /// Own namespace on the modules' bridge.
@@ -231,6 +169,20 @@ pub enum NetworkMode {
     Host,
     /// Own namespace with loopback only.
     None,
+    /// That of another container, with its names and its address.
+    Container(ContainerId),
+}
+
+/// What `/etc/resolv.conf` says instead of the host's; empty lists leave it the host's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Dns {
+    /// Resolvers.
+    pub servers: Vec<IpAddr>,
+    /// Domains to search; `.` alone searches none.
+    pub search: Vec<String>,
+    /// Options such as `ndots:2`.
+    pub options: Vec<String>,
 }
 
 /// A name for the hosts file.
@@ -253,18 +205,6 @@ pub enum HostAddress {
     HostGateway,
 }
 
-/// Limits of a container; absent is unlimited.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Resources {
-    /// Memory in bytes.
-    pub memory: Option<u64>,
-    /// CPU time in units of 1e-9 processors.
-    pub nano_cpus: Option<u64>,
-    /// Number of processes and threads.
-    pub pids: Option<u32>,
-}
-
 /// Bounds of a container's log on disk: at most `max_files` files of about `max_size`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -273,6 +213,17 @@ pub struct LogOptions {
     pub max_size: u64,
     /// Files kept, the current one included; at least 1.
     pub max_files: u32,
+}
+
+/// Where a container's output goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogDriver {
+    /// Into files.
+    #[default]
+    File,
+    /// Nowhere.
+    None,
 }
 
 impl Default for LogOptions {
@@ -285,69 +236,28 @@ impl Default for LogOptions {
     }
 }
 
-impl DeviceAccess {
-    /// Read, write and mknod.
-    pub const ALL: Self = Self {
-        read: true,
-        write: true,
-        mknod: true,
-    };
-}
+/// Text that is no port such as `80/tcp`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no port such as 80/tcp")]
+pub struct InvalidPort(pub String);
 
-impl TryFrom<&str> for DeviceAccess {
-    type Error = InvalidDeviceAccess;
+impl FromStr for ExposedPort {
+    type Err = InvalidPort;
 
-    fn try_from(text: &str) -> Result<Self, Self::Error> {
-        let mut access = Self {
-            read: false,
-            write: false,
-            mknod: false,
+    /// `80`, `80/tcp` or `53/udp`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidPort(text.to_owned());
+        let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let protocol = match protocol.to_ascii_lowercase().as_str() {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => return Err(invalid()),
         };
-        for c in text.chars() {
-            match c {
-                'r' => access.read = true,
-                'w' => access.write = true,
-                'm' => access.mknod = true,
-                _ => return Err(InvalidDeviceAccess(text.to_owned())),
-            }
-        }
-        if text.is_empty() {
-            Err(InvalidDeviceAccess(String::new()))
-        } else {
-            Ok(access)
-        }
-    }
-}
-
-impl TryFrom<String> for DeviceAccess {
-    type Error = InvalidDeviceAccess;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::try_from(text.as_str())
-    }
-}
-
-impl From<DeviceAccess> for String {
-    fn from(access: DeviceAccess) -> Self {
-        access.to_string()
-    }
-}
-
-impl fmt::Display for DeviceAccess {
-    /// In the order of the devices cgroup: `rwm`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (set, letter) in [(self.read, "r"), (self.write, "w"), (self.mknod, "m")] {
-            if set {
-                f.write_str(letter)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for DeviceAccess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
+        let port = port.parse().ok().filter(|port| *port > 0);
+        Ok(Self {
+            port: port.ok_or_else(invalid)?,
+            protocol,
+        })
     }
 }
 
@@ -357,20 +267,5 @@ impl fmt::Display for Protocol {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn device_access_reads_in_any_order() {
-        for (text, normal) in [("mrw", "rwm"), ("r", "r"), ("wr", "rw"), ("rrm", "rm")] {
-            assert_eq!(DeviceAccess::try_from(text).unwrap().to_string(), normal);
-        }
-        for bad in ["", "ro", "RW", "x"] {
-            assert!(DeviceAccess::try_from(bad).is_err(), "{bad:?}");
-        }
     }
 }

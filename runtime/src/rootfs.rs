@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 
 /// A root filesystem that could not be mounted or unmounted.
 #[derive(Debug, thiserror::Error)]
@@ -143,8 +143,80 @@ pub(crate) fn create_dir_beneath(root: &Path, path: &Path) -> Result<(), RootfsE
     Ok(())
 }
 
+/// Opens the directory `path` beneath `root`; `None` where there is none. Symbolic links are
+/// resolved as if `root` were `/`.
+pub(crate) fn open_dir_beneath(root: &Path, path: &Path) -> Result<Option<OwnedFd>, RootfsError> {
+    let base = File::open(root).map_err(error("open", root))?;
+    let path = path.strip_prefix("/").unwrap_or(path);
+    match open_dir_in(&base, path) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
+        Err(errno) => Err(error("open", &root.join(path))(errno)),
+    }
+}
+
+/// Opens the file or directory `path` beneath `root`, with no symbolic link on the way;
+/// `None` where there is none.
+pub(crate) fn open_beneath(root: &Path, path: &Path) -> Result<Option<OwnedFd>, RootfsError> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut here: OwnedFd = File::open(root).map_err(error("open", root))?.into();
+    for component in path.components() {
+        let Component::Normal(name) = component else {
+            continue;
+        };
+        here = match openat(&here, name, flags, Mode::empty()) {
+            Ok(next) => next,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            Err(errno) => return Err(error("open", &root.join(path))(errno)),
+        };
+        let kind = fstat(&here).map_err(error("examine", path))?.st_mode & SFlag::S_IFMT.bits();
+        if kind == SFlag::S_IFLNK.bits() {
+            let refused = io::Error::other("a symbolic link is on the way");
+            return Err(error("open", &root.join(path))(refused));
+        }
+    }
+    Ok(Some(here))
+}
+
+/// Mounts what is open on `target`, which is made of the same kind.
+pub(crate) fn bind(source: &OwnedFd, target: &Path) -> Result<(), RootfsError> {
+    let parent = target.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(parent).map_err(error("create", parent))?;
+    let kind = fstat(source).map_err(error("examine", target))?.st_mode & SFlag::S_IFMT.bits();
+    let made = if kind == SFlag::S_IFDIR.bits() {
+        fs::create_dir_all(target)
+    } else {
+        File::create(target).map(drop)
+    };
+    made.map_err(error("create", target))?;
+    let source = format!("/proc/self/fd/{}", source.as_raw_fd());
+    let none: Option<&str> = None;
+    mount(Some(source.as_str()), target, none, MsFlags::MS_BIND, none)
+        .map_err(error("bind", target))
+}
+
+/// Mounts a memory file system of `size` bytes for shared memory on `target`.
+pub(crate) fn mount_shm(target: &Path, size: u64) -> Result<(), RootfsError> {
+    fs::create_dir_all(target).map_err(error("create", target))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let data = format!("mode=1777,size={size}");
+    mount(
+        Some("shm"),
+        target,
+        Some("tmpfs"),
+        flags,
+        Some(data.as_str()),
+    )
+    .map_err(error("mount shared memory on", target))
+}
+
 /// Opens a directory beneath `root`, out of which no link leads.
 fn open_dir_in(root: &File, path: &Path) -> Result<OwnedFd, Errno> {
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);

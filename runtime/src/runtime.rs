@@ -1,6 +1,7 @@
 //! The runtime: creates, starts, stops and removes containers. What its callers see.
 
 mod control;
+mod joined;
 mod linux;
 mod prepare;
 

@@ -9,6 +9,7 @@
 
 mod bpf;
 mod compile;
+mod custom;
 mod profile;
 mod syscalls;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 use std::io;
 
 pub use compile::compile;
+pub use custom::{CustomProfile, Target};
 pub use profile::default_profile;
 
 pub(crate) use bpf::Instruction;
@@ -45,6 +47,13 @@ pub struct Program {
 /// A profile that cannot be compiled, or a filter that cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum SeccompError {
+    /// A custom profile that cannot be read.
+    #[error("no seccomp profile in Docker's or OCI's form")]
+    Profile {
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
     /// The action needs what this runtime does not have (a listener for notifications).
     #[error("unsupported seccomp action {action} for system call {syscall:?}")]
     UnsupportedAction {

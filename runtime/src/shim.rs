@@ -27,7 +27,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{self, RecordError};
-use crate::{LogOptions, Timestamp};
+use crate::{LogDriver, LogOptions, Timestamp};
 
 pub(crate) use client::ShimClient;
 pub use client::ShimError;
@@ -66,6 +66,9 @@ pub struct ShimJob {
     pub monitor: PathBuf,
     /// Directory of the log.
     pub log_dir: PathBuf,
+    /// Where the output goes.
+    #[serde(default)]
+    pub log_driver: LogDriver,
     /// Bounds of the log.
     pub log: LogOptions,
     /// Signal number that asks the main process to end.

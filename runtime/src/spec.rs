@@ -5,8 +5,8 @@
 //! mounts, capabilities, masked paths, device rules, environment. Every field that
 //! libcontainer reads is set here; none is left to the defaults of `oci-spec`.
 //!
-//! Rlimits are inherited from the agent, as Docker's are from its daemon: whoever starts
-//! the agent sets the number of open files for all modules.
+//! Rlimits that the options do not name are inherited from the agent, as Docker's are from
+//! its daemon: whoever starts the agent sets the number of open files for all modules.
 
 mod annotations;
 mod device;
@@ -17,6 +17,8 @@ mod mount;
 mod process;
 mod resources;
 mod signal;
+mod sysctl;
+mod ulimit;
 
 use std::path::{Path, PathBuf};
 
@@ -28,8 +30,10 @@ use crate::id::ContainerId;
 use crate::options::{ContainerOptions, Privilege};
 
 pub use error::{SpecError, SpecWarning};
-pub use mount::VolumeMount;
+pub use mount::{VolumeMount, VolumePart};
 pub use signal::{signal_number, stop_signal};
+
+pub(crate) use mount::anonymous_volume;
 
 /// Version of the runtime specification that is written.
 const OCI_VERSION: &str = "1.0.2";
@@ -49,9 +53,11 @@ pub struct SpecRequest<'a> {
     pub paths: &'a SpecPaths,
     /// The network it joins.
     pub network: SpecNetwork<'a>,
+    /// Namespaces of other containers that it joins.
+    pub joined: &'a JoinedNamespaces,
     /// Its cgroup, relative to the root of each hierarchy and starting with `/`.
     pub cgroup_path: &'a str,
-    /// System call filter; not applied to a privileged container.
+    /// System call filter.
     pub seccomp: Option<LinuxSeccomp>,
     /// Its capabilities, additions and removals already applied.
     pub capabilities: &'a Capabilities,
@@ -68,8 +74,21 @@ pub struct SpecPaths {
     pub hostname: Option<PathBuf>,
     /// What it sees as `/etc/resolv.conf`; the image's own where absent.
     pub resolv_conf: Option<PathBuf>,
+    /// What it sees as `/dev/shm`; a file system of its own where absent.
+    pub shm: Option<PathBuf>,
+    /// Where parts of volumes are mounted.
+    pub volume_parts: PathBuf,
     /// Directory of all volumes.
     pub volumes: PathBuf,
+}
+
+/// Files of namespaces to join; absent where the options do not name another container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JoinedNamespaces {
+    /// IPC.
+    pub ipc: Option<PathBuf>,
+    /// Processes.
+    pub pid: Option<PathBuf>,
 }
 
 /// Network of a container.
@@ -90,6 +109,8 @@ pub struct Built {
     pub volumes: Vec<VolumeMount>,
     /// Bind mount sources to create as directories first, as Docker does.
     pub create_directories: Vec<PathBuf>,
+    /// The name it sees as its host's.
+    pub hostname: String,
     /// Where the specification falls short of the request.
     pub warnings: Vec<SpecWarning>,
 }
@@ -113,7 +134,10 @@ pub fn build(request: &SpecRequest<'_>) -> Result<Built, SpecError> {
     spec.set_version(OCI_VERSION.to_owned());
     spec.set_root(Some(root));
     spec.set_process(Some(process));
-    spec.set_hostname(Some(hostname.to_owned()));
+    // On the host's UTS namespace neither may be set.
+    let own_uts = !request.options.namespaces.host_uts;
+    spec.set_hostname(own_uts.then(|| hostname.to_owned()));
+    spec.set_domainname(request.options.domainname.clone().filter(|_| own_uts));
     spec.set_mounts(Some(mounts.mounts));
     spec.set_annotations(Some(annotations::annotations(request)));
     spec.set_linux(Some(linux));
@@ -121,6 +145,7 @@ pub fn build(request: &SpecRequest<'_>) -> Result<Built, SpecError> {
         spec,
         volumes: mounts.volumes,
         create_directories: mounts.create_directories,
+        hostname: hostname.to_owned(),
         warnings,
     })
 }
@@ -128,9 +153,10 @@ pub fn build(request: &SpecRequest<'_>) -> Result<Built, SpecError> {
 /// The name inside. On the host's network that is the host's: a module there expects the
 /// name that others know the device by. The UTS namespace is its own all the same.
 fn hostname<'a>(request: &SpecRequest<'a>) -> Result<&'a str, SpecError> {
-    let wanted = request.options.hostname.as_deref();
     let host = request.facts.hostname.as_str();
-    let on_host = request.network == SpecNetwork::Host;
+    let host_uts = request.options.namespaces.host_uts;
+    let wanted = request.options.hostname.as_deref().filter(|_| !host_uts);
+    let on_host = request.network == SpecNetwork::Host || host_uts;
     let name = match wanted.filter(|name| !name.is_empty()) {
         Some(name) => name,
         None if on_host && !host.is_empty() => host,

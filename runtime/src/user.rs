@@ -102,7 +102,8 @@ pub fn resolve(user: &str, passwd: &str, group: &str) -> Result<ResolvedUser, Us
     })
 }
 
-fn group_id(wanted: &str, group: &str) -> Result<u32, UserError> {
+/// Id of a group given by name, which must have an entry in `/etc/group`, or by digits.
+pub(crate) fn group_id(wanted: &str, group: &str) -> Result<u32, UserError> {
     let selector = Selector::parse(wanted)?;
     let found = groups(group).find(|entry| selector.matches(entry.name, entry.gid));
     match (found, selector) {

@@ -6,21 +6,27 @@
 
 mod capabilities;
 mod devices;
+mod dns;
 pub(super) mod healthcheck;
+mod limits;
 mod log;
-mod misplaced;
 mod mounts;
+mod namespaces;
 mod network;
 mod ports;
 mod process;
 mod resources;
+mod security;
+mod table;
 #[cfg(test)]
 pub(super) mod tests;
+mod unread;
+mod volume_driver;
 
-use kobune_runtime::{ContainerOptions, NetworkMode, Privilege};
+use kobune_runtime::{ContainerId, ContainerOptions, NetworkMode, Privilege, VolumesFrom};
 
-use super::fields::{Fields, Findings, Node};
-use misplaced::Level;
+use super::fields::{Fault, Fields, Findings, Node};
+pub use table::markdown;
 
 /// Reads `options`; what is wrong or has no effect goes to `findings`.
 pub(super) fn parse(options: &Node<'_>, findings: &mut Findings) -> ContainerOptions {
@@ -34,18 +40,17 @@ pub(super) fn parse(options: &Node<'_>, findings: &mut Findings) -> ContainerOpt
     process::parse(&mut top, &mut parsed, findings);
     let endpoints = network::parse_endpoints(&mut top, &mut parsed, findings);
     network::parse_mode(host.as_mut(), endpoints, &mut parsed, findings);
+    if findings.read(top.take("networkdisabled"), Node::boolean) == Some(true) {
+        parsed.network = NetworkMode::None;
+    }
     if let Some(host) = &mut host {
         parse_host_config(host, &mut parsed, findings);
     }
-    // What says which ports the program listens on publishes nothing and needs no word.
-    top.take("exposedports");
-    if let Some(image) = top.take("image") {
-        findings.warn(&image, "is overruled by the module's settings.image");
-    }
+    parsed.mounts = mounts::parse(host.as_mut(), top.take("volumes"), findings);
 
-    misplaced::warn(top, Level::Top, findings);
+    unread::report(top, "", findings);
     if let Some(host) = host {
-        misplaced::warn(host, Level::HostConfig, findings);
+        unread::report(host, "HostConfig", findings);
     }
     parsed
 }
@@ -64,19 +69,74 @@ fn parse_host_config(
     parsed.capabilities = capabilities::parse(host, findings);
     parsed.devices = devices::parse_mappings(host.take("devices"), findings);
     parsed.device_rules = findings.read_list(host.take("devicecgrouprules"), devices::parse_rule);
-    parsed.mounts = mounts::parse(host, findings);
+    parsed.volumes_from = findings.read_list(host.take("volumesfrom"), volumes_from);
+    namespaces::parse(host, parsed, findings);
+    limits::parse(host, parsed, findings);
+    parsed.security = security::parse(host, findings);
+    parsed.dns = dns::parse(host, findings);
+    parsed.groups = findings.read_list(host.take("groupadd"), Node::text);
+    parsed.annotations = process::texts(host.take("annotations"), findings);
+    parsed.publish_all_ports =
+        findings.read(host.take("publishallports"), Node::boolean) == Some(true);
+    runtime(host, findings);
     parsed.extra_hosts = findings.read_list(host.take("extrahosts"), network::parse_extra_host);
     parsed.resources = resources::parse(host, findings);
-    parsed.log = log::parse(host.take("logconfig"), findings);
+    (parsed.log_driver, parsed.log) = log::parse(host.take("logconfig"), findings);
     parse_ports(host, parsed, findings);
+    ignore_no_restart(host);
+}
 
-    if let Some(policy) = host.take("restartpolicy") {
-        let named = policy.object().ok().and_then(|mut p| p.take("name"));
-        let name = named.and_then(|name| name.text().ok()).unwrap_or_default();
-        if !matches!(name.as_str(), "" | "no") {
-            findings.warn(&policy, "is overruled by the module's restartPolicy");
-        }
+/// `{"Name": "no"}` is what tools write that mean nothing by it.
+fn ignore_no_restart(host: &mut Fields<'_>) {
+    let named = |node: &Node<'_>| node.object().ok()?.take("name")?.text().ok();
+    if let Some(policy) = host.take("restartpolicy")
+        && !matches!(named(&policy).as_deref(), None | Some("" | "no"))
+    {
+        host.put_back("restartpolicy", policy);
     }
+}
+
+/// Whatever starts containers as runc does is as good as ours.
+fn runtime(host: &mut Fields<'_>, findings: &mut Findings) {
+    let Some(node) = host.take("runtime") else {
+        return;
+    };
+    let Some(name) = findings.accept(node.text()) else {
+        return;
+    };
+    match name.as_str() {
+        "" | "runc" | "crun" | "youki" | "io.containerd.runc.v2" => {}
+        "nvidia" => findings.refuse(
+            &node,
+            "asks for NVIDIA's runtime, and this device has nothing for it",
+        ),
+        _ => findings.refuse(
+            &node,
+            format!("asks for {name:?}: there is no such runtime"),
+        ),
+    }
+}
+
+/// `module` or `module:ro`.
+fn volumes_from(node: &Node<'_>) -> Result<VolumesFrom, Fault> {
+    let text = node.text()?;
+    let (name, mode) = text.split_once(':').unwrap_or((&text, ""));
+    let read_only = match mode {
+        "" => Some(None),
+        "ro" => Some(Some(true)),
+        "rw" => Some(Some(false)),
+        _ => None,
+    };
+    let container = ContainerId::try_from(name).ok();
+    let invalid = || {
+        node.fault(format!(
+            "must be module, module:ro or module:rw, not {text:?}"
+        ))
+    };
+    Ok(VolumesFrom {
+        container: container.ok_or_else(invalid)?,
+        read_only: read_only.ok_or_else(invalid)?,
+    })
 }
 
 fn parse_ports(host: &mut Fields<'_>, parsed: &mut ContainerOptions, findings: &mut Findings) {
@@ -91,6 +151,7 @@ fn parse_ports(host: &mut Fields<'_>, parsed: &mut ContainerOptions, findings: &
         }
         NetworkMode::Host => "the host's network: the module's own ports are open there",
         NetworkMode::None => "no network",
+        NetworkMode::Container(_) => "another module's network: that one publishes them",
     };
     findings.warn(&node, format!("has no effect with {network}"));
 }

@@ -35,6 +35,8 @@ pub(super) struct Fault {
 pub(super) struct Findings {
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Fault>,
+    /// What the module asks for and cannot have, which must not be ignored either.
+    pub(super) refusals: Vec<Fault>,
 }
 
 impl<'a> Node<'a> {
@@ -149,12 +151,14 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Whether it says what leaving it out says: absent, `false`, `0` or `""`.
+    /// Whether it says what leaving it out says: absent, `false`, `0`, `""`, or an object of
+    /// nulls.
     fn is_zero(&self) -> bool {
         match self.value {
             Value::Bool(bool) => !bool,
             Value::Number(number) => number.as_f64() == Some(0.0),
             Value::String(text) => text.is_empty(),
+            Value::Object(members) => members.values().all(Value::is_null),
             _ => self.is_absent(),
         }
     }
@@ -164,6 +168,11 @@ impl<'a> Fields<'a> {
     /// Takes the member `name` (in lower case), unless it is absent.
     pub(super) fn take(&mut self, name: &str) -> Option<Node<'a>> {
         self.members.remove(name).filter(|node| !node.is_absent())
+    }
+
+    /// Gives back a member that was taken.
+    pub(super) fn put_back(&mut self, name: &str, node: Node<'a>) {
+        self.members.insert(name.to_owned(), node);
     }
 
     /// Takes the member `name`, spelled as in the standard; a missing one is a fault.
@@ -244,6 +253,11 @@ impl Findings {
 
     pub(super) fn warn(&mut self, node: &Node<'_>, message: impl Into<String>) {
         self.warnings.push(node.fault(message));
+    }
+
+    /// The module is valid and is not run.
+    pub(super) fn refuse(&mut self, node: &Node<'_>, message: impl Into<String>) {
+        self.refusals.push(node.fault(message));
     }
 
     /// Warns of every member that nobody took.

@@ -55,13 +55,17 @@ pub(super) fn parse(
         startup_order: startup_order.unwrap_or(DEFAULT_STARTUP_ORDER),
         version: version.unwrap_or_default(),
         warnings: warnings(findings),
+        refusals: texts(findings.refusals.drain(..)),
         create_options: fingerprint::sorted(joined.value.clone()),
     })
 }
 
 pub(super) fn warnings(findings: &mut Findings) -> Vec<Warning> {
-    let warnings = findings.warnings.drain(..);
-    warnings
+    texts(findings.warnings.drain(..))
+}
+
+fn texts(faults: impl Iterator<Item = Fault>) -> Vec<Warning> {
+    faults
         .map(|Fault { path, message }| Warning {
             field: path,
             message,

@@ -287,7 +287,7 @@ fn fields_without_effect_are_warnings_of_their_module() {
     let document = desired(
         json!({"m": {"type": "docker", "status": "running", "configuration": {"id": "x"},
         "resartPolicy": "always",
-        "settings": {"image": "a", "digest": "d", "createOptions": "{\"HostConfig\":{\"Dns\":[\"1.1.1.1\"]}}"}}}),
+        "settings": {"image": "a", "digest": "d", "createOptions": "{\"HostConfig\":{\"Links\":[\"a:b\"]}}"}}}),
     );
     let deployment = twin(&document).unwrap();
     let fields: Vec<&str> = deployment.modules[&id("m")]
@@ -300,7 +300,7 @@ fn fields_without_effect_are_warnings_of_their_module() {
         [
             "resartPolicy",
             "settings.digest",
-            "settings.createOptions.HostConfig.Dns"
+            "settings.createOptions.HostConfig.Links"
         ]
     );
 }
@@ -383,4 +383,46 @@ fn credentials_are_found_by_registry() {
         let found = deployment.credentials_for(&image(text)).is_some();
         assert_eq!(found, serves, "{address} {text}");
     }
+}
+
+/// Spellings of real deployments for Jetson boards: lower-case names, booleans as text,
+/// fields at the wrong level, the host's network named twice, a runtime that is not there.
+#[test]
+fn a_jetsons_modules_are_read_as_their_authors_meant_them() {
+    let document = json!({"schemaVersion": "1.1", "modules": {
+        "button": {"settings": {"image": "a", "createOptions": {
+            "HostConfig": {"Privileged": "true", "Devices": [{"PathOnHost": "/dev/i2c-1"}]}}}},
+        "camera": {"settings": {"image": "a", "createOptions": {
+            "hostConfig": {"networkMode": "Host", "ipcMode": "host", "shmSize": "268435456",
+                "binds": ["/tmp/argus_socket:/tmp/argus_socket"]},
+            "networkingConfig": {"endpointsConfig": {"host": {}}}}}},
+        "misplaced": {"settings": {"image": "a", "createOptions": {
+            "Privileged": true, "HostConfig": {"ExposedPorts": {"80/tcp": {}}}}}},
+        "vision": {"settings": {"image": "a", "createOptions": {
+            "HostConfig": {"runtime": "nvidia"}}}},
+    }});
+    let deployment = parse(&document.to_string(), Strictness::Local).unwrap();
+    let module = |name: &str| &deployment.modules[&id(name)];
+    assert_eq!(
+        module("button").options.privilege,
+        kobune_runtime::Privilege::Privileged
+    );
+    let camera = &module("camera").options;
+    assert_eq!(camera.network, kobune_runtime::NetworkMode::Host);
+    assert_eq!(camera.namespaces.ipc, kobune_runtime::IpcMode::Host);
+    assert_eq!(
+        (camera.shm_size, camera.mounts.len()),
+        (Some(268_435_456), 1)
+    );
+    assert_eq!(module("misplaced").warnings.len(), 2);
+    for name in ["button", "camera", "misplaced"] {
+        assert!(!module(name).is_refused(), "{name}");
+    }
+    let [refusal] = module("vision").refusals.as_slice() else {
+        panic!("{:?}", module("vision").refusals);
+    };
+    assert!(
+        refusal.to_string().contains("NVIDIA's runtime"),
+        "{refusal}"
+    );
 }

@@ -433,3 +433,35 @@ proptest! {
         prop_assert!(planned.wake_at.is_none_or(|at| at > world.now));
     }
 }
+
+/// What a module cannot have keeps it from being made, and its older container goes on.
+#[test]
+fn a_refused_module_is_not_made_and_an_older_one_is_kept() {
+    let gpu = json!({"settings": {"image": "a:1", "createOptions": {
+        "HostConfig": {"runtime": "nvidia"}}}});
+    let desired = deployment(&[("plain", json!({})), ("vision", gpu)]);
+    let of = |current: &BTreeMap<ContainerId, CurrentModule>| {
+        let planned = plan(&desired, current, &History::default(), at(60));
+        let steps = planned
+            .steps
+            .iter()
+            .filter(|step| step.module == id("vision"));
+        steps.map(|step| step.action).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&BTreeMap::new()), []);
+    let older = deployment(&[("vision", json!({}))]);
+    assert_eq!(of(&applied(&older, &[("vision", running())])), []);
+    assert_eq!(
+        of(&applied(&older, &[("vision", exited(1))])),
+        [Action::Start]
+    );
+    // The same container, made before it was refused.
+    assert_eq!(
+        of(&applied(&desired, &[("vision", running())])),
+        [Action::Stop]
+    );
+    assert_eq!(of(&applied(&desired, &[("vision", exited(1))])), []);
+    let others = plan(&desired, &BTreeMap::new(), &History::default(), at(60)).steps;
+    assert!(others.iter().all(|step| step.module == id("plain")));
+    assert!(others.iter().any(|step| step.action == Action::Start));
+}

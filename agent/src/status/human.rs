@@ -27,7 +27,7 @@ pub(super) fn describe(seen: &Observation<'_>, status: ModuleStatus, now: Timest
         },
         Some(TaskStatus::Exited(exit)) => ended(seen, status, &exit, now),
     };
-    match problem(seen.history) {
+    match problem(seen) {
         Some(problem) => format!("{state}; {problem}{}", retry(seen, now)),
         None => state,
     }

@@ -16,7 +16,7 @@ fn name() -> ContainerId {
 fn deployment(status: &str, policy: &str) -> Deployment {
     let document = json!({"schemaVersion": "1.1", "modules": {"led": {
         "status": status, "restartPolicy": policy, "version": "1.0",
-        "settings": {"image": "led:1", "createOptions": {"HostConfig": {"Dns": ["1.1.1.1"]}}}}}});
+        "settings": {"image": "led:1", "createOptions": {"HostConfig": {"Links": ["a:b"]}}}}}});
     parse(&document.to_string(), Strictness::Local).unwrap()
 }
 
@@ -186,7 +186,7 @@ fn a_report_has_what_operators_ask_for() {
     assert_eq!(json["lastExit"], at(5).to_string());
     assert_eq!(
         json["warnings"][0]["field"],
-        "settings.createOptions.HostConfig.Dns"
+        "settings.createOptions.HostConfig.Links"
     );
     assert_eq!(
         serde_json::from_value::<ModuleReport>(json).unwrap(),

@@ -66,6 +66,19 @@ pub(super) fn mapped_devices(mapping: &DeviceMapping) -> Result<Vec<DeviceNode>,
         })
 }
 
+/// Major and minor number of the block device behind `path`.
+pub(super) fn block_numbers(path: &Path) -> Result<(u32, u32), FactsError> {
+    let failed = |source| FactsError::Device {
+        path: path.to_owned(),
+        source,
+    };
+    let metadata = fs::metadata(path).map_err(failed)?;
+    node(path, path, &metadata)
+        .filter(|node| node.class == DeviceClass::Block)
+        .map(|node| (node.major, node.minor))
+        .ok_or_else(|| failed(io::Error::other("it is no block device")))
+}
+
 /// Every node below `dev`, each under its own path.
 pub(super) fn host_devices(dev: &Path) -> Result<Vec<DeviceNode>, FactsError> {
     below(dev, dev, DeviceAccess::ALL).map_err(|source| FactsError::Device {

@@ -155,6 +155,8 @@ fn bind_sources_are_files_directories_or_missing() {
                 path: dir.path().join(name),
                 create_missing: false,
                 propagation: None,
+                non_recursive: false,
+                force_read_only: false,
             },
             target: "/t".into(),
             read_only: false,
@@ -256,7 +258,7 @@ fn the_options_user_wins_over_the_images() {
 #[test]
 fn a_directory_that_is_no_cgroup_mount_is_no_mode() {
     for path in ["/no/such/mount", "/proc"] {
-        let error = cgroup_mode(Path::new(path)).unwrap_err();
+        let error = cgroup::mode(Path::new(path)).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot find cgroups at {path}"));
     }
 }
@@ -268,6 +270,6 @@ fn hierarchies_are_directories_and_not_their_links() {
         fs::create_dir(root.path().join(name)).unwrap();
     }
     symlink("cpu,cpuacct", root.path().join("cpu")).unwrap();
-    let found = subdirectories(root.path()).unwrap();
+    let found = cgroup::subdirectories(root.path()).unwrap();
     assert_eq!(found, ["cpu,cpuacct", "memory"]);
 }

@@ -27,7 +27,7 @@ impl Network {
     /// [`NetworkError::SubnetOverlaps`] and the rest of [`NetworkError`];
     /// [`NetworkError::Unfinished`] if undoing failed too.
     pub fn attach(&self, endpoint: &Endpoint) -> Result<Attachment, NetworkError> {
-        if endpoint.mode == NetworkMode::Host {
+        if matches!(endpoint.mode, NetworkMode::Host | NetworkMode::Container(_)) {
             return Err(NetworkError::HostNetwork(endpoint.id.clone()));
         }
         let mut state = self.lock();

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use crate::{ExtraHost, HostAddress};
+use crate::{Dns, ExtraHost, HostAddress};
 
 /// The lines every hosts file starts with, as Docker writes them.
 const LOCALHOST: &str = "\
@@ -131,6 +131,35 @@ pub fn resolv_conf(sources: &[&str]) -> String {
             text.push_str(resolver);
             text.push('\n');
         }
+    }
+    text
+}
+
+/// The `resolv.conf` `host`, with what `dns` says in place of it.
+pub(crate) fn with_dns(host: &str, dns: &Dns) -> String {
+    let replaced = |line: &str| match line.split_whitespace().next() {
+        Some("nameserver") => !dns.servers.is_empty(),
+        Some("search" | "domain") => !dns.search.is_empty(),
+        Some("options") => !dns.options.is_empty(),
+        _ => false,
+    };
+    let mut text = String::new();
+    for line in host.lines().filter(|line| !replaced(line)) {
+        text.push_str(line);
+        text.push('\n');
+    }
+    let mut push = |keyword: &str, words: &str| {
+        writeln!(text, "{keyword} {words}").expect("invariant: writing to a string does not fail");
+    };
+    for server in &dns.servers {
+        push("nameserver", &server.to_string());
+    }
+    // A single dot is Docker's word for searching nowhere.
+    if !dns.search.is_empty() && dns.search != ["."] {
+        push("search", &dns.search.join(" "));
+    }
+    if !dns.options.is_empty() {
+        push("options", &dns.options.join(" "));
     }
     text
 }

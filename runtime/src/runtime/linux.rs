@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use super::{
     ContainerState, Containers, ModuleRuntime, PrepareError, RuntimeConfig, RuntimeError, Started,
+    joined::{Joined, Peer, Peers},
     prepare,
 };
 use crate::cgroup::{CgroupPath, Cgroups};
 use crate::container::{self, CreateRequest, Paths};
 use crate::exec::{Exec, ExecError, ExecRequest};
 use crate::network::Network;
-use crate::rootfs;
 use crate::shim::{MEMORY_FILE, PidFd, ShimClient, ShimError, ShimJob};
 use crate::{ContainerId, TaskStatus, spec};
 
@@ -179,7 +179,7 @@ impl LinuxRuntime {
             .and_then(|()| self.cgroups.remove(&cgroup));
         failures.extend(removed.err().map(|error| chain(&error)));
         failures.extend(self.network.detach(id).err().map(|error| chain(&error)));
-        match rootfs::unmount(&paths.rootfs()) {
+        match prepare::unmount(&paths) {
             Ok(()) => failures.extend(
                 prepare::remove_bundle(&paths)
                     .err()
@@ -220,18 +220,52 @@ impl LinuxRuntime {
         Ok(())
     }
 
+    /// A container as another one sees it that joins it.
+    fn peer(&self, id: &ContainerId) -> Option<Peer> {
+        let request = self.load(id).ok()?;
+        let paths = self.paths(id);
+        let pid = match self.client(&paths).peek() {
+            Ok(Some(TaskStatus::Running { pid, .. })) => Some(pid),
+            _ => None,
+        };
+        Some(Peer {
+            request,
+            pid,
+            bundle: paths.bundle,
+        })
+    }
+
+    /// `container` with what it takes from others: their mounts, and the host name of the
+    /// one whose network it is in.
+    fn joined(&self, container: &CreateRequest) -> Result<(CreateRequest, Joined), PrepareError> {
+        let peers = Peers {
+            find: &|id| self.peer(id),
+        };
+        let joined = peers.join(container)?;
+        let mut container = container.clone();
+        let inherited = peers.inherited(&container)?;
+        container.options.mounts.extend(inherited);
+        if let Some(bundle) = &joined.names {
+            let name = fs::read_to_string(bundle.join("hostname")).unwrap_or_default();
+            container.options.hostname = Some(name.trim().to_owned());
+        }
+        Ok((container, joined))
+    }
+
     fn launch(&self, container: &CreateRequest, paths: &Paths) -> Result<Started, RuntimeError> {
         let id = &container.id;
+        let prepare = |source| RuntimeError::Prepare {
+            id: id.clone(),
+            source,
+        };
+        let (container, joined) = &self.joined(container).map_err(prepare)?;
         let preparation = prepare::Preparation {
             container,
             paths,
             volumes: &self.config.state_dir.join("volumes"),
             cgroup: &self.cgroup(id),
             network: &self.network,
-        };
-        let prepare = |source| RuntimeError::Prepare {
-            id: id.clone(),
-            source,
+            joined,
         };
         let started = preparation.run().map_err(prepare)?;
         let job = self.job(container, paths).map_err(prepare)?;
@@ -253,6 +287,7 @@ impl LinuxRuntime {
             id: container.id.to_string(),
             monitor: self.config.monitor.clone(),
             log_dir: paths.log(),
+            log_driver: container.options.log_driver,
             log: container.options.log,
             stop_signal,
             stop_timeout: container

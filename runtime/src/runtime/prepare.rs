@@ -1,23 +1,28 @@
 //! Everything a container needs before its launcher can run: root filesystem, volumes,
 //! files, network, specification.
 
+mod volumes;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Mount, Spec};
+use oci_spec::runtime::{LinuxSeccomp, Mount, Spec};
 
 use super::Started;
+use super::joined::Joined;
 use crate::capabilities::{self, CapabilityError, CapabilitySet, InvalidCapability};
 use crate::cgroup::CgroupPath;
 use crate::container::{CreateRequest, Paths};
-use crate::facts::{FactsError, HostFacts};
-use crate::network::names::{hosts_file, resolv_conf};
+use crate::facts::{self, FactsError, HostFacts};
+use crate::network::names::{hosts_file, resolv_conf, with_dns};
 use crate::network::{Attachment, Endpoint, Network, NetworkError};
 use crate::rootfs::{self, Rootfs, RootfsError};
 use crate::shim::{CONFIG_FILE, EXIT_FILE, JOB_FILE, LOCK_FILE, MEMORY_FILE, TASK_FILE};
 use crate::spec::{self, Built, SpecError, SpecNetwork, SpecPaths, SpecRequest};
-use crate::{NetworkMode, Privilege, seccomp};
+use crate::{
+    ContainerId, ExposedPort, IpcMode, NetworkMode, PortBinding, Privilege, SeccompChoice, seccomp,
+};
 
 /// What could not be provided for a container.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +55,33 @@ pub enum PrepareError {
     /// The network.
     #[error("no network")]
     Network(#[source] NetworkError),
+    /// Another container, whose namespace it joins, does not run.
+    #[error("{container} does not run")]
+    PeerNotRunning {
+        /// The other container.
+        container: ContainerId,
+    },
+    /// Another container, whose volumes it takes, does not exist.
+    #[error("there is no {container} to take volumes from")]
+    NoPeer {
+        /// The other container.
+        container: ContainerId,
+    },
+    /// Another container keeps its shared memory to itself.
+    #[error("the IPC namespace of {container} is its own: its IpcMode must be shareable")]
+    IpcNotShareable {
+        /// The other container.
+        container: ContainerId,
+    },
+    /// A custom seccomp profile.
+    #[error("wrong seccomp profile")]
+    SeccompProfile(#[source] seccomp::SeccompError),
+    /// AppArmor profiles are only for kernels that have it.
+    #[error("apparmor profile {profile:?}: this kernel has no AppArmor")]
+    NoApparmor {
+        /// The profile.
+        profile: String,
+    },
     /// The options and the image do not make a container.
     #[error("wrong options")]
     Spec(#[source] SpecError),
@@ -63,6 +95,9 @@ fn path_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Pr
     }
 }
 
+/// Docker's size of `/dev/shm`.
+const DEFAULT_SHM_SIZE: u64 = 64 << 20;
+
 /// One container about to be started.
 pub(super) struct Preparation<'a> {
     pub(super) container: &'a CreateRequest,
@@ -71,7 +106,14 @@ pub(super) struct Preparation<'a> {
     pub(super) volumes: &'a Path,
     pub(super) cgroup: &'a CgroupPath,
     pub(super) network: &'a Network,
+    /// What comes from other containers.
+    pub(super) joined: &'a Joined,
 }
+
+/// Directory of the bundle that holds the container's shared memory, if others may join.
+pub(super) const SHM: &str = "shm";
+/// Directory of the bundle on which parts of volumes are mounted.
+pub(super) const VOLUME_PARTS: &str = "parts";
 
 impl Preparation<'_> {
     /// Leaves a bundle that a launcher can start. What is there of it after a failure is
@@ -90,11 +132,14 @@ impl Preparation<'_> {
         let facts =
             HostFacts::gather(options, &rootfs, &image.config).map_err(PrepareError::Facts)?;
         let capabilities = self.capabilities()?;
+        self.check_apparmor()?;
         self.write_files()?;
+        self.share_memory()?;
         let attachment = self.attach()?;
-        let netns = attachment
-            .as_ref()
-            .map(|attachment| attachment.netns.as_path());
+        let netns = match &attachment {
+            Some(attachment) => Some(attachment.netns.as_path()),
+            None => self.joined.netns.as_deref(),
+        };
         let built = self.build(&facts, &self.spec_paths(), netns, capabilities)?;
         self.provide(&built, &rootfs)?;
         let config = self.paths.file(CONFIG_FILE);
@@ -115,6 +160,16 @@ impl Preparation<'_> {
             .map_err(PrepareError::Capability)
     }
 
+    fn check_apparmor(&self) -> Result<(), PrepareError> {
+        match &self.container.options.security.apparmor {
+            Some(profile) if !Path::new("/sys/kernel/security/apparmor").exists() => {
+                let profile = profile.clone();
+                Err(PrepareError::NoApparmor { profile })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn build(
         &self,
         facts: &HostFacts,
@@ -125,11 +180,7 @@ impl Preparation<'_> {
         let CreateRequest {
             id, image, options, ..
         } = self.container;
-        let seccomp = match (options.privilege, seccomp::Arch::native()) {
-            (Privilege::Privileged, _) => None,
-            (Privilege::Default, Some(arch)) => Some(seccomp::default_profile(arch, capabilities)),
-            (Privilege::Default, None) => return Err(PrepareError::NoSeccompProfile),
-        };
+        let seccomp = self.seccomp(capabilities)?;
         let network = netns.map_or(SpecNetwork::Host, SpecNetwork::Namespace);
         let request = SpecRequest {
             id,
@@ -138,6 +189,7 @@ impl Preparation<'_> {
             facts,
             paths,
             network,
+            joined: &self.joined.namespaces,
             cgroup_path: self.cgroup.as_str(),
             seccomp,
             capabilities: &capabilities.to_oci(),
@@ -145,22 +197,68 @@ impl Preparation<'_> {
         spec::build(&request).map_err(PrepareError::Spec)
     }
 
+    fn seccomp(&self, capabilities: CapabilitySet) -> Result<Option<LinuxSeccomp>, PrepareError> {
+        let options = &self.container.options;
+        let arch = seccomp::Arch::native();
+        match (&options.security.seccomp, options.privilege) {
+            (SeccompChoice::Unconfined, _) | (SeccompChoice::Default, Privilege::Privileged) => {
+                Ok(None)
+            }
+            (SeccompChoice::Default, Privilege::Default) => {
+                let arch = arch.ok_or(PrepareError::NoSeccompProfile)?;
+                Ok(Some(seccomp::default_profile(arch, capabilities)))
+            }
+            (SeccompChoice::Profile(text), _) => {
+                let arch = arch.ok_or(PrepareError::NoSeccompProfile)?;
+                let target = seccomp::Target {
+                    arch,
+                    capabilities,
+                    kernel: facts::kernel_version(),
+                };
+                seccomp::CustomProfile::parse(text)
+                    .and_then(|profile| profile.resolve(&target))
+                    .map(Some)
+                    .map_err(PrepareError::SeccompProfile)
+            }
+        }
+    }
+
     fn spec_paths(&self) -> SpecPaths {
+        let bundle = &self.paths.bundle;
+        let names = self.joined.names.as_ref().unwrap_or(bundle);
+        let shm = match &self.container.options.namespaces.ipc {
+            IpcMode::None | IpcMode::Private => None,
+            IpcMode::Shareable => Some(bundle.join(SHM)),
+            IpcMode::Host => Some("/dev/shm".into()),
+            IpcMode::Container(_) => self.joined.shm.as_ref().map(|other| other.join(SHM)),
+        };
         SpecPaths {
             rootfs: self.paths.rootfs(),
-            hosts: Some(self.paths.file("hosts")),
-            hostname: Some(self.paths.file("hostname")),
-            resolv_conf: Some(self.paths.file("resolv.conf")),
+            hosts: Some(names.join("hosts")),
+            hostname: Some(names.join("hostname")),
+            resolv_conf: Some(names.join("resolv.conf")),
+            shm,
+            volume_parts: bundle.join(VOLUME_PARTS),
             volumes: self.volumes.to_owned(),
         }
     }
 
+    fn share_memory(&self) -> Result<(), PrepareError> {
+        let options = &self.container.options;
+        if options.namespaces.ipc != IpcMode::Shareable {
+            return Ok(());
+        }
+        let size = options.shm_size.unwrap_or(DEFAULT_SHM_SIZE);
+        rootfs::mount_shm(&self.paths.bundle.join(SHM), size).map_err(PrepareError::Rootfs)
+    }
+
     /// Makes what the specification takes for granted.
     fn provide(&self, built: &Built, rootfs: &Path) -> Result<(), PrepareError> {
-        let hostname = built.spec.hostname().as_deref().unwrap_or_default();
-        self.write("hostname", &format!("{hostname}\n"))?;
-        let volumes = built.volumes.iter().map(|volume| volume.path.as_path());
-        for dir in volumes.chain(built.create_directories.iter().map(PathBuf::as_path)) {
+        self.write("hostname", &format!("{}\n", built.hostname))?;
+        for volume in &built.volumes {
+            volumes::provide(volume, rootfs)?;
+        }
+        for dir in &built.create_directories {
             fs::create_dir_all(dir).map_err(path_error("create", dir))?;
         }
         self.make_working_dir(&built.spec, rootfs)
@@ -190,17 +288,21 @@ impl Preparation<'_> {
     /// it, on the host's network; else what the network makes of it.
     fn write_files(&self) -> Result<(), PrepareError> {
         let host = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let options = &self.container.options;
         let resolvers = host("/etc/resolv.conf");
-        let extra_hosts = &self.container.options.extra_hosts;
-        match self.container.options.network {
+        let extra_hosts = &options.extra_hosts;
+        match options.network {
+            // The files of that container are mounted.
+            NetworkMode::Container(_) => Ok(()),
             NetworkMode::Host => {
-                self.write("resolv.conf", &resolvers)?;
+                self.write("resolv.conf", &with_dns(&resolvers, &options.dns))?;
                 let extra = hosts_file(None, &[], extra_hosts, None);
                 self.write("hosts", &format!("{}{extra}", host("/etc/hosts")))
             }
             NetworkMode::Bridge | NetworkMode::None => {
                 let systemd = host("/run/systemd/resolve/resolv.conf");
-                self.write("resolv.conf", &resolv_conf(&[&resolvers, &systemd]))?;
+                let resolvers = resolv_conf(&[&resolvers, &systemd]);
+                self.write("resolv.conf", &with_dns(&resolvers, &options.dns))?;
                 // Filled by the network, in place, from here on.
                 self.write("hosts", "")
             }
@@ -214,7 +316,10 @@ impl Preparation<'_> {
 
     fn attach(&self) -> Result<Option<Attachment>, PrepareError> {
         let CreateRequest { id, options, .. } = self.container;
-        if options.network == NetworkMode::Host {
+        if matches!(
+            options.network,
+            NetworkMode::Host | NetworkMode::Container(_)
+        ) {
             return Ok(None);
         }
         let mut names = vec![id.to_string()];
@@ -222,9 +327,9 @@ impl Preparation<'_> {
         names.dedup();
         let endpoint = Endpoint {
             id: id.clone(),
-            mode: options.network,
+            mode: options.network.clone(),
             names,
-            ports: options.ports.clone(),
+            ports: published(self.container),
             preferred_address: None,
             hosts_path: Some(self.paths.file("hosts")),
             extra_hosts: options.extra_hosts.clone(),
@@ -234,6 +339,38 @@ impl Preparation<'_> {
             .map(Some)
             .map_err(PrepareError::Network)
     }
+}
+
+/// The ports that the options publish: the named ones, and on request all others that image
+/// and options say the program listens on.
+fn published(container: &CreateRequest) -> Vec<PortBinding> {
+    let options = &container.options;
+    let mut ports = options.ports.clone();
+    if !options.publish_all_ports {
+        return ports;
+    }
+    let config = container.image.config.config().as_ref();
+    let image = config.and_then(|config| config.exposed_ports().clone());
+    let image = image.into_iter().flatten();
+    let declared = image.filter_map(|text| text.parse::<ExposedPort>().ok());
+    let mut exposed: Vec<ExposedPort> = options.exposed_ports.clone();
+    exposed.extend(declared);
+    exposed.sort_unstable();
+    exposed.dedup();
+    for port in exposed {
+        let is_same = |other: &PortBinding| {
+            other.container_port == port.port && other.protocol == port.protocol
+        };
+        if !ports.iter().any(is_same) {
+            ports.push(PortBinding {
+                container_port: port.port,
+                protocol: port.protocol,
+                host_ip: None,
+                host_port: None,
+            });
+        }
+    }
+    ports
 }
 
 /// The directory of the host that `mount` shows, if it may be written there.
@@ -263,7 +400,8 @@ pub(super) fn remove_bundle(paths: &Paths) -> Result<(), PrepareError> {
         // A mount that would not go away must not be deleted through: the root filesystem's
         // directory is empty once unmounted, and only then removed.
         let removed = match name.to_str() {
-            Some("rootfs") => fs::remove_dir(&path),
+            Some("rootfs" | SHM) => fs::remove_dir(&path),
+            Some(VOLUME_PARTS) => remove_parts(&path),
             _ if path.is_dir() => fs::remove_dir_all(&path),
             _ => fs::remove_file(&path),
         };
@@ -275,6 +413,36 @@ pub(super) fn remove_bundle(paths: &Paths) -> Result<(), PrepareError> {
         }
     }
     Ok(())
+}
+
+/// Unmounts everything in the bundle. Idempotent.
+pub(super) fn unmount(paths: &Paths) -> Result<(), RootfsError> {
+    rootfs::unmount(&paths.rootfs())?;
+    let shm = paths.bundle.join(SHM);
+    if shm.is_dir() {
+        rootfs::unmount(&shm)?;
+    }
+    for part in parts(&paths.bundle.join(VOLUME_PARTS)) {
+        rootfs::unmount(&part)?;
+    }
+    Ok(())
+}
+
+fn parts(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten();
+    entries.flatten().map(|entry| entry.path()).collect()
+}
+
+/// Removes mount points, which are empty once unmounted.
+fn remove_parts(dir: &Path) -> io::Result<()> {
+    for part in parts(dir) {
+        if part.is_dir() {
+            fs::remove_dir(&part)?;
+        } else {
+            fs::remove_file(&part)?;
+        }
+    }
+    fs::remove_dir(dir)
 }
 
 /// Removes what tells of the last task: from here on the container counts as never started.

@@ -7,7 +7,7 @@ use super::SpecRequest;
 const PREFIX: &str = "org.opencontainers.image.";
 
 /// Annotations by the image specification's conversion rules, overridden by the image's
-/// labels, and these by those of the options.
+/// labels, and these by labels and annotations of the options.
 pub(super) fn annotations(request: &SpecRequest<'_>) -> HashMap<String, String> {
     let image = request.image;
     let config = request.image_config();
@@ -27,6 +27,7 @@ pub(super) fn annotations(request: &SpecRequest<'_>) -> HashMap<String, String> 
     derived
         .chain(labels.into_iter().flatten())
         .chain(request.options.labels.clone())
+        .chain(request.options.annotations.clone())
         .collect()
 }
 

@@ -102,6 +102,48 @@ pub enum SpecError {
         /// Where both were to appear.
         path: PathBuf,
     },
+    /// A volume's subpath that leads out of it.
+    #[error("subpath {} of the volume on {} leads out of it", subpath.display(), target.display())]
+    Subpath {
+        /// The subpath.
+        subpath: PathBuf,
+        /// Where it was to appear.
+        target: PathBuf,
+    },
+    /// A kernel parameter that is not the container's alone.
+    #[error("sysctl {name:?} is not the container's own: {reason}")]
+    Sysctl {
+        /// The parameter.
+        name: String,
+        /// Why it cannot be set.
+        reason: &'static str,
+    },
+    /// A limit that the kernel does not have.
+    #[error("unknown ulimit {name:?}")]
+    UlimitName {
+        /// The name.
+        name: String,
+    },
+    /// A soft limit above the hard one.
+    #[error("ulimit {name}: the soft limit is above the hard limit")]
+    UlimitOrder {
+        /// The name.
+        name: String,
+    },
+    /// A score out of range.
+    #[error("oom score adjustment {score} is not between -1000 and 1000")]
+    OomScoreAdj {
+        /// The score.
+        score: i32,
+    },
+    /// Limits that contradict each other.
+    #[error("{limits} cannot be combined: {reason}")]
+    Limits {
+        /// Which.
+        limits: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
     /// A memory limit under which nothing runs, or that is out of range.
     #[error("memory limit of {bytes} bytes is not between 6 MiB and 4 EiB")]
     Memory {
@@ -129,6 +171,11 @@ pub enum SpecWarning {
     },
     /// The kernel cannot limit swap, so the memory limit does not bound it.
     SwapUnlimited,
+    /// The limit is of a kind that the host's kernel or cgroup version does not have.
+    LimitUnsupported {
+        /// Which.
+        limit: &'static str,
+    },
     /// `DeviceRules` or device permissions narrow nothing in a privileged container.
     PrivilegedDeviceRules,
 }
@@ -142,6 +189,12 @@ impl std::fmt::Display for SpecWarning {
                 target.display()
             ),
             Self::SwapUnlimited => f.write_str("the kernel cannot limit swap"),
+            Self::LimitUnsupported { limit } => {
+                write!(
+                    f,
+                    "{limit} has no effect: this host's cgroups do not have it"
+                )
+            }
             Self::PrivilegedDeviceRules => {
                 f.write_str("device rules have no effect in a privileged container")
             }

@@ -1,12 +1,13 @@
-//! Namespaces, confinement and sysctls.
+//! Namespaces and confinement.
 
-use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType};
 
 use super::mount::MountPlan;
-use super::{SpecError, SpecNetwork, SpecRequest, SpecWarning, device, resources};
+use super::{SpecError, SpecNetwork, SpecRequest, SpecWarning, device, resources, sysctl};
 use crate::facts::CgroupMode;
+use crate::options::{IpcMode, NamespaceMode};
 
 /// Docker's masked paths. Its `thermal_throttle` entries, one per processor, are left out:
 /// they exist on x86 only.
@@ -50,21 +51,30 @@ pub(super) fn linux(
     linux.set_resources(Some(resources));
     linux.set_devices(Some(device::nodes(request, &mounts.bound)?));
     linux.set_rootfs_propagation(Some(mounts.propagation.to_owned()));
-    linux.set_sysctl(Some(sysctls(request)));
+    linux.set_sysctl(Some(sysctl::sysctls(request)?));
     confine(&mut linux, request, mounts);
     Ok(linux)
 }
 
-/// Masked and read-only paths and the system call filter; nothing when privileged.
+/// Masked and read-only paths and the system call filter. Privileged, only what the options
+/// name; the cgroups of version 1 are always read-only otherwise.
 fn confine(linux: &mut Linux, request: &SpecRequest<'_>, mounts: &MountPlan) {
-    let mut masked = Vec::new();
-    let mut read_only = Vec::new();
-    if !request.privileged() {
-        masked.extend(MASKED.map(str::to_owned));
-        read_only.extend(READ_ONLY.map(str::to_owned));
+    let security = &request.options.security;
+    let privileged = request.privileged();
+    let list = |own: Option<&Vec<PathBuf>>, docker: &[&str]| match own {
+        Some(paths) => paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect(),
+        None if privileged => Vec::new(),
+        None => docker.iter().map(|path| (*path).to_owned()).collect(),
+    };
+    let masked = list(security.masked_paths.as_ref(), &MASKED);
+    let mut read_only = list(security.readonly_paths.as_ref(), &READ_ONLY);
+    if !privileged {
         read_only.extend(cgroup_paths(request, mounts));
-        linux.set_seccomp(request.seccomp.clone());
     }
+    linux.set_seccomp(request.seccomp.clone());
     linux.set_masked_paths(Some(masked));
     linux.set_readonly_paths(Some(read_only));
 }
@@ -92,41 +102,33 @@ fn cgroup_paths(request: &SpecRequest<'_>, mounts: &MountPlan) -> Vec<String> {
         .collect()
 }
 
-/// As Docker: a cgroup namespace on version 2 only, and no user namespace.
+/// Own namespaces, those of other containers, and where the host's is wanted, none. A
+/// cgroup namespace is Docker's default on version 2 only; there is no user namespace.
 fn namespaces(request: &SpecRequest<'_>) -> Vec<LinuxNamespace> {
-    let own = |typ| {
+    let namespace = |typ, path: Option<&Path>| {
         let mut namespace = LinuxNamespace::default();
         namespace.set_typ(typ);
+        namespace.set_path(path.map(Path::to_owned));
         namespace
     };
-    let mut namespaces = vec![
-        own(LinuxNamespaceType::Mount),
-        own(LinuxNamespaceType::Uts),
-        own(LinuxNamespaceType::Pid),
-        own(LinuxNamespaceType::Ipc),
-    ];
-    if let SpecNetwork::Namespace(path) = request.network {
-        let mut network = own(LinuxNamespaceType::Network);
-        network.set_path(Some(path.to_owned()));
-        namespaces.push(network);
+    let wanted = &request.options.namespaces;
+    let joined = request.joined;
+    let mut namespaces = vec![namespace(LinuxNamespaceType::Mount, None)];
+    if !wanted.host_uts {
+        namespaces.push(namespace(LinuxNamespaceType::Uts, None));
     }
-    if request.facts.cgroup == CgroupMode::V2 {
-        namespaces.push(own(LinuxNamespaceType::Cgroup));
+    if wanted.pid != NamespaceMode::Host {
+        namespaces.push(namespace(LinuxNamespaceType::Pid, joined.pid.as_deref()));
+    }
+    if wanted.ipc != IpcMode::Host {
+        namespaces.push(namespace(LinuxNamespaceType::Ipc, joined.ipc.as_deref()));
+    }
+    if let SpecNetwork::Namespace(path) = request.network {
+        namespaces.push(namespace(LinuxNamespaceType::Network, Some(path)));
+    }
+    let v2 = request.facts.cgroup == CgroupMode::V2;
+    if wanted.own_cgroup.unwrap_or(v2) {
+        namespaces.push(namespace(LinuxNamespaceType::Cgroup, None));
     }
     namespaces
-}
-
-/// Docker's two: in a network namespace of its own a container needs no capability to
-/// listen on low ports or to ping.
-fn sysctls(request: &SpecRequest<'_>) -> HashMap<String, String> {
-    let mut sysctls = HashMap::new();
-    if request.network == SpecNetwork::Host {
-        return sysctls;
-    }
-    let mut set = |key: &str, value: &str| sysctls.insert(key.to_owned(), value.to_owned());
-    set("net.ipv4.ping_group_range", "0 2147483647");
-    if request.facts.unprivileged_port_sysctl {
-        set("net.ipv4.ip_unprivileged_port_start", "0");
-    }
-    sysctls
 }

@@ -12,7 +12,9 @@ use super::{SpecError, SpecRequest, SpecWarning};
 use crate::facts::BindSource;
 use crate::options::{self, MountSource, Propagation};
 
-pub use volume::VolumeMount;
+pub use volume::{VolumeMount, VolumePart};
+
+pub(crate) use volume::anonymous_volume;
 
 /// All mounts of a container and what comes with them.
 #[derive(Debug)]
@@ -85,14 +87,33 @@ impl MountPlan {
                 path,
                 create_missing,
                 propagation,
+                non_recursive,
+                force_read_only,
             } => {
                 self.check_source(request, path, *create_missing, &target)?;
                 let propagation = self.propagation(*propagation, &target);
-                self.bind(path, target, mount.read_only, propagation);
+                let bind = if *non_recursive { "bind" } else { "rbind" };
+                let access = match (mount.read_only, force_read_only) {
+                    (true, true) => "rro",
+                    (true, false) => "ro",
+                    (false, _) => "rw",
+                };
+                self.bind(path, target, &[bind, propagation, access]);
             }
-            MountSource::Volume { name } => {
-                let volume = volume::volume(request, name.as_deref(), target, mount.read_only)?;
-                self.add_volume(volume);
+            MountSource::Volume {
+                name,
+                no_copy,
+                subpath,
+            } => {
+                let part = subpath.as_deref();
+                let part = part.map(|below| volume::part(request, below, &target));
+                let volume = volume::volume(request, name.as_deref(), target.clone())?;
+                self.add_volume(VolumeMount {
+                    read_only: mount.read_only,
+                    copy: !no_copy,
+                    part: part.transpose()?,
+                    ..volume
+                });
             }
             MountSource::Tmpfs {
                 size,
@@ -113,7 +134,7 @@ impl MountPlan {
         for path in volumes.into_iter().flatten() {
             let target = checked_target(&Path::new("/").join(path))?;
             if !self.has(&target) {
-                let volume = volume::volume(request, None, target, false)?;
+                let volume = volume::volume(request, None, target)?;
                 self.add_volume(volume);
             }
         }
@@ -122,8 +143,16 @@ impl MountPlan {
     }
 
     fn add_volume(&mut self, volume: VolumeMount) {
-        let target = volume.target.clone();
-        self.bind(&volume.path, target, volume.read_only, "rprivate");
+        let access = if volume.read_only { "ro" } else { "rw" };
+        let source = match &volume.part {
+            Some(part) => &part.mounted_on,
+            None => &volume.path,
+        };
+        self.bind(
+            source,
+            volume.target.clone(),
+            &["rbind", "rprivate", access],
+        );
         self.volumes.push(volume);
     }
 
@@ -165,10 +194,9 @@ impl MountPlan {
         "rslave"
     }
 
-    fn bind(&mut self, source: &Path, target: PathBuf, read_only: bool, propagation: &str) {
-        let access = if read_only { "ro" } else { "rw" };
+    fn bind(&mut self, source: &Path, target: PathBuf, options: &[&str]) {
         self.bound.push(target.clone());
-        let mut mount = mount(target, "bind", &["rbind", propagation, access]);
+        let mut mount = mount(target, "bind", options);
         mount.set_source(Some(source.to_owned()));
         self.mounts.push(mount);
     }

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::image::Config;
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, User};
 
-use super::{SpecError, SpecRequest, env};
+use super::{SpecError, SpecRequest, env, ulimit};
 use crate::options::ContainerOptions;
 
 pub(super) fn process(request: &SpecRequest<'_>, hostname: &str) -> Result<Process, SpecError> {
@@ -21,9 +21,12 @@ pub(super) fn process(request: &SpecRequest<'_>, hostname: &str) -> Result<Proce
     process.set_env(Some(env));
     process.set_cwd(working_dir(request.options, config)?);
     process.set_capabilities(Some(capabilities(request.capabilities)));
-    process.set_rlimits(None);
+    process.set_rlimits(ulimit::rlimits(&request.options.ulimits)?);
     // Absent, not false: libcontainer takes any value for a request.
-    process.set_no_new_privileges(None);
+    let confined = request.options.security.no_new_privileges;
+    process.set_no_new_privileges(confined.then_some(true));
+    process.set_apparmor_profile(request.options.security.apparmor.clone());
+    process.set_oom_score_adj(oom_score_adj(request)?);
     Ok(process)
 }
 
@@ -34,6 +37,13 @@ fn user(request: &SpecRequest<'_>) -> User {
     user.set_gid(resolved.gid);
     user.set_additional_gids(Some(resolved.additional_gids.clone()));
     user
+}
+
+fn oom_score_adj(request: &SpecRequest<'_>) -> Result<Option<i32>, SpecError> {
+    match request.options.oom_score_adj {
+        Some(score) if !(-1000..=1000).contains(&score) => Err(SpecError::OomScoreAdj { score }),
+        score => Ok(score),
+    }
 }
 
 /// Docker's rule: any entry point in the options drops the image's command, and one empty

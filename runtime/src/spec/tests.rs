@@ -45,6 +45,8 @@ impl Case {
                     hierarchies: strings(&["memory", "systemd"]),
                 },
                 swap_accounting: true,
+                block_io_weight: false,
+                block_devices: BTreeMap::new(),
                 unprivileged_port_sysctl: true,
                 hostname: "gateway".to_owned(),
             },
@@ -53,6 +55,8 @@ impl Case {
                 hosts: Some(run.join("hosts")),
                 hostname: Some(run.join("hostname")),
                 resolv_conf: Some(run.join("resolv.conf")),
+                shm: None,
+                volume_parts: run.join("parts"),
                 volumes: "/var/lib/kobune/volumes".into(),
             },
             host_network: false,
@@ -73,6 +77,7 @@ impl Case {
             } else {
                 SpecNetwork::Namespace(Path::new("/run/netns/led"))
             },
+            joined: &JoinedNamespaces::default(),
             cgroup_path: &self.cgroup_path,
             seccomp: self.seccomp.clone(),
             capabilities: &Capabilities::from([Capability::Kill, Capability::Mknod]),

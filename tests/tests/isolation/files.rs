@@ -202,6 +202,8 @@ fn a_target_that_confinement_needs_is_refused() {
                 path: "/tmp".into(),
                 create_missing: false,
                 propagation: None,
+                non_recursive: false,
+                force_read_only: false,
             },
             target: target.into(),
             read_only: false,

@@ -217,6 +217,19 @@ impl Lab {
         own.expect("a created module").status
     }
 
+    /// Published ports: inside, and of the host.
+    pub(crate) fn ports(&self, id: &ContainerId) -> Vec<(u16, u16)> {
+        let list = self.runtime.list().unwrap().containers;
+        let own = list.into_iter().find(|other| other.request.id == *id);
+        let attachment = own
+            .and_then(|own| own.attachment)
+            .expect("a running module");
+        let ports = attachment.ports.iter();
+        ports
+            .map(|port| (port.container_port, port.host_port))
+            .collect()
+    }
+
     fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.device.in_namespaces(work)
     }

@@ -69,11 +69,11 @@ fn a_spec_without_its_confinement_is_refused() {
         ("no capabilities", |spec| {
             spec["process"]["capabilities"] = Value::Null;
         }),
-        ("namespace", |spec| {
+        ("no mount namespace", |spec| {
             spec["linux"]["namespaces"]
                 .as_array_mut()
                 .unwrap()
-                .retain(|own| own["type"] != "pid");
+                .retain(|own| own["type"] != "mount");
         }),
     ];
     for (message, change) in cases {

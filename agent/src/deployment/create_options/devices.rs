@@ -31,7 +31,7 @@ fn mapping(node: &Node<'_>, findings: &mut Findings) -> Option<DeviceMapping> {
         Some(permissions) => access(&permissions, findings),
         None => Some(DeviceAccess::ALL),
     };
-    findings.warn_leftovers(fields);
+    super::unread::report(fields, "HostConfig.Devices[]", findings);
     Some(DeviceMapping {
         host_path: host_path?,
         container_path: container_path?,

@@ -20,8 +20,8 @@ pub(super) fn parse(node: Option<Node<'_>>, findings: &mut Findings) -> Option<H
         start_interval: findings.read(fields.take("startinterval"), time).flatten(),
         retries: findings.read(fields.take("retries"), retries).flatten(),
     };
-    findings.warn_leftovers(fields);
-    Some(check)
+    super::unread::report(fields, "Healthcheck", findings);
+    Some(check).filter(|check| *check != Healthcheck::default())
 }
 
 /// That of an image's configuration; the error is text for a human.

@@ -1,25 +1,30 @@
 //! `LogConfig`.
 
-use kobune_runtime::LogOptions;
+use kobune_runtime::{LogDriver, LogOptions};
 
 use super::super::fields::{Fault, Findings, Node};
+use super::unread;
 
 /// Drivers whose logs are files with `max-size` and `max-file`, as ours are.
 const FILE_DRIVERS: [&str; 3] = ["", "json-file", "local"];
 
-pub(super) fn parse(node: Option<Node<'_>>, findings: &mut Findings) -> LogOptions {
+pub(super) fn parse(node: Option<Node<'_>>, findings: &mut Findings) -> (LogDriver, LogOptions) {
     let mut log = LogOptions::default();
+    let mut log_driver = LogDriver::File;
     let Some(mut fields) = findings.read(node, Node::object) else {
-        return log;
+        return (log_driver, log);
     };
     if let Some(driver) = fields.take("type")
         && let Some(name) = findings.accept(driver.text())
-        && !FILE_DRIVERS.contains(&name.as_str())
     {
-        findings.warn(
-            &driver,
-            format!("{name:?} is not supported: the log is kept in files"),
-        );
+        match name.as_str() {
+            "none" => log_driver = LogDriver::None,
+            file if FILE_DRIVERS.contains(&file) => {}
+            _ => findings.warn(
+                &driver,
+                format!("{name:?} is not supported: the log is kept in files"),
+            ),
+        }
     }
     let config = fields.take("config");
     if let Some(mut config) = findings.read(config, Node::object) {
@@ -29,10 +34,12 @@ pub(super) fn parse(node: Option<Node<'_>>, findings: &mut Findings) -> LogOptio
         if let Some(files) = findings.read(config.take("max-file"), max_files).flatten() {
             log.max_files = files;
         }
-        findings.warn_leftovers(config);
+        for (_, node) in config.leftovers() {
+            findings.warn(&node, "has no effect: logs have max-size and max-file");
+        }
     }
-    findings.warn_leftovers(fields);
-    log
+    unread::report(fields, "HostConfig.LogConfig", findings);
+    (log_driver, log)
 }
 
 /// Docker's sizes are decimal: `10m` is ten million bytes. Empty keeps the default, and so

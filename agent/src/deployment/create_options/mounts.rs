@@ -5,12 +5,46 @@ use std::path::{Component, Path, PathBuf};
 use kobune_runtime::{ContainerId, Mount, MountSource, Propagation};
 
 use super::super::fields::{Fault, Fields, Findings, Node};
+use super::{unread, volume_driver};
 
 /// Where programs look for Docker's socket.
 const DOCKER_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
 
-pub(super) fn parse(host: &mut Fields<'_>, findings: &mut Findings) -> Vec<Mount> {
+/// Reads `Binds`, `Mounts` and `Tmpfs` of HostConfig, and `volumes`, which is of
+/// createOptions itself.
+pub(super) fn parse(
+    host: Option<&mut Fields<'_>>,
+    volumes: Option<Node<'_>>,
+    findings: &mut Findings,
+) -> Vec<Mount> {
     let mut found: Vec<(Node<'_>, Mount)> = Vec::new();
+    if let Some(host) = host {
+        parse_host(host, &mut found, findings);
+    }
+    found.retain(|(node, mount)| !is_docker_socket(node, mount, findings));
+    refuse_shared_targets(&found, findings);
+    let mut mounts: Vec<Mount> = found.into_iter().map(|(_, mount)| mount).collect();
+    for (target, node) in findings.read(volumes, Node::entries).unwrap_or_default() {
+        let Some(target) = findings.accept(target_path(&node, target)) else {
+            continue;
+        };
+        // Whatever else is mounted there takes its place, as with Docker.
+        if !mounts.iter().any(|mount| mount.target == target) {
+            mounts.push(Mount {
+                source: MountSource::volume(None),
+                target,
+                read_only: false,
+            });
+        }
+    }
+    mounts
+}
+
+fn parse_host<'a>(
+    host: &mut Fields<'a>,
+    found: &mut Vec<(Node<'a>, Mount)>,
+    findings: &mut Findings,
+) {
     for node in listed(host.take("binds"), findings) {
         let mount = bind(&node, findings);
         found.extend(mount.map(|mount| (node, mount)));
@@ -24,9 +58,6 @@ pub(super) fn parse(host: &mut Fields<'_>, findings: &mut Findings) -> Vec<Mount
         let mount = tmpfs_mount(target, &node);
         found.extend(findings.accept(mount).map(|mount| (node, mount)));
     }
-    found.retain(|(node, mount)| !is_docker_socket(node, mount, findings));
-    refuse_shared_targets(&found, findings);
-    found.into_iter().map(|(_, mount)| mount).collect()
 }
 
 fn listed<'a>(node: Option<Node<'a>>, findings: &mut Findings) -> Vec<Node<'a>> {
@@ -84,10 +115,10 @@ fn bind(node: &Node<'_>, findings: &mut Findings) -> Option<Mount> {
             path: clean(Path::new(path)),
             create_missing: true,
             propagation: None,
+            non_recursive: false,
+            force_read_only: false,
         },
-        name => MountSource::Volume {
-            name: findings.accept(volume_name(node, name))?,
-        },
+        name => MountSource::volume(findings.accept(volume_name(node, name))?),
     };
     let mount = Mount {
         source,
@@ -103,7 +134,12 @@ fn with_options(node: &Node<'_>, mut mount: Mount, options: &str) -> Result<Moun
         match option {
             "ro" => mount.read_only = true,
             "rw" => mount.read_only = false,
-            "z" | "Z" | "nocopy" | "consistent" | "cached" | "delegated" | "rbind" | "bind" => {}
+            "z" | "Z" | "consistent" | "cached" | "delegated" | "rbind" | "bind" => {}
+            "nocopy" => {
+                if let MountSource::Volume { no_copy, .. } = &mut mount.source {
+                    *no_copy = true;
+                }
+            }
             word => {
                 let wanted = propagation_word(word)
                     .ok_or_else(|| node.fault(format!("has an unknown option {word:?}")))?;
@@ -146,9 +182,7 @@ fn typed_mount(node: &Node<'_>, findings: &mut Findings) -> Option<Mount> {
             return None;
         }
     };
-    // A hint for Docker Desktop.
-    fields.take("consistency");
-    findings.warn_leftovers(fields);
+    unread::report(fields, "HostConfig.Mounts[]", findings);
     Some(Mount {
         source: source?,
         target: target?,
@@ -160,20 +194,29 @@ fn bind_source(fields: &mut Fields<'_>, findings: &mut Findings) -> Option<Mount
     let path = findings.accept(fields.require("Source"));
     let path = findings.read(path, absolute);
     let mut propagation = None;
-    let mut create_missing = false;
+    let mut flags = [false; 4];
     let options = fields.take("bindoptions");
     if let Some(mut options) = findings.read(options, Node::object) {
         propagation = findings
             .read(options.take("propagation"), propagation_field)
             .flatten();
-        create_missing =
-            findings.read(options.take("createmountpoint"), Node::boolean) == Some(true);
-        findings.warn_leftovers(options);
+        let names = [
+            "createmountpoint",
+            "nonrecursive",
+            "readonlyforcerecursive",
+            // What every read-only mount is, unless it asks for the opposite.
+            "readonlynonrecursive",
+        ];
+        flags = names.map(|name| findings.read(options.take(name), Node::boolean) == Some(true));
+        unread::report(options, "HostConfig.Mounts[].BindOptions", findings);
     }
+    let [create_missing, non_recursive, force_read_only, _] = flags;
     Some(MountSource::Bind {
         path: path?,
         create_missing,
         propagation,
+        non_recursive,
+        force_read_only,
     })
 }
 
@@ -196,14 +239,37 @@ fn volume_source(fields: &mut Fields<'_>, findings: &mut Findings) -> Option<Mou
         None => None,
     };
     let options = fields.take("volumeoptions");
-    if let Some(options) = findings.read(options, Node::object) {
-        findings.warn_leftovers(options);
+    let Some(mut options) = findings.read(options, Node::object) else {
+        return Some(MountSource::volume(name));
+    };
+    let no_copy = findings.read(options.take("nocopy"), Node::boolean) == Some(true);
+    let subpath = findings.read(options.take("subpath"), subpath).flatten();
+    let driver = options.take("driverconfig");
+    unread::report(options, "HostConfig.Mounts[].VolumeOptions", findings);
+    if let Some(other) = driver.and_then(|node| volume_driver::parse(&node, findings)) {
+        return Some(other);
     }
-    Some(MountSource::Volume { name })
+    Some(MountSource::Volume {
+        name,
+        no_copy,
+        subpath,
+    })
+}
+
+/// Relative, and not out of the volume.
+fn subpath(node: &Node<'_>) -> Result<Option<PathBuf>, Fault> {
+    let text = node.text()?;
+    let path = PathBuf::from(&text);
+    let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    if path.components().all(inside) && !text.contains('\0') {
+        Ok(Some(path).filter(|_| !text.is_empty()))
+    } else {
+        Err(node.fault("must be a relative path below the volume"))
+    }
 }
 
 fn tmpfs_source(fields: &mut Fields<'_>, findings: &mut Findings) -> Option<MountSource> {
-    let (mut size, mut mode) = (None, None);
+    let (mut size, mut mode, mut words) = (None, None, Vec::new());
     let options = fields.take("tmpfsoptions");
     if let Some(mut options) = findings.read(options, Node::object) {
         size = findings.read(options.take("sizebytes"), |node| {
@@ -213,13 +279,24 @@ fn tmpfs_source(fields: &mut Fields<'_>, findings: &mut Findings) -> Option<Moun
             let mode = u32::try_from(node.integer()?).ok().filter(|&m| m <= 0o7777);
             mode.ok_or_else(|| node.fault("must be a file mode, as a decimal number"))
         });
-        findings.warn_leftovers(options);
+        words = findings.read_list(options.take("options"), tmpfs_option);
+        unread::report(options, "HostConfig.Mounts[].TmpfsOptions", findings);
     }
     Some(MountSource::Tmpfs {
         size: size.filter(|&size| size > 0),
         mode,
-        options: Vec::new(),
+        options: words,
     })
+}
+
+/// `["exec"]` or `["uid", "7"]`.
+fn tmpfs_option(node: &Node<'_>) -> Result<String, Fault> {
+    let words: Result<Vec<String>, Fault> = node.list()?.iter().map(Node::text).collect();
+    let words = words?;
+    match words.as_slice() {
+        [_] | [_, _] => Ok(words.join("=")),
+        _ => Err(node.fault("must be a list of a name and, where it has one, a value")),
+    }
 }
 
 /// `{"/run": "size=64m,mode=1770,noexec"}`.

@@ -6,6 +6,7 @@ use kobune_runtime::{ContainerOptions, ExtraHost, HostAddress, NetworkMode};
 
 use super::super::fields::{Fault, Fields, Findings, Node};
 use super::process::is_host_name;
+use super::{namespaces, unread};
 
 /// The modules' bridge under the names that manifests have for it.
 const BRIDGE_NAMES: [&str; 4] = ["", "default", "bridge", "azure-iot-edge"];
@@ -18,7 +19,7 @@ pub(super) fn parse_endpoints(
 ) -> Option<NetworkMode> {
     let mut networking = findings.read(top.take("networkingconfig"), Node::object)?;
     let endpoints = networking.take("endpointsconfig");
-    findings.warn_leftovers(networking);
+    unread::report(networking, "NetworkingConfig", findings);
     let mut mode = None;
     for (name, node) in findings
         .read(endpoints, Node::entries)
@@ -36,7 +37,8 @@ pub(super) fn parse_endpoints(
         if let Some(mut endpoint) = findings.read(present, Node::object) {
             let aliases = findings.read_list(endpoint.take("aliases"), alias);
             parsed.aliases.extend(aliases);
-            findings.warn_leftovers(endpoint);
+            let parent = "NetworkingConfig.EndpointsConfig.*";
+            unread::report(endpoint, parent, findings);
         }
     }
     mode
@@ -52,13 +54,20 @@ pub(super) fn parse_mode(
     let node = host.and_then(|host| host.take("networkmode"));
     let stated = findings.read(node.clone(), |node| {
         let name = node.text()?;
-        let unknown = || node.fault(format!("must be bridge, host or none, not {name:?}"));
-        let mode = named_mode(&name).ok_or_else(unknown)?;
+        let unknown = || {
+            node.fault(format!(
+                "must be bridge, host, none or container:module, not {name:?}"
+            ))
+        };
+        let mode = match namespaces::module(node, &name)? {
+            Some(module) => NetworkMode::Container(module),
+            None => named_mode(&name).ok_or_else(unknown)?,
+        };
         // "default" leaves the choice to the endpoints.
         Ok((!matches!(name.as_str(), "" | "default")).then_some(mode))
     });
     let stated = stated.flatten();
-    parsed.network = stated.or(endpoints).unwrap_or_default();
+    parsed.network = stated.clone().or(endpoints.clone()).unwrap_or_default();
     if let (Some(node), Some(stated), Some(other)) = (node, stated, endpoints)
         && stated != other
     {

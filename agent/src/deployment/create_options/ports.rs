@@ -84,7 +84,7 @@ fn host_side(node: &Node<'_>, findings: &mut Findings) -> Option<HostSide> {
     let mut fields = findings.accept(node.object())?;
     let ip = findings.read(fields.take("hostip"), host_ip);
     let ports = findings.read(fields.take("hostport"), host_ports);
-    findings.warn_leftovers(fields);
+    super::unread::report(fields, "HostConfig.PortBindings.*[]", findings);
     Some(HostSide {
         ip: ip.flatten(),
         ports: ports.flatten(),

@@ -1,6 +1,8 @@
 //! What runs in the container, and as whom.
 
-use kobune_runtime::ContainerOptions;
+use std::collections::BTreeMap;
+
+use kobune_runtime::{ContainerOptions, ExposedPort};
 
 use super::super::fields::{Fault, Fields, Findings, Node};
 
@@ -27,19 +29,34 @@ pub(super) fn parse(top: &mut Fields<'_>, parsed: &mut ContainerOptions, finding
         .read(top.take("user"), Node::text)
         .filter(|user| !user.is_empty());
     parsed.hostname = findings.read(top.take("hostname"), hostname).flatten();
+    parsed.domainname = findings.read(top.take("domainname"), hostname).flatten();
     parsed.stop_signal = findings.read(top.take("stopsignal"), stop_signal).flatten();
     parsed.stop_timeout = findings.read(top.take("stoptimeout"), |node| {
         u32::try_from(node.integer()?)
             .map_err(|_| node.fault(format!("must be from 0 to {} seconds", u32::MAX)))
     });
     parsed.healthcheck = super::healthcheck::parse(top.take("healthcheck"), findings);
-    let labels = findings.read(top.take("labels"), Node::entries);
-    for (name, node) in labels.into_iter().flatten() {
+    parsed.labels = texts(top.take("labels"), findings);
+    parsed.exposed_ports = exposed_ports(top.take("exposedports"), findings);
+}
+
+/// Names with texts, such as labels; `null` is the empty text.
+pub(super) fn texts(node: Option<Node<'_>>, findings: &mut Findings) -> BTreeMap<String, String> {
+    let entries = findings.read(node, Node::entries).unwrap_or_default();
+    let text = |(name, node): (&str, Node<'_>)| {
         let value = findings.read(Some(node).filter(|n| !n.value().is_null()), Node::text);
-        parsed
-            .labels
-            .insert(name.to_owned(), value.unwrap_or_default());
-    }
+        (name.to_owned(), value.unwrap_or_default())
+    };
+    entries.into_iter().map(text).collect()
+}
+
+/// `{"80/tcp": {}}`; what is exposed with another transport cannot be published.
+fn exposed_ports(node: Option<Node<'_>>, findings: &mut Findings) -> Vec<ExposedPort> {
+    let entries = findings.read(node, Node::entries).unwrap_or_default();
+    let ports = entries
+        .into_iter()
+        .filter_map(|(name, _)| name.parse().ok());
+    ports.collect()
 }
 
 fn env_entry(node: &Node<'_>) -> Result<String, Fault> {

@@ -31,13 +31,26 @@ pub(crate) const LED: &str = r#"{
     }
 }"#;
 
-/// The options, the faults and the warnings that `options` are read to.
-fn read(options: &Value) -> (ContainerOptions, Vec<String>, Vec<String>) {
+/// What `options` are read to.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Read {
+    pub(super) options: ContainerOptions,
+    pub(super) faults: Vec<String>,
+    pub(super) warnings: Vec<String>,
+    pub(super) refusals: Vec<String>,
+}
+
+pub(super) fn read(options: &Value) -> Read {
     let mut findings = Findings::default();
-    let parsed = parse(&Node::new("", options), &mut findings);
+    let options = parse(&Node::new("", options), &mut findings);
     let line = |fault: Fault| format!("{} {}", fault.path, fault.message);
     let lines = |faults: Vec<Fault>| faults.into_iter().map(line).collect();
-    (parsed, lines(findings.faults), lines(findings.warnings))
+    Read {
+        options,
+        faults: lines(findings.faults),
+        warnings: lines(findings.warnings),
+        refusals: lines(findings.refusals),
+    }
 }
 
 /// What differs from the default options.
@@ -66,30 +79,38 @@ fn rows(table: &str) -> Vec<(Value, &str)> {
 #[test]
 fn supported_fields_are_read() {
     for (options, expected) in rows(include_str!("tests/accepted.txt")) {
-        let (parsed, faults, warnings) = read(&options);
-        assert_eq!((faults, warnings), (vec![], vec![]), "{options}");
+        let read = read(&options);
+        assert_eq!((read.faults, read.warnings), (vec![], vec![]), "{options}");
         let expected: Value = serde_json::from_str(expected).unwrap();
-        assert_eq!(changed(&parsed), expected, "{options}");
+        assert_eq!(changed(&read.options), expected, "{options}");
     }
 }
 
 #[test]
 fn what_has_no_effect_is_named() {
     for (options, warning) in rows(include_str!("tests/warned.txt")) {
-        let (_, faults, warnings) = read(&options);
-        assert_eq!(
-            (faults, warnings),
-            (vec![], vec![warning.to_owned()]),
-            "{options}"
-        );
+        let read = read(&options);
+        let expected = (vec![], vec![warning.to_owned()]);
+        assert_eq!((read.faults, read.warnings), expected, "{options}");
+        assert_eq!(read.refusals, [""; 0], "{options}");
     }
 }
 
 #[test]
 fn what_is_wrong_is_refused_with_its_place() {
     for (options, fault) in rows(include_str!("tests/refused.txt")) {
-        let (_, faults, _) = read(&options);
-        assert_eq!(faults, [fault], "{options}");
+        assert_eq!(read(&options).faults, [fault], "{options}");
+    }
+}
+
+/// The device lacks it, and the module would not be what was asked for: it is not run, and
+/// the deployment's other modules are.
+#[test]
+fn what_cannot_be_had_refuses_the_module_alone() {
+    for (options, refusal) in rows(include_str!("tests/refusals.txt")) {
+        let read = read(&options);
+        assert_eq!((read.faults, read.warnings), (vec![], vec![]), "{options}");
+        assert_eq!(read.refusals, [refusal], "{options}");
     }
 }
 
@@ -99,11 +120,11 @@ fn the_tutorials_options_are_read_whole() {
         json!([{"hostPath": "/dev/i2c-1", "containerPath": "/dev/i2c-1", "access": "rwm"}]);
     let port = json!([{"containerPort": 80, "protocol": "tcp", "hostIp": null, "hostPort": 80}]);
     for (text, ports) in [(BUTTON, None), (LED, Some(&port))] {
-        let (parsed, faults, warnings) = read(&serde_json::from_str(text).unwrap());
-        assert_eq!((faults, warnings), (vec![], vec![]));
-        assert_eq!(parsed.privilege, Privilege::Privileged);
-        assert_eq!(changed(&parsed)["devices"], device);
-        assert_eq!(changed(&parsed).get("ports"), ports);
+        let read = read(&serde_json::from_str(text).unwrap());
+        assert_eq!((read.faults, read.warnings), (vec![], vec![]));
+        assert_eq!(read.options.privilege, Privilege::Privileged);
+        assert_eq!(changed(&read.options)["devices"], device);
+        assert_eq!(changed(&read.options).get("ports"), ports);
     }
 }
 
@@ -112,22 +133,22 @@ fn what_is_left_out_leaves_nothing_behind() {
     let options = json!({"Env": ["PATH"], "HostConfig": {
         "NetworkMode": "host", "PortBindings": {"80/tcp": [{}]},
         "Binds": ["/var/run/docker.sock:/var/run/docker.sock", "/run/docker.sock:/sock"]}});
-    let (parsed, faults, warnings) = read(&options);
-    assert_eq!((faults.len(), warnings.len()), (0, 4));
-    assert_eq!(changed(&parsed), json!({"network": "host"}));
+    let read = read(&options);
+    assert_eq!((read.faults.len(), read.warnings.len()), (0, 4));
+    assert_eq!(changed(&read.options), json!({"network": "host"}));
 }
 
 #[test]
 fn network_mode_outranks_endpoints() {
     let options = json!({"HostConfig": {"NetworkMode": "none"},
         "NetworkingConfig": {"EndpointsConfig": {"host": {}}}});
-    let (parsed, faults, warnings) = read(&options);
-    assert_eq!(parsed.network, NetworkMode::None);
-    assert_eq!((faults.len(), warnings.len()), (0, 1));
+    let read = read(&options);
+    assert_eq!(read.options.network, NetworkMode::None);
+    assert_eq!((read.faults.len(), read.warnings.len()), (0, 1));
 }
 
 #[test]
 fn many_faults_are_found_in_one_reading() {
     let options = json!({"Hostname": "-", "HostConfig": {"Memory": 1, "Binds": ["x", "/a:/b:c"]}});
-    assert_eq!(read(&options).1.len(), 4);
+    assert_eq!(read(&options).faults.len(), 4);
 }

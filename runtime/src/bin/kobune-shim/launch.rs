@@ -24,11 +24,11 @@ use kobune_runtime::shim::{
     CONFIG_FILE, CONTRACT, JOB_FILE, LAUNCH_LOG_FILE, LAUNCH_TIMEOUT, LaunchFailure, LaunchReport,
     ProcessId, ShimJob, TASK_FILE, TaskRecord,
 };
-use kobune_runtime::{Timestamp, device_cgroup, seccomp};
+use kobune_runtime::{LogDriver, Timestamp, device_cgroup, seccomp};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::{
-    LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType, Spec,
+    LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxNamespaceType, Process, Spec,
 };
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{
@@ -101,7 +101,12 @@ fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
 
     let (stdout, stdout_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
     let (stderr, stderr_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
-    let mut container = create(bundle, &job, &spec, (stdout_end, stderr_end))?;
+    let output = match job.log_driver {
+        LogDriver::File => (stdout_end, stderr_end),
+        // The monitor then finds both pipes at their end.
+        LogDriver::None => discarded_output().step("open /dev/null")?,
+    };
+    let mut container = create(bundle, &job, &spec, output)?;
     if let Err(failure) = confine_and_start(&mut container, &confinement) {
         let _ = container.delete(true);
         return Err(failure);
@@ -116,6 +121,11 @@ fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
         step: "become the monitor",
         source: error.into(),
     })
+}
+
+fn discarded_output() -> io::Result<(OwnedFd, OwnedFd)> {
+    let null = OpenOptions::new().write(true).open("/dev/null")?;
+    Ok((null.try_clone()?.into(), null.into()))
 }
 
 /// libcontainer tells the real cause of many failures only to `tracing`, also from the
@@ -177,11 +187,14 @@ fn create(
 struct Confinement {
     cgroup: CgroupPath,
     rules: Vec<LinuxDeviceCgroup>,
+    oom_score_adj: i32,
+    /// Whether the kernel shall not end a process when the cgroup's memory is full.
+    waits_for_memory: bool,
 }
 
 impl Confinement {
     /// Demands device rules, the first of which is about all devices, a cgroup of the
-    /// container's own, and namespaces for everything that the agent never shares.
+    /// container's own, and its own mounts; which namespaces it shares is the options'.
     fn of(spec: &Spec) -> Result<Self, Box<dyn Error>> {
         let linux = spec.linux().as_ref().ok_or("the spec has no linux part")?;
         let resources = linux.resources().as_ref();
@@ -199,17 +212,20 @@ impl Confinement {
         let cgroup = cgroup.ok_or("the spec has no cgroup path")?;
         let cgroup = CgroupPath::try_from(cgroup.to_string_lossy().as_ref())?;
         let namespaces = linux.namespaces().as_deref().unwrap_or_default();
-        for needed in [
-            LinuxNamespaceType::Mount,
-            LinuxNamespaceType::Pid,
-            LinuxNamespaceType::Ipc,
-            LinuxNamespaceType::Uts,
-        ] {
-            if !namespaces.iter().any(|own| own.typ() == needed) {
-                return Err(format!("the spec has no {needed} namespace").into());
-            }
+        if !namespaces
+            .iter()
+            .any(|own| own.typ() == LinuxNamespaceType::Mount)
+        {
+            return Err("the spec has no mount namespace".into());
         }
-        Ok(Self { cgroup, rules })
+        let process = spec.process().as_ref();
+        let memory = resources.and_then(|r| r.memory().as_ref());
+        Ok(Self {
+            cgroup,
+            rules,
+            oom_score_adj: process.and_then(Process::oom_score_adj).unwrap_or(0),
+            waits_for_memory: memory.and_then(LinuxMemory::disable_oom_killer) == Some(true),
+        })
     }
 }
 
@@ -221,8 +237,16 @@ fn confine_and_start(container: &mut Container, confinement: &Confinement) -> Re
     let init = container.pid().ok_or("libcontainer names no process");
     let init = init.step("find the container's process")?.as_raw();
     // The agent may be protected from the kernel's choice; its modules must not be.
-    std::fs::write(format!("/proc/{init}/oom_score_adj"), "0")
-        .step("make the container as likely to be killed as others")?;
+    let score = confinement.oom_score_adj.to_string();
+    std::fs::write(format!("/proc/{init}/oom_score_adj"), score)
+        .step("set how likely the kernel kills the container")?;
+    if let (true, Some(dir)) = (
+        confinement.waits_for_memory,
+        cgroups.v1_dir("memory", &confinement.cgroup),
+    ) {
+        // libcontainer has no way to ask for this.
+        std::fs::write(dir.join("memory.oom_control"), "1").step("set memory.oom_control")?;
+    }
     container.start().step("start the container")
 }
 
@@ -317,6 +341,10 @@ impl LastStep {
     fn widen(&self, mut spec: Spec) -> Spec {
         if let Some(linux) = spec.linux_mut() {
             linux.set_seccomp(None);
+        }
+        if let Some(process) = spec.process_mut() {
+            // libcontainer would set this process's, which goes on as the monitor.
+            process.set_oom_score_adj(None);
         }
         if let (false, Some(process)) = (self.no_new_privileges, spec.process_mut()) {
             // libcontainer asks whether there is a value, not which.

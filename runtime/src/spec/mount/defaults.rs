@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::Mount;
 
 use super::mount;
+use crate::options::IpcMode;
 use crate::spec::SpecRequest;
 
 /// Docker's file systems. `/sys` and the cgroups are read-only unless privileged, and even
@@ -23,19 +24,37 @@ pub(super) fn file_systems(request: &SpecRequest<'_>) -> Vec<Mount> {
         "mode=0620",
         "gid=5",
     ];
-    let shm = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"];
-    let list: [(&str, &str, &[&str]); 7] = [
+    let list: [(&str, &str, &[&str]); 6] = [
         ("/proc", "proc", plain),
         ("/dev", "tmpfs", &dev),
         ("/dev/pts", "devpts", &pts),
         ("/sys", "sysfs", &kernel),
         ("/sys/fs/cgroup", "cgroup", &kernel),
         ("/dev/mqueue", "mqueue", plain),
-        ("/dev/shm", "tmpfs", &shm),
     ];
     list.into_iter()
         .map(|(target, kind, options)| mount(target.into(), kind, options))
+        .chain(shared_memory(request))
         .collect()
+}
+
+/// `/dev/shm`: its own, one that it shares, or none.
+fn shared_memory(request: &SpecRequest<'_>) -> Option<Mount> {
+    let target = PathBuf::from("/dev/shm");
+    if request.options.namespaces.ipc == IpcMode::None {
+        return None;
+    }
+    if let Some(source) = &request.paths.shm {
+        let mut shared = mount(target, "bind", &["rbind", "rprivate", "rw"]);
+        shared.set_source(Some(source.clone()));
+        return Some(shared);
+    }
+    let size = match request.options.shm_size {
+        Some(bytes) => format!("size={bytes}"),
+        None => "size=65536k".to_owned(),
+    };
+    let options = ["nosuid", "noexec", "nodev", "mode=1777", &size];
+    Some(mount(target, "tmpfs", &options))
 }
 
 /// The files that the runtime writes for each container.

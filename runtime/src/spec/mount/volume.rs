@@ -1,7 +1,7 @@
 //! Volumes and where they are.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::id::ContainerId;
 use crate::spec::{SpecError, SpecRequest};
@@ -19,16 +19,28 @@ pub struct VolumeMount {
     pub read_only: bool,
     /// Belongs to this container alone and goes with it.
     pub anonymous: bool,
+    /// Is filled with what the image has at the target while it is new.
+    pub copy: bool,
+    /// The part of it that is mounted; all where absent.
+    pub part: Option<VolumePart>,
+}
+
+/// A part of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumePart {
+    /// Relative path below the volume.
+    pub below: PathBuf,
+    /// Where on the host it is to be mounted before the container is made.
+    pub mounted_on: PathBuf,
 }
 
 pub(super) fn volume(
     request: &SpecRequest<'_>,
     name: Option<&str>,
     target: PathBuf,
-    read_only: bool,
 ) -> Result<VolumeMount, SpecError> {
     let chosen = match name {
-        None => format!("{}-{:016x}", request.id, hash(&target)),
+        None => anonymous_volume(request.id, &target),
         Some(name) if ContainerId::try_from(name).is_ok() => name.to_owned(),
         Some(name) => {
             return Err(SpecError::VolumeName {
@@ -41,9 +53,36 @@ pub(super) fn volume(
         path: request.paths.volumes.join(&chosen).join("_data"),
         name: chosen,
         target,
-        read_only,
+        read_only: false,
         anonymous: name.is_none(),
+        copy: true,
+        part: None,
     })
+}
+
+/// The part of a volume that appears at `target`.
+pub(super) fn part(
+    request: &SpecRequest<'_>,
+    below: &Path,
+    target: &Path,
+) -> Result<VolumePart, SpecError> {
+    let leads_out = |part: Component<'_>| !matches!(part, Component::Normal(_) | Component::CurDir);
+    if below.components().any(leads_out) {
+        return Err(SpecError::Subpath {
+            subpath: below.to_owned(),
+            target: target.to_owned(),
+        });
+    }
+    let name = format!("{:016x}", hash(target));
+    Ok(VolumePart {
+        below: below.to_owned(),
+        mounted_on: request.paths.volume_parts.join(name),
+    })
+}
+
+/// Name of the anonymous volume that a container has at `target`.
+pub(crate) fn anonymous_volume(id: &ContainerId, target: &Path) -> String {
+    format!("{id}-{:016x}", hash(target))
 }
 
 /// FNV-1a: names on disk must be the same in every build, which the standard library's

@@ -20,6 +20,7 @@ fn plain_module() {
 fn privileged_module_with_device() {
     let mut case = Case::new();
     case.options.privilege = Privilege::Privileged;
+    case.seccomp = None;
     case.facts.mapped_devices = vec![i2c("rwm")];
     case.facts.host_devices = vec![
         i2c("rwm"),
@@ -66,6 +67,7 @@ fn hardened_module() {
         memory: Some(64 << 20),
         nano_cpus: Some(500_000_000),
         pids: Some(32),
+        ..Resources::default()
     };
     options.mounts = vec![
         Mount {
@@ -73,6 +75,8 @@ fn hardened_module() {
                 path: keys,
                 create_missing: false,
                 propagation: None,
+                non_recursive: false,
+                force_read_only: false,
             },
             target: "/run/keys/key".into(),
             read_only: true,
@@ -87,9 +91,7 @@ fn hardened_module() {
             read_only: false,
         },
         Mount {
-            source: MountSource::Volume {
-                name: Some("log".to_owned()),
-            },
+            source: MountSource::volume(Some("log".to_owned())),
             target: "/var/log/".into(),
             read_only: false,
         },

@@ -57,14 +57,14 @@ fn mounts_that_cannot_be_made_are_named() {
             path: path.into(),
             create_missing,
             propagation: None,
+            non_recursive: false,
+            force_read_only: false,
         },
         target: "/t".into(),
         read_only: false,
     };
     let volume = Mount {
-        source: MountSource::Volume {
-            name: Some("../etc".to_owned()),
-        },
+        source: MountSource::volume(Some("../etc".to_owned())),
         ..missing("/x", true)
     };
     for (mounts, message) in [
@@ -147,6 +147,8 @@ pub(super) fn bind(source: &str, target: &str) -> Mount {
             path: source.into(),
             create_missing: true,
             propagation: None,
+            non_recursive: false,
+            force_read_only: false,
         },
         target: target.into(),
         read_only: false,

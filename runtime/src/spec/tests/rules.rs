@@ -190,6 +190,7 @@ fn limits_out_of_range_are_refused_and_zero_is_none() {
         memory,
         nano_cpus,
         pids: Some(0),
+        ..Resources::default()
     };
     for (resources, expected) in [
         (limits(Some(0), Some(0)), None),

@@ -58,6 +58,8 @@ impl Bundle {
         case.cgroup_path = format!("/kobune-test/{}", self.id);
         case.seccomp = None;
         case.paths = SpecPaths {
+            shm: None,
+            volume_parts: path.join("parts"),
             rootfs: path.join("rootfs"),
             hosts: Some(path.join("hosts")),
             hostname: None,
@@ -147,7 +149,7 @@ fn user_environment_and_mounts_are_as_asked_for() {
         mode: None,
         options: Vec::new(),
     };
-    let volume = MountSource::Volume { name: None };
+    let volume = MountSource::volume(None);
     case.options.mounts = vec![mount(volume, "/tmp/data"), mount(tmpfs, "/tmp")];
     let script = "b=/bin/busybox; $b id -u; $b id -g; $b id -G; echo $HOME; $b hostname
         $b cat /etc/hosts

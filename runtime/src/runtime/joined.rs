@@ -1,0 +1,139 @@
+//! What a container takes from others: namespaces, shared memory, mounts.
+
+use std::path::PathBuf;
+
+use super::PrepareError;
+use crate::container::CreateRequest;
+use crate::spec::{JoinedNamespaces, anonymous_volume};
+use crate::{ContainerId, IpcMode, Mount, MountSource, NamespaceMode, NetworkMode, VolumesFrom};
+
+/// Another container as it is right now.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) request: CreateRequest,
+    /// Its main process, if it runs.
+    pub(super) pid: Option<i32>,
+    pub(super) bundle: PathBuf,
+}
+
+/// What comes from running peers.
+#[derive(Debug, Default)]
+pub(super) struct Joined {
+    pub(super) namespaces: JoinedNamespaces,
+    /// Network namespace of a peer.
+    pub(super) netns: Option<PathBuf>,
+    /// Bundle of the peer whose network it is: hosts, hostname and resolv.conf are there.
+    pub(super) names: Option<PathBuf>,
+    /// Bundle of the peer whose shared memory it is.
+    pub(super) shm: Option<PathBuf>,
+}
+
+/// Longest chain of containers that take volumes from each other.
+const MAX_DEPTH: usize = 8;
+
+/// Finds peers by name.
+pub(super) struct Peers<'a> {
+    pub(super) find: &'a dyn Fn(&ContainerId) -> Option<Peer>,
+}
+
+impl Peers<'_> {
+    /// What `request` joins. A peer that is not there or does not run is
+    /// [`PrepareError::PeerNotRunning`].
+    pub(super) fn join(&self, request: &CreateRequest) -> Result<Joined, PrepareError> {
+        let mut joined = Joined::default();
+        let options = &request.options;
+        if let NamespaceMode::Container(id) = &options.namespaces.pid {
+            joined.namespaces.pid = Some(namespace(self.running(id)?.0, "pid"));
+        }
+        if let IpcMode::Container(id) = &options.namespaces.ipc {
+            let (pid, peer) = self.running(id)?;
+            if peer.request.options.namespaces.ipc != IpcMode::Shareable {
+                return Err(PrepareError::IpcNotShareable {
+                    container: id.clone(),
+                });
+            }
+            joined.namespaces.ipc = Some(namespace(pid, "ipc"));
+            joined.shm = Some(peer.bundle);
+        }
+        if let NetworkMode::Container(id) = &options.network {
+            let (pid, peer) = self.running(id)?;
+            joined.netns = Some(namespace(pid, "net"));
+            joined.names = Some(peer.bundle);
+        }
+        Ok(joined)
+    }
+
+    fn running(&self, id: &ContainerId) -> Result<(i32, Peer), PrepareError> {
+        let missing = || PrepareError::PeerNotRunning {
+            container: id.clone(),
+        };
+        let peer = (self.find)(id).ok_or_else(missing)?;
+        Ok((peer.pid.ok_or_else(missing)?, peer))
+    }
+
+    /// Bind mounts and volumes of the containers that `request` names for that, but for
+    /// targets on which it mounts something itself; the later named wins.
+    pub(super) fn inherited(&self, request: &CreateRequest) -> Result<Vec<Mount>, PrepareError> {
+        let mut all: Vec<Mount> = Vec::new();
+        for from in &request.options.volumes_from {
+            for mount in self.mounts_of(from, MAX_DEPTH)? {
+                all.retain(|other| other.target != mount.target);
+                all.push(mount);
+            }
+        }
+        let own = &request.options.mounts;
+        all.retain(|mount| !own.iter().any(|other| other.target == mount.target));
+        Ok(all)
+    }
+
+    fn mounts_of(&self, from: &VolumesFrom, depth: usize) -> Result<Vec<Mount>, PrepareError> {
+        let missing = || PrepareError::NoPeer {
+            container: from.container.clone(),
+        };
+        let peer = (self.find)(&from.container).ok_or_else(missing)?;
+        let mut all = Vec::new();
+        if let Some(depth) = depth.checked_sub(1) {
+            for other in &peer.request.options.volumes_from {
+                all.extend(self.mounts_of(other, depth)?);
+            }
+        }
+        for mount in own_mounts(&peer.request) {
+            all.retain(|other: &Mount| other.target != mount.target);
+            all.push(mount);
+        }
+        for mount in &mut all {
+            mount.read_only = from.read_only.unwrap_or(mount.read_only);
+        }
+        Ok(all)
+    }
+}
+
+fn namespace(pid: i32, kind: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/ns/{kind}"))
+}
+
+/// Bind mounts and volumes of a container, the latter by name.
+fn own_mounts(request: &CreateRequest) -> Vec<Mount> {
+    let mut mounts = request.options.mounts.clone();
+    let config = request.image.config.config().as_ref();
+    let declared = config.and_then(|config| config.volumes().clone());
+    for target in declared.into_iter().flatten() {
+        let target = PathBuf::from("/").join(target);
+        if !mounts.iter().any(|mount| mount.target == target) {
+            let source = MountSource::volume(None);
+            mounts.push(Mount {
+                source,
+                target,
+                read_only: false,
+            });
+        }
+    }
+    mounts.retain(|mount| !matches!(mount.source, MountSource::Tmpfs { .. }));
+    for mount in &mut mounts {
+        let target = &mount.target;
+        if let MountSource::Volume { name, .. } = &mut mount.source {
+            name.get_or_insert_with(|| anonymous_volume(&request.id, target));
+        }
+    }
+    mounts
+}
