@@ -11,6 +11,8 @@ mod toolchain;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kobune_fixtures::Platform;
+
 use crate::setup;
 use toolchain::Toolchain;
 
@@ -72,6 +74,34 @@ pub(crate) struct Built {
     dir: PathBuf,
 }
 
+/// How programs are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As they are released.
+    Dist,
+    /// For tests: the same programs, larger, in a fraction of the time.
+    Lab,
+}
+
+impl Profile {
+    /// What tests and the virtual device run: quickly built programs, or those that
+    /// `KOBUNE_PROFILE=dist` asks for.
+    pub(crate) fn of_tests() -> Self {
+        match std::env::var("KOBUNE_PROFILE").as_deref() {
+            Ok("dist") => Self::Dist,
+            _ => Self::Lab,
+        }
+    }
+
+    /// Cargo's name of it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dist => "dist",
+            Self::Lab => "lab",
+        }
+    }
+}
+
 impl Built {
     /// Path of a program.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
@@ -88,6 +118,16 @@ impl Arch {
             .find(|arch| arch.name == name)
             .ok_or_else(|| format!("unknown processor {name:?}: known are {}", known()))
     }
+
+    /// As images name it.
+    pub(crate) fn platform(self) -> Platform {
+        match self.name {
+            "arm64" => Platform::linux("arm64", "v8"),
+            "armv7" => Platform::linux("arm", "v7"),
+            "armv6" => Platform::linux("arm", "v6"),
+            _ => Platform::linux("amd64", ""),
+        }
+    }
 }
 
 /// Builds for the processor that `args` name, says the sizes, and holds the budget.
@@ -97,7 +137,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
         return Err("usage: cargo xtask cross armv7|arm64|armv6|x86_64 [--static]".to_owned());
     };
     let arch = Arch::named(name)?;
-    let built = build(arch)?;
+    let built = build(arch, Profile::Dist)?;
     let mut total = 0;
     for program in PROGRAMS {
         let size = size(&built.program(program))?;
@@ -119,25 +159,36 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
 }
 
 /// Builds everything for `arch`; quick where nothing changed.
-pub(crate) fn build(arch: Arch) -> Result<Built, String> {
-    let dir = target_dir()?.join("cross");
-    fs::create_dir_all(&dir).map_err(|error| format!("make {}: {error}", dir.display()))?;
+pub(crate) fn build(arch: Arch, profile: Profile) -> Result<Built, String> {
+    let dir = cross_dir()?;
     let patched = staging::stage(&dir.join("patched"))?;
     let toolchain = Toolchain::set_up(&dir, arch)?;
-
-    let mut agent = toolchain.cargo(&dir, &patched);
+    let mut agent = toolchain.cargo(profile, &dir, &patched);
     agent.args(["--package", "kobune", "--package", "kobune-runtime"]);
     agent.args(PROGRAMS.iter().flat_map(|bin| ["--bin", bin]));
     setup::run(&mut agent)?;
+    build_modules(arch, profile)
+}
 
-    let mut fixtures = toolchain.cargo(&dir, &patched);
+/// Builds what images and the virtual device need beside the agent.
+pub(crate) fn build_modules(arch: Arch, profile: Profile) -> Result<Built, String> {
+    let dir = cross_dir()?;
+    let patched = staging::stage(&dir.join("patched"))?;
+    let mut fixtures = Toolchain::set_up(&dir, arch)?.cargo(profile, &dir, &patched);
     fixtures.args(["--package", "kobune-fixtures"]);
     fixtures.args(["--no-default-features", "--features", "modules"]);
     fixtures.args(FIXTURES.iter().flat_map(|bin| ["--bin", bin]));
     setup::run(&mut fixtures)?;
     Ok(Built {
-        dir: dir.join(arch.triple).join("dist"),
+        dir: dir.join(arch.triple).join(profile.name()),
     })
+}
+
+/// Where everything for foreign processors is.
+fn cross_dir() -> Result<PathBuf, String> {
+    let dir = target_dir()?.join("cross");
+    fs::create_dir_all(&dir).map_err(|error| format!("make {}: {error}", dir.display()))?;
+    Ok(dir)
 }
 
 fn size(path: &Path) -> Result<u64, String> {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use kobune_tests::{Device, Machine, MachineFiles};
 
-use crate::cross::{self, Arch};
+use crate::cross::{self, Arch, Profile};
 use crate::setup;
 use modules::Modules;
 use packages::Packages;
@@ -84,7 +84,7 @@ fn arch<'a>(args: &'a [&'a str]) -> Result<(Arch, &'a [&'a str]), String> {
 pub(crate) fn prepare(arch: Arch) -> Result<PathBuf, String> {
     let (architecture, kernel_package) = debian(arch)?;
     setup::install(&PACKAGES)?;
-    let built = cross::build(arch)?;
+    let built = cross::build(arch, Profile::of_tests())?;
     let dir = cross::target_dir()?.join("device").join(arch.name);
     let kernel = kernel(&dir, architecture, kernel_package)?;
     let modules = Modules::of(&kernel)?;

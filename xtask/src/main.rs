@@ -10,6 +10,7 @@ mod bench_pull;
 mod cross;
 mod demo;
 mod device;
+mod images;
 mod setup;
 mod test;
 
@@ -21,12 +22,13 @@ cargo xtask COMMAND
   demo     set up, then run the tutorial's deployment on a device of its own, through a
            hub; with --local from a file, with --device [--arch armv7|arm64] on a
            virtual device with a button to press
-  test     set up, then run every check and every test; with --device also those on a
-           virtual Arm machine, which cross-build for minutes the first time
+  test     set up, then run every check and every test; --no-device leaves out those on
+           a virtual Arm machine, which cross-build for minutes the first time
   check    formatting, lints and documentation only
   bench    measure the dist build: all, or some of size, idle, start, pull
   bench-pull  what a pull costs, beside skopeo and umoci, and curl and tar
   cross    build static programs for a device: armv7, arm64, armv6 or x86_64
+  images   build the tutorial's images for every processor: an OCI layout with an index each
   device   boot a virtual device and run a command on it: [--arch armv7|arm64] [COMMAND]
   setup    install what demo and tests need (Debian packages)
 ";
@@ -40,10 +42,11 @@ fn main() -> ExitCode {
         ["demo", "--device", ref rest @ ..] => setup::as_root(&args, || device::demo(rest)),
         ["bench", ref names @ ..] => setup::as_root(&args, || bench::run(names)),
         ["bench-pull"] => setup::as_root(&args, bench_pull::run),
-        ["test"] => test::run(false),
-        ["test", "--device"] => test::run(true),
+        ["test"] | ["test", "--device"] => test::run(true),
+        ["test", "--no-device"] => test::run(false),
         ["check"] => test::check(),
         ["cross", ref rest @ ..] => cross::run(rest),
+        ["images"] => images::run(),
         ["device", ref rest @ ..] => setup::as_root(&args, || device::run(rest)),
         ["setup"] => setup::install(&setup::DEMO)
             .and_then(|()| setup::install(&setup::TEST))

@@ -4,14 +4,21 @@ use std::process::Command;
 
 use crate::setup;
 
-/// Sets up, checks and tests everything; the virtual device too where `device` says so.
+/// What is said before and after the tests where they leave the virtual device out.
+const NO_DEVICE: &str = "\n*** NOTHING IS TESTED ON ARM: QEMU cannot be installed here ***\n";
+
+/// Sets up, checks and tests everything; on the virtual device too where `device` says so and
+/// QEMU can be installed.
 pub(crate) fn run(device: bool) -> Result<(), String> {
     setup::install(&setup::DEMO)?;
     setup::install(&setup::TEST)?;
+    let emulator = device.then(|| setup::install(&crate::device::PACKAGES));
+    if let Some(Err(error)) = &emulator {
+        eprintln!("{NO_DEVICE}{error}\n");
+    }
     check()?;
     let mut test = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
-    if device {
-        setup::install(&crate::device::PACKAGES)?;
+    if matches!(emulator, Some(Ok(()))) {
         test.env("KOBUNE_DEVICE", "1");
     }
     if !setup::is_root() {
@@ -21,7 +28,11 @@ pub(crate) fn run(device: bool) -> Result<(), String> {
             "target.'cfg(unix)'.runner = 'sudo --preserve-env'",
         ]);
     }
-    setup::run(&mut test)
+    let result = setup::run(&mut test);
+    if matches!(emulator, Some(Err(_))) {
+        eprintln!("{NO_DEVICE}");
+    }
+    result
 }
 
 /// Packages in `Cargo.lock`, the project's own included. Raising this takes a reason.

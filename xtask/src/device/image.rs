@@ -12,6 +12,7 @@ use crate::setup;
 
 const INITRAMFS_INIT: &str = include_str!("initramfs.sh");
 const ROOT_INIT: &str = include_str!("init.sh");
+const NETWORK_UP: &str = include_str!("network-up.sh");
 
 /// The agent's configuration. The registry is the one that tests start beside the device.
 const CONFIG: &str = "log_level = \"debug\"\n\n[registry]\nplain_http = [\"192.0.2.1:5000\"]\n";
@@ -77,6 +78,7 @@ pub(crate) fn root(
     }
     for (path, text) in [
         ("sbin/init", ROOT_INIT),
+        ("sbin/network-up", NETWORK_UP),
         ("etc/kobune/config.toml", CONFIG),
         ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
         ("etc/group", "root:x:0:\ni2c:x:108:\n"),
@@ -85,8 +87,10 @@ pub(crate) fn root(
     ] {
         write(&tree.join(path), text.as_bytes())?;
     }
-    let init = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(tree.join("sbin/init"), init).map_err(|e| format!("sbin/init: {e}"))?;
+    for script in ["sbin/init", "sbin/network-up"] {
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(tree.join(script), mode).map_err(|e| format!("{script}: {e}"))?;
+    }
     modules.install(&ALL, tree)?;
     let _ = fs::remove_file(image);
     setup::run(

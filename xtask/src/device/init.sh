@@ -1,7 +1,8 @@
 #!/bin/sh
 # The virtual device's init: a read-only root, one data partition, a Qwiic Button, the agent,
 # and a line-wise shell on a virtio port for tests to drive it by. With the kernel parameter
-# kobune.modprobe=off there are no more kernel modules once it is up, so no netfilter.
+# kobune.modprobe=off there are no more kernel modules once it is up, so no netfilter; with
+# kobune.network=off there is no network until network-up is run.
 export PATH=/run/bin:/usr/bin:/sbin:/bin
 busybox mount -t proc proc /proc
 busybox mount -t tmpfs -o mode=755 run /run
@@ -23,9 +24,7 @@ data=${data#/sys/block/}
 mount -t ext4 "/dev/${data%/serial}" /var/lib/kobune || echo "no data partition"
 
 ip link set lo up
-until ip link set eth0 up 2>/dev/null; do sleep 0.05; done
-ip address add 10.0.2.15/24 dev eth0
-ip route add default via 10.0.2.2
+grep -qw kobune.network=off /proc/cmdline || network-up
 
 modprobe i2c-dev
 modprobe i2c-tiny-usb
