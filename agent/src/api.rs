@@ -11,6 +11,10 @@
 //! | `POST /modules/{name}/restart` | 204 when it runs again |
 //! | `POST /modules/{name}/stop` | 204 when it ended |
 //! | `GET /modules/{name}/logs` | the log, see below |
+//! | `POST /modules/{name}/pause`, `unpause` | 204 when all its processes stand still, or go on |
+//! | `POST /modules/{name}/kill` | sends its main process `signal` (`KILL`): 204 |
+//! | `GET /modules/{name}/top` | array of [`wire::ProcessView`] |
+//! | `GET /stats` | array of [`wire::StatsView`], one for each module that runs |
 //! | `POST /modules/{name}/exec` | runs a process: [`wire::ExecBody`] to a session (101) |
 //! | `GET /deployment` | [`wire::DeploymentView`] |
 //! | `PUT /deployment` | replaces the deployment: JSON manifest to [`wire::Accepted`] (202) |
@@ -36,6 +40,7 @@
 
 mod body;
 pub mod client;
+mod control;
 mod events;
 mod exec;
 mod logs;

@@ -15,6 +15,7 @@ mod run_args;
 mod session;
 mod terminal;
 mod wait;
+mod watch;
 mod words;
 
 use std::ffi::OsString;

@@ -90,6 +90,11 @@ pub enum Command {
         /// Answer.
         reply: Reply<ModuleAccess>,
     },
+    /// Look at the modules anew: something changed that sends no word. Answered at once.
+    Look {
+        /// Answer.
+        reply: Reply<()>,
+    },
     /// The images on disk.
     Images {
         /// Answer.

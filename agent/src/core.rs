@@ -33,7 +33,7 @@ use crate::api::wire::{DeploymentState, Event, Problem};
 use crate::command::CoreChannels;
 use crate::deployment::{Deployment, Fingerprint, ModuleSpec};
 use crate::error_chain::chain;
-use crate::plan::{self, CurrentModule, History, Plan};
+use crate::plan::{self, CurrentModule, History, Plan, Vitals};
 
 use chains::{ChainDone, Request};
 use pulls::{PullDone, Pulled, Pulling};
@@ -249,6 +249,10 @@ impl Core {
             let module = CurrentModule {
                 fingerprint: awaited(id).or_else(|| fingerprint(container)),
                 status: container.status,
+                vitals: Vitals {
+                    paused: container.paused,
+                    out_of_memory: container.out_of_memory,
+                },
             };
             (id.clone(), module)
         };

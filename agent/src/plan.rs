@@ -28,6 +28,17 @@ pub struct CurrentModule {
     pub fingerprint: Option<Fingerprint>,
     /// State of its process.
     pub status: TaskStatus,
+    /// What else is known of its processes.
+    pub vitals: Vitals,
+}
+
+/// How a module's processes are, beyond whether they run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// They stand still until they are allowed to go on.
+    pub paused: bool,
+    /// They ended, and the kernel had ended one for want of memory.
+    pub out_of_memory: bool,
 }
 
 /// Steps in the order to take them.

@@ -15,7 +15,8 @@ use crate::restart::{self, Decision};
 
 pub use human::span;
 
-/// State of a module, in IoT Edge's words.
+/// State of a module, in IoT Edge's words, which has none for [`ModuleStatus::Paused`]: see
+/// [`ModuleStatus::reported`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModuleStatus {
@@ -25,6 +26,8 @@ pub enum ModuleStatus {
     Backoff,
     /// Running.
     Running,
+    /// Its processes stand still until they are allowed to go on.
+    Paused,
     /// Running and not well.
     Unhealthy,
     /// Not running, and rightly so.
@@ -57,6 +60,8 @@ pub struct ModuleReport {
     pub pid: Option<i32>,
     /// Exit code of the last run, where it ended.
     pub exit_code: Option<i32>,
+    /// The last run ended, and the kernel had ended a process of it for want of memory.
+    pub out_of_memory: bool,
     /// Restarts since it last ran well.
     pub restart_count: u32,
     /// Last restart.
@@ -104,6 +109,7 @@ pub fn runtime_status(
         return ModuleStatus::Unknown;
     };
     let exit = match module.status {
+        TaskStatus::Running { .. } if module.vitals.paused => return ModuleStatus::Paused,
         TaskStatus::Running { .. } => return ModuleStatus::Running,
         TaskStatus::Created => return ModuleStatus::Stopped,
         TaskStatus::Exited(exit) => exit,
@@ -153,6 +159,7 @@ pub fn report(seen: &Observation<'_>, now: Timestamp) -> ModuleReport {
             .map_or_else(String::new, |spec| spec.version.clone()),
         pid,
         exit_code: exit.map(|exit| exit.code),
+        out_of_memory: exit.is_some() && seen.current.is_some_and(|m| m.vitals.out_of_memory),
         restart_count,
         last_restart: seen.history.last_restart,
         last_start,
@@ -188,13 +195,24 @@ fn decision(
 }
 
 impl ModuleStatus {
-    /// The word that IoT Edge has for it.
+    /// What a hub is told, in words that it knows: docker's paused containers are stopped to
+    /// IoT Edge.
+    #[must_use]
+    pub fn reported(self) -> Self {
+        match self {
+            Self::Paused => Self::Stopped,
+            other => other,
+        }
+    }
+
+    /// The word for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
             Self::Backoff => "backoff",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Unhealthy => "unhealthy",
             Self::Stopped => "stopped",
             Self::Failed => "failed",

@@ -4,9 +4,11 @@
 //! removes it when all goes well. What a dead launcher leaves behind is ended and removed
 //! here. All operations may be repeated; a cgroup that does not exist is empty.
 
+mod freezer;
 mod mountinfo;
 #[cfg(test)]
 pub(crate) mod tests;
+mod usage;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,6 +22,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::ContainerId;
+pub use usage::Usage;
 
 /// Path of a cgroup below the root of each hierarchy: absolute, never the root itself, no
 /// `.` or `..`.

@@ -12,6 +12,7 @@ pub mod device_cgroup;
 mod exec;
 mod facts;
 mod id;
+mod insight;
 pub mod log;
 mod network;
 mod options;
@@ -30,6 +31,7 @@ pub use container::{CreateRequest, Image};
 pub use exec::{Exec, ExecError, ExecNews, ExecRequest, ExecStreams, WindowSize, resize};
 pub use facts::{BindSource, CgroupMode, DeviceNode, FactsError, HostFacts};
 pub use id::{ContainerId, InvalidContainerId};
+pub use insight::{ProcessInfo, Traffic};
 pub use network::forward::{ForwardError, ForwardJob, ForwardPort, run_forwarder};
 pub use network::names::{HostEntry, hosts_file, resolv_conf, write_in_place};
 pub use network::{
@@ -50,7 +52,7 @@ pub use runtime::{
 pub use shim::{PidFd, ShimError};
 pub use spec::{
     Built, SpecError, SpecNetwork, SpecPaths, SpecRequest, SpecWarning, VolumeMount,
-    build as build_spec, stop_signal,
+    build as build_spec, signal_number, stop_signal,
 };
 pub use task::{ExitStatus, TaskStatus};
 pub use timestamp::{InvalidTimestamp, Timestamp};

@@ -1,5 +1,6 @@
 //! The runtime: creates, starts, stops and removes containers. What its callers see.
 
+mod control;
 mod linux;
 mod prepare;
 
@@ -85,6 +86,10 @@ pub struct ContainerState {
     pub request: CreateRequest,
     /// Its process.
     pub status: TaskStatus,
+    /// All its processes are frozen.
+    pub paused: bool,
+    /// It ended, and the kernel had ended processes of it for want of memory.
+    pub out_of_memory: bool,
     /// Its address and published ports while it runs on the bridge.
     pub attachment: Option<Attachment>,
 }
@@ -137,6 +142,22 @@ pub enum RuntimeError {
         /// Why.
         #[source]
         source: ShimError,
+    },
+    /// The container does not run.
+    #[error("{id} is not running")]
+    NotRunning {
+        /// The container.
+        id: ContainerId,
+    },
+    /// The container's processes could not be reached.
+    #[error("cannot {action} {id}")]
+    Control {
+        /// What was attempted.
+        action: &'static str,
+        /// The container.
+        id: ContainerId,
+        /// Why.
+        source: io::Error,
     },
     /// A process could not be run in the container.
     #[error("cannot run a process in {id}")]

@@ -49,6 +49,8 @@ pub const LOCK_FILE: &str = "lock";
 pub const LAUNCH_LOG_FILE: &str = "launch.log";
 /// Record of the started task.
 pub const TASK_FILE: &str = "task.json";
+/// Written by the agent: the kernel ended processes of the ended task for want of memory.
+pub const MEMORY_FILE: &str = "out-of-memory";
 /// Record of the ended task.
 pub const EXIT_FILE: &str = "exit.json";
 

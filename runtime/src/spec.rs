@@ -29,7 +29,7 @@ use crate::options::{ContainerOptions, Privilege};
 
 pub use error::{SpecError, SpecWarning};
 pub use mount::VolumeMount;
-pub use signal::stop_signal;
+pub use signal::{signal_number, stop_signal};
 
 /// Version of the runtime specification that is written.
 const OCI_VERSION: &str = "1.0.2";

@@ -16,7 +16,7 @@ use super::query;
 use super::session::{self, Session};
 use super::wire::{
     Accepted, DeploymentView, ErrorBody, ErrorView, Event, ExecBody, ImageView, LogRecord,
-    ModuleInspection, ModuleView, RunRequest, VersionView,
+    ModuleInspection, ModuleView, ProcessView, RunRequest, StatsView, VersionView,
 };
 
 /// Longest line of a stream in bytes; a record of a log has less.
@@ -132,14 +132,12 @@ impl Client {
 
     /// Restarts a module; returns when it runs.
     pub async fn restart(&self, module: &str) -> Result<(), ClientError> {
-        let path = module_path(module, "/restart");
-        self.send(Method::POST, &path, Vec::new()).await.map(drop)
+        self.post(&module_path(module, "/restart")).await
     }
 
     /// Stops a module; returns when it ended.
     pub async fn stop(&self, module: &str) -> Result<(), ClientError> {
-        let path = module_path(module, "/stop");
-        self.send(Method::POST, &path, Vec::new()).await.map(drop)
+        self.post(&module_path(module, "/stop")).await
     }
 
     /// Removes a module that [`Client::run`] added; returns when it is gone.
@@ -172,6 +170,36 @@ impl Client {
     /// What happens from now on, after one event per module as it is now.
     pub async fn events(&self) -> Result<JsonLines<Event>, ClientError> {
         self.lines("/events").await
+    }
+
+    /// Freezes a module's processes.
+    pub async fn pause(&self, module: &str) -> Result<(), ClientError> {
+        self.post(&module_path(module, "/pause")).await
+    }
+
+    /// Lets a module's processes go on.
+    pub async fn unpause(&self, module: &str) -> Result<(), ClientError> {
+        self.post(&module_path(module, "/unpause")).await
+    }
+
+    /// Sends a module's main process a signal by name or number.
+    pub async fn kill(&self, module: &str, signal: &str) -> Result<(), ClientError> {
+        let query = format!("/kill?signal={}", query::encode(signal));
+        self.post(&module_path(module, &query)).await
+    }
+
+    /// A module's processes.
+    pub async fn top(&self, module: &str) -> Result<Vec<ProcessView>, ClientError> {
+        self.get(&module_path(module, "/top")).await
+    }
+
+    /// What each running module used.
+    pub async fn stats(&self) -> Result<Vec<StatsView>, ClientError> {
+        self.get("/stats").await
+    }
+
+    async fn post(&self, path: &str) -> Result<(), ClientError> {
+        self.send(Method::POST, path, Vec::new()).await.map(drop)
     }
 
     /// Runs a process in a module: the session with it.

@@ -127,6 +127,7 @@ pub(super) fn refusal(module: &str, error: &RuntimeError) -> CommandError {
             (code, chain(source))
         }
         RuntimeError::NotFound { .. } => return CommandError::no_module(module),
+        RuntimeError::NotRunning { .. } => (ErrorCode::Conflict, "it is not running".to_owned()),
         error => (ErrorCode::Failed, chain(error)),
     };
     CommandError::new(code, format!("module {module}: {reason}"))

@@ -87,6 +87,7 @@ pub(crate) fn running(name: &str, image: &str) -> ModuleView {
         image: image.to_owned(),
         image_id: None,
         exit_code: None,
+        out_of_memory: false,
         pid: Some(42),
         address: Some("172.18.0.2".to_owned()),
         ports: Vec::new(),
@@ -147,6 +148,9 @@ impl FakeCore {
                     "this core starts nothing",
                 )));
                 let _ = reply.send(answer);
+            }
+            Command::Look { reply } => {
+                let _ = reply.send(Ok(()));
             }
             Command::Images { reply } => {
                 let _ = reply.send(Ok(self.images()));

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::body::{self, Body};
 use super::wire::{ErrorCode, RunRequest, VersionView};
-use super::{BODY_LIMIT, events, exec, logs, query};
+use super::{BODY_LIMIT, control, events, exec, logs, query};
 use crate::command::{Command, CommandError, Handle};
 
 /// How long a request's body may take to arrive.
@@ -47,6 +47,11 @@ enum Resource {
     Stop(String),
     Logs(String),
     Exec(String),
+    Pause(String),
+    Unpause(String),
+    Kill(String),
+    Top(String),
+    Stats,
 }
 
 /// Answers `request`; every failure becomes an answer too.
@@ -79,6 +84,10 @@ async fn dispatch(
             let inspect = |reply| Command::Inspect { module, reply };
             Ok(body::json(ok, &handle.ask(inspect).await?))
         }
+        (Method::GET, Resource::Top(module)) => {
+            Ok(body::json(ok, &control::processes(handle, module).await?))
+        }
+        (Method::GET, Resource::Stats) => Ok(body::json(ok, &control::stats(handle).await)),
         (Method::GET, Resource::Events) => Ok(events::stream(context)),
         (Method::GET, Resource::Logs(module)) => {
             logs::stream(context, &module, request.uri().query().unwrap_or_default()).await
@@ -96,6 +105,16 @@ async fn change(
 ) -> Result<Response<Body>, CommandError> {
     let handle = &context.handle;
     match (method, resource) {
+        (&Method::POST, Resource::Pause(module)) => {
+            done(control::change(handle, module, control::Change::Pause).await)
+        }
+        (&Method::POST, Resource::Unpause(module)) => {
+            done(control::change(handle, module, control::Change::Unpause).await)
+        }
+        (&Method::POST, Resource::Kill(module)) => {
+            let signal = control::signal(request.uri().query().unwrap_or_default())?;
+            done(control::change(handle, module, control::Change::Signal(signal)).await)
+        }
         (&Method::POST, Resource::Exec(module)) => exec::start(context, module, request).await,
         (&Method::PUT, Resource::Deployment) => {
             let manifest = text(request).await?;
@@ -171,6 +190,7 @@ impl Resource {
         Some(match segments.as_slice() {
             ["version"] => Self::Version,
             ["images"] => Self::Images,
+            ["stats"] => Self::Stats,
             ["events"] => Self::Events,
             ["deployment"] => Self::Deployment,
             ["modules"] => Self::Modules,
@@ -182,6 +202,10 @@ impl Resource {
                     ["stop"] => Self::Stop(name),
                     ["logs"] => Self::Logs(name),
                     ["exec"] => Self::Exec(name),
+                    ["pause"] => Self::Pause(name),
+                    ["unpause"] => Self::Unpause(name),
+                    ["kill"] => Self::Kill(name),
+                    ["top"] => Self::Top(name),
                     _ => return None,
                 }
             }

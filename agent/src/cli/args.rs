@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use kobune_runtime::Timestamp;
+use kobune_runtime::{Timestamp, signal_number};
 
 use super::UsageError;
 use super::exec_args::ExecArguments;
@@ -52,6 +52,12 @@ pub(super) enum Verb {
     Images,
     Logs(LogsArguments),
     Exec(Box<ExecArguments>),
+    Pause(Vec<String>),
+    Unpause(Vec<String>),
+    Kill { signal: String, names: Vec<String> },
+    Top(String),
+    Stats { names: Vec<String>, once: bool },
+    Events,
     Version,
     Help(Topic),
 }
@@ -127,6 +133,16 @@ fn parse_verb(
         "inspect" => simple(words, global, Topic::Overview, |names| {
             some(names, Verb::Inspect)
         }),
+        "pause" => simple(words, global, Topic::Overview, |names| {
+            some(names, Verb::Pause)
+        }),
+        "unpause" => simple(words, global, Topic::Overview, |names| {
+            some(names, Verb::Unpause)
+        }),
+        "events" => simple(words, global, Topic::Watch, no_names(Verb::Events)),
+        "top" => simple(words, global, Topic::Watch, top),
+        "stats" => stats(words, global),
+        "kill" => kill(words, global),
         "apply" => apply(words, global),
         "run" => RunArguments::parse(words, global),
         "exec" => ExecArguments::parse(words, global),
@@ -199,6 +215,53 @@ fn some(names: Vec<String>, verb: fn(Vec<String>) -> Verb) -> Result<Verb, Usage
         return Err(UsageError("no module named".to_owned()));
     }
     Ok(verb(names))
+}
+
+fn top(names: Vec<String>) -> Result<Verb, UsageError> {
+    let mut names = names.into_iter();
+    match (names.next(), names.next()) {
+        (Some(name), None) => Ok(Verb::Top(name)),
+        (None, _) => Err(UsageError("no module named".to_owned())),
+        (Some(_), Some(name)) => Err(UsageError(format!("unexpected argument {name:?}"))),
+    }
+}
+
+fn stats(words: &mut Words, global: &mut Global) -> Result<Verb, UsageError> {
+    let (mut names, mut once) = (Vec::new(), false);
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(name) => names.push(text(name)?),
+            Word::Option(name) => match name.as_str() {
+                "-h" | "--help" => return Ok(Verb::Help(Topic::Watch)),
+                "--no-stream" => once = words.switch()?,
+                _ => global.take(Word::Option(name), words)?,
+            },
+        }
+    }
+    Ok(Verb::Stats { names, once })
+}
+
+fn kill(words: &mut Words, global: &mut Global) -> Result<Verb, UsageError> {
+    let (mut names, mut signal) = (Vec::new(), "KILL".to_owned());
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(name) => names.push(text(name)?),
+            Word::Option(name) => match name.as_str() {
+                "-h" | "--help" => return Ok(Verb::Help(Topic::Overview)),
+                "-s" | "--signal" => signal = words.text()?,
+                _ => global.take(Word::Option(name), words)?,
+            },
+        }
+    }
+    if names.is_empty() {
+        return Err(UsageError("no module named".to_owned()));
+    }
+    if signal_number(&signal).is_none() {
+        let message =
+            format!("invalid signal {signal:?}: expected a name such as TERM, or a number");
+        return Err(UsageError(message));
+    }
+    Ok(Verb::Kill { signal, names })
 }
 
 fn apply(words: &mut Words, global: &mut Global) -> Result<Verb, UsageError> {

@@ -8,7 +8,7 @@ use kobune_runtime::Timestamp;
 use super::args::{ApplyArguments, LogsArguments, Output, Verb};
 use super::create_options::{self, Surroundings};
 use super::run_args::RunArguments;
-use super::{CliError, Console, UsageError, output, session, wait};
+use super::{CliError, Console, UsageError, output, session, wait, watch};
 use crate::api::BODY_LIMIT;
 use crate::api::client::{Client, ClientError};
 use crate::api::wire::{LogRecord, RegistryCredentials};
@@ -43,31 +43,43 @@ pub(super) async fn execute(
                 all => output::json(&all),
             })
         }
-        Verb::Restart(names) => {
-            for name in names {
-                client.restart(&name).await?;
-            }
-            Ok(())
-        }
-        Verb::Stop(names) => {
-            for name in names {
-                client.stop(&name).await?;
-            }
-            Ok(())
-        }
-        Verb::Remove(names) => {
-            for name in names {
-                client.remove(&name).await?;
-            }
-            Ok(())
-        }
         Verb::Logs(arguments) => logs(&arguments, client, console).await,
         Verb::Apply(arguments) => apply(&arguments, client, console).await,
+        Verb::Restart(ref names)
+        | Verb::Stop(ref names)
+        | Verb::Remove(ref names)
+        | Verb::Pause(ref names)
+        | Verb::Unpause(ref names)
+        | Verb::Kill { ref names, .. } => {
+            for name in names {
+                change(&verb, name, client).await?;
+            }
+            Ok(())
+        }
+        Verb::Top(name) => {
+            let processes = client.top(&name).await?;
+            console.show(&processes, |processes| output::processes(processes))
+        }
+        Verb::Stats { names, once } => watch::stats(&names, once, client, console).await,
+        Verb::Events => watch::events(client, console).await,
         Verb::Exec(arguments) => session::exec(&arguments, client, console).await,
         Verb::Run(arguments) => run(&arguments, client, console).await,
         Verb::Daemon | Verb::Config(_) | Verb::Help(_) => {
             unreachable!("invariant: they need no daemon")
         }
+    }
+}
+
+/// What the verb does to one module.
+async fn change(verb: &Verb, name: &str, client: &Client) -> Result<(), ClientError> {
+    match verb {
+        Verb::Restart(_) => client.restart(name).await,
+        Verb::Stop(_) => client.stop(name).await,
+        Verb::Remove(_) => client.remove(name).await,
+        Verb::Pause(_) => client.pause(name).await,
+        Verb::Unpause(_) => client.unpause(name).await,
+        Verb::Kill { signal, .. } => client.kill(name, signal).await,
+        _ => unreachable!("invariant: it is no change of modules"),
     }
 }
 

@@ -8,6 +8,7 @@ pub(super) enum Topic {
     Run,
     Logs,
     Exec,
+    Watch,
     Config,
 }
 
@@ -18,6 +19,7 @@ pub(super) fn topic(word: Option<&str>) -> Topic {
         Some("run") => Topic::Run,
         Some("logs") => Topic::Logs,
         Some("exec") => Topic::Exec,
+        Some("stats" | "top" | "events") => Topic::Watch,
         Some("config") => Topic::Config,
         _ => Topic::Overview,
     }
@@ -31,6 +33,7 @@ impl Topic {
             Self::Run => RUN,
             Self::Logs => LOGS,
             Self::Exec => EXEC,
+            Self::Watch => WATCH,
             Self::Config => CONFIG,
         }
     }
@@ -51,11 +54,17 @@ Commands:
   exec NAME COMMAND      run a process in a module
   restart NAME...        restart modules
   stop NAME...           stop modules until they are restarted
+  kill [-s SIGNAL] NAME...  send modules' first process a signal [KILL]
+  pause NAME...          let modules' processes stand still
+  unpause NAME...        let them go on
+  stats [NAME...]        show what running modules use
+  top NAME               show a module's processes
+  events                 show what happens
   inspect NAME...        show all about modules, as JSON
   images                 show the images on disk
   config mp|apply        connect the device to a hub, check the configuration
   version                show the versions of this program and of the daemon
-  help [COMMAND]         show this text, or that of apply, run, exec, logs or config
+  help [COMMAND]         show this text, or that of apply, run, exec, logs, stats or config
 
 Options of every command:
   -o, --output text|json  form of the output
@@ -86,6 +95,21 @@ Usage: kobune config mp -c CONNECTION_STRING [-f]
   -f, --force                   replace another hub
 
 The daemon reads its configuration when it starts.
+";
+
+const WATCH: &str = "\
+Shows what goes on in the modules.
+
+Usage: kobune stats [--no-stream] [NAME...]
+       kobune top NAME
+       kobune events
+
+  stats    processor, memory, processes, network and block devices of running modules,
+           once a second; --no-stream: once
+  top      a module's processes
+  events   each change of a module, each pull, each deployment, as it happens
+
+With -o json stats and events are one object a line, stats --no-stream and top an array.
 ";
 
 const EXEC: &str = "\

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kobune_runtime::Timestamp;
 use serde::Serialize;
 
-use crate::api::wire::{ImageView, ModuleStatus, ModuleView};
+use crate::api::wire::{ImageView, ModuleStatus, ModuleView, ProcessView, StatsView};
 
 /// Least width of a column, as the IoT Edge tool has it.
 const COLUMN: usize = 15;
@@ -81,6 +81,56 @@ pub(super) fn size(bytes: u64) -> String {
     )
 }
 
+/// A module's processes.
+pub(super) fn processes(processes: &[ProcessView]) -> String {
+    let mut rows = vec![["PID", "INSIDE", "USER", "TIME", "MEMORY", "COMMAND"].map(str::to_owned)];
+    rows.extend(processes.iter().map(|process| {
+        let seconds = process.cpu_millis / 1000;
+        [
+            process.pid.to_string(),
+            process.inner_pid.to_string(),
+            process.uid.to_string(),
+            format!("{}:{:02}", seconds / 60, seconds % 60),
+            size(process.memory),
+            process.command.clone(),
+        ]
+    }));
+    table(&rows)
+}
+
+/// What modules use.
+pub(super) fn stats(samples: &[StatsView]) -> String {
+    let names = [
+        "NAME",
+        "CPU",
+        "MEMORY",
+        "PIDS",
+        "NETWORK IN/OUT",
+        "BLOCK IN/OUT",
+    ];
+    let mut rows = vec![names.map(str::to_owned)];
+    let bytes = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), size);
+    let pair = |one, other| format!("{} / {}", bytes(one), bytes(other));
+    rows.extend(samples.iter().map(|sample| {
+        let percent = sample.cpu_percent;
+        let memory = match sample.memory_limit {
+            Some(_) => pair(sample.memory, sample.memory_limit),
+            None => bytes(sample.memory),
+        };
+        [
+            sample.name.clone(),
+            percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent} %")),
+            memory,
+            sample
+                .pids
+                .map_or_else(|| "-".to_owned(), |pids| pids.to_string()),
+            pair(sample.network_received, sample.network_sent),
+            pair(sample.block_read, sample.block_write),
+        ]
+    }));
+    table(&rows)
+}
+
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let longest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let width = |column| longest(column).unwrap_or_default().max(COLUMN - GAP) + GAP;
@@ -109,8 +159,13 @@ fn description(view: &ModuleView, now: Timestamp) -> String {
             Some(time) => format!("Up {time}"),
             None => "Up".to_owned(),
         },
+        ModuleStatus::Paused => match since(view.last_start) {
+            Some(time) => format!("Up {time}, paused"),
+            None => "Paused".to_owned(),
+        },
         ModuleStatus::Stopped => ended("Stopped".to_owned()),
         ModuleStatus::Failed => ended(match view.exit_code {
+            Some(code) if view.out_of_memory => format!("Failed ({code}, out of memory)"),
             Some(code) => format!("Failed ({code})"),
             None => "Failed".to_owned(),
         }),

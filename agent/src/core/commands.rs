@@ -29,6 +29,8 @@ impl Core {
             Command::Remove { module, reply } => self.remove(&module, reply),
             Command::Inspect { module, reply } => answer(reply, self.inspect(&module)),
             Command::Access { module, reply } => answer(reply, self.access(&module)),
+            // After every command the core looks.
+            Command::Look { reply } => answer(reply, Ok(())),
             Command::Images { reply } => answer(reply, self.images()),
             Command::Deployment { reply } => answer(reply, Ok(self.deployment_view())),
         }

@@ -68,6 +68,7 @@ impl Core {
             image: image(spec, container),
             image_id: report.image_id,
             exit_code: report.exit_code,
+            out_of_memory: report.out_of_memory,
             pid: report.pid,
             address: attachment
                 .and_then(|a| a.address)

@@ -61,6 +61,7 @@ fn applied(
             CurrentModule {
                 fingerprint,
                 status,
+                vitals: crate::plan::Vitals::default(),
             },
         )
     };

@@ -30,7 +30,7 @@ pub(super) fn entry(seen: &ModuleSnapshot, pulls: &BTreeMap<String, String>) -> 
         "lastExitTimeUtc": time(report.last_exit),
         "restartCount": report.restart_count,
         "lastRestartTimeUtc": time(report.last_restart),
-        "runtimeStatus": report.status,
+        "runtimeStatus": report.status.reported(),
         "env": env(seen),
         "settings": settings(image, report.image_id.as_deref(), options.unwrap_or(&Value::Null)),
     });
@@ -59,16 +59,21 @@ fn description(seen: &ModuleSnapshot, pulls: &BTreeMap<String, String>) -> Strin
     if let Some(problem) = &report.problem {
         return problem.clone();
     }
+    let memory = if report.out_of_memory {
+        ", out of memory"
+    } else {
+        ""
+    };
     match (report.status, report.exit_code) {
         (ModuleStatus::Backoff, Some(code)) => {
             let next = report.restart_count + 1;
-            format!("exited with code {code}: restart {next} of {MAX_RESTARTS} follows")
+            format!("exited with code {code}{memory}: restart {next} of {MAX_RESTARTS} follows")
         }
         (ModuleStatus::Failed, Some(code)) if report.restart_count >= MAX_RESTARTS => {
-            format!("exited with code {code}: given up after {MAX_RESTARTS} restarts")
+            format!("exited with code {code}{memory}: given up after {MAX_RESTARTS} restarts")
         }
         (ModuleStatus::Failed | ModuleStatus::Stopped, Some(code)) => {
-            format!("exited with code {code}")
+            format!("exited with code {code}{memory}")
         }
         (ModuleStatus::Unknown, _) => "not created yet".to_owned(),
         (status, _) => status.to_string(),

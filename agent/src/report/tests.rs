@@ -37,6 +37,7 @@ fn module(status: Option<TaskStatus>, history: &ModuleHistory, pulling: bool) ->
     let current = status.map(|status| CurrentModule {
         fingerprint: None,
         status,
+        vitals: crate::plan::Vitals::default(),
     });
     let seen = Observation {
         name: &name,

@@ -18,6 +18,7 @@ pub(super) fn describe(seen: &Observation<'_>, status: ModuleStatus, now: Timest
         Some(TaskStatus::Created) if seen.history.held => "Stopped by an operator".to_owned(),
         Some(TaskStatus::Created) => "Created".to_owned(),
         Some(TaskStatus::Running { started_at, .. }) => match now.since(started_at) {
+            Some(up) if status == ModuleStatus::Paused => format!("Up {}, paused", span(up)),
             Some(up) => format!("Up {}", span(up)),
             None => "Up".to_owned(),
         },
@@ -51,27 +52,29 @@ fn ended(
     let decided = seen
         .spec
         .map(|spec| decision(spec, &task, seen.history, now));
+    let code = match seen
+        .current
+        .is_some_and(|module| module.vitals.out_of_memory)
+    {
+        true => format!("{}, out of memory", exit.code),
+        false => exit.code.to_string(),
+    };
     match (status, decided) {
         (ModuleStatus::Backoff, Some(Decision::BackoffUntil(at))) => {
             let wait = at.since(now).unwrap_or_default();
             format!(
-                "backoff: restarts in {} (exited with code {}{after})",
-                span(wait),
-                exit.code
+                "backoff: restarts in {} (exited with code {code}{after})",
+                span(wait)
             )
         }
         (ModuleStatus::Backoff, _) => {
-            format!(
-                "backoff: restarts now (exited with code {}{after})",
-                exit.code
-            )
+            format!("backoff: restarts now (exited with code {code}{after})")
         }
-        (ModuleStatus::Failed, Some(Decision::GiveUp)) => format!(
-            "Failed ({}){ago}, given up after {MAX_RESTARTS} restarts",
-            exit.code
-        ),
-        (ModuleStatus::Failed, _) => format!("Failed ({}){ago}", exit.code),
-        _ => format!("Stopped ({}){ago}", exit.code),
+        (ModuleStatus::Failed, Some(Decision::GiveUp)) => {
+            format!("Failed ({code}){ago}, given up after {MAX_RESTARTS} restarts")
+        }
+        (ModuleStatus::Failed, _) => format!("Failed ({code}){ago}"),
+        _ => format!("Stopped ({code}){ago}"),
     }
 }
 

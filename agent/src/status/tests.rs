@@ -72,6 +72,7 @@ fn reported(
     let current = task.map(|status| CurrentModule {
         fingerprint: None,
         status,
+        vitals: crate::plan::Vitals::default(),
     });
     let seen = Observation {
         name: &name(),

@@ -15,7 +15,7 @@ use crate::container::{self, CreateRequest, Paths};
 use crate::exec::{Exec, ExecError, ExecRequest};
 use crate::network::Network;
 use crate::rootfs;
-use crate::shim::{PidFd, ShimClient, ShimError, ShimJob};
+use crate::shim::{MEMORY_FILE, PidFd, ShimClient, ShimError, ShimJob};
 use crate::{ContainerId, TaskStatus, spec};
 
 /// Docker's grace period between stop signal and SIGKILL.
@@ -26,7 +26,7 @@ const DEFAULT_STOP_TIMEOUT: u32 = 10;
 pub struct LinuxRuntime {
     config: RuntimeConfig,
     network: Network,
-    cgroups: Cgroups,
+    pub(super) cgroups: Cgroups,
 }
 
 impl LinuxRuntime {
@@ -82,6 +82,9 @@ impl LinuxRuntime {
         if !self.status(id)?.is_running() {
             return Err(failed(ExecError::NotRunning));
         }
+        if self.cgroups.is_frozen(&self.cgroup(id)) {
+            return Err(failed(ExecError::Paused));
+        }
         Exec::start(&self.config.shim, &container, &self.paths(id), request).map_err(failed)
     }
 
@@ -130,18 +133,18 @@ impl LinuxRuntime {
             .collect()
     }
 
-    fn paths(&self, id: &ContainerId) -> Paths {
+    pub(super) fn paths(&self, id: &ContainerId) -> Paths {
         Paths {
             home: self.config.state_dir.join("modules").join(id),
             bundle: self.config.run_dir.join("modules").join(id),
         }
     }
 
-    fn client<'a>(&self, paths: &'a Paths) -> ShimClient<'a> {
+    pub(super) fn client<'a>(&self, paths: &'a Paths) -> ShimClient<'a> {
         ShimClient::new(&paths.bundle)
     }
 
-    fn cgroup(&self, id: &ContainerId) -> CgroupPath {
+    pub(super) fn cgroup(&self, id: &ContainerId) -> CgroupPath {
         self.config.cgroup_parent.join(id)
     }
 
@@ -154,7 +157,7 @@ impl LinuxRuntime {
             .ok_or_else(|| RuntimeError::NotFound { id: id.clone() })
     }
 
-    fn status(&self, id: &ContainerId) -> Result<TaskStatus, RuntimeError> {
+    pub(super) fn status(&self, id: &ContainerId) -> Result<TaskStatus, RuntimeError> {
         let paths = self.paths(id);
         self.client(&paths)
             .status()
@@ -169,6 +172,7 @@ impl LinuxRuntime {
         let paths = self.paths(id);
         let mut failures = Vec::new();
         let cgroup = self.cgroup(id);
+        self.remember_memory(&paths, &cgroup);
         let removed = self
             .cgroups
             .kill(&cgroup)
@@ -309,6 +313,8 @@ impl ModuleRuntime for LinuxRuntime {
                 .into(),
         );
         let paths = self.paths(id);
+        // Frozen it could not heed a signal.
+        let _ = self.cgroups.thaw(&self.cgroup(id));
         let stopped = self.client(&paths).stop(grace.unwrap_or(own));
         let ended = stopped.map_err(|source| RuntimeError::Shim {
             id: id.clone(),
@@ -375,6 +381,9 @@ impl ModuleRuntime for LinuxRuntime {
                 .position(|attachment| attachment.id == id);
             let attachment = at.map(|at| attachments.swap_remove(at));
             containers.containers.push(ContainerState {
+                paused: status.is_running() && self.cgroups.is_frozen(&self.cgroup(&id)),
+                out_of_memory: matches!(status, TaskStatus::Exited(_))
+                    && self.paths(&id).file(MEMORY_FILE).exists(),
                 request,
                 status,
                 attachment,

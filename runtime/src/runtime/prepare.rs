@@ -15,7 +15,7 @@ use crate::facts::{FactsError, HostFacts};
 use crate::network::names::{hosts_file, resolv_conf};
 use crate::network::{Attachment, Endpoint, Network, NetworkError};
 use crate::rootfs::{self, Rootfs, RootfsError};
-use crate::shim::{CONFIG_FILE, EXIT_FILE, JOB_FILE, LOCK_FILE, TASK_FILE};
+use crate::shim::{CONFIG_FILE, EXIT_FILE, JOB_FILE, LOCK_FILE, MEMORY_FILE, TASK_FILE};
 use crate::spec::{self, Built, SpecError, SpecNetwork, SpecPaths, SpecRequest};
 use crate::{NetworkMode, Privilege, seccomp};
 
@@ -253,7 +253,7 @@ pub(super) fn remove_bundle(paths: &Paths) -> Result<(), PrepareError> {
     };
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
-        if [TASK_FILE, EXIT_FILE, LOCK_FILE]
+        if [TASK_FILE, EXIT_FILE, LOCK_FILE, MEMORY_FILE]
             .iter()
             .any(|kept| name == *kept)
         {
@@ -279,7 +279,7 @@ pub(super) fn remove_bundle(paths: &Paths) -> Result<(), PrepareError> {
 
 /// Removes what tells of the last task: from here on the container counts as never started.
 pub(super) fn forget_last_run(paths: &Paths) -> Result<(), PrepareError> {
-    for name in [TASK_FILE, EXIT_FILE, JOB_FILE] {
+    for name in [TASK_FILE, EXIT_FILE, JOB_FILE, MEMORY_FILE] {
         let path = paths.file(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -27,7 +27,7 @@ pub fn stop_signal(
             signal: number.to_string(),
         }),
         (None, Some(name)) if !name.is_empty() => {
-            parse(name).ok_or_else(|| SpecError::StopSignal {
+            signal_number(name).ok_or_else(|| SpecError::StopSignal {
                 signal: name.to_owned(),
             })
         }
@@ -35,7 +35,9 @@ pub fn stop_signal(
     }
 }
 
-fn parse(text: &str) -> Option<i32> {
+/// The number of a signal: `15`, `TERM`, `SIGTERM` in any case, `RTMIN+3`, `RTMAX-2`.
+#[must_use]
+pub fn signal_number(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse() {
         return in_range(number);
     }

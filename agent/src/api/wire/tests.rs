@@ -8,7 +8,7 @@ use crate::api::fake_core::running;
 fn the_wire_form_stays() {
     let module = json!({
         "name": "led", "status": "running", "description": null, "image": "r/led",
-        "imageId": null, "exitCode": null, "pid": 42, "address": "172.18.0.2",
+        "imageId": null, "exitCode": null, "outOfMemory": false, "pid": 42, "address": "172.18.0.2",
         "ports": [], "restartCount": 0, "lastStart": "1970-01-01T00:01:40.000000000Z",
         "lastExit": null, "restartPolicy": "always", "startupOrder": 4_294_967_295_u32,
         "desired": "running", "warnings": [], "problem": null,

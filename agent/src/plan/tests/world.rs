@@ -81,6 +81,7 @@ impl World {
                 let module = CurrentModule {
                     fingerprint: Some(spec.fingerprint()),
                     status: TaskStatus::Created,
+                    vitals: crate::plan::Vitals::default(),
                 };
                 let replaced = self.modules.insert(id.clone(), module);
                 assert_eq!(
