@@ -4,16 +4,19 @@
 //! machine. Its network ends at the [`Device`] it is booted beside: what listens on
 //! [`HOST`] there is all that it reaches.
 
+mod qemu;
+
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kobune_fixtures::{Content, Options, Platform, Registry};
 
+use self::qemu::{Hardware, Power};
 use crate::{CliOutput, Device, tutorial};
 
 /// Address of the machine beside the virtual device, for the registry.
@@ -23,8 +26,6 @@ pub const REGISTRY_PORT: u16 = 5000;
 /// Port of 127.0.0.1 beside the device that leads to the device's port 80.
 pub const FORWARDED_PORT: u16 = 8080;
 
-/// Memory, in MB. The smallest that Debian's kernel boots with is 64.
-const MEMORY: u32 = 128;
 /// Room for layers and state.
 const DATA_SIZE: &str = "96M";
 /// A boot takes some 10 seconds on an idle machine.
@@ -44,16 +45,8 @@ pub struct MachineFiles {
 pub struct Machine<'d> {
     lab: &'d Device,
     files: MachineFiles,
+    hardware: Hardware,
     power: Option<Power>,
-}
-
-/// What is there while it is switched on.
-#[derive(Debug)]
-struct Power {
-    qemu: Child,
-    control: BufReader<UnixStream>,
-    /// The device's own time when it was ready, in seconds since its kernel started.
-    uptime: f64,
 }
 
 impl MachineFiles {
@@ -100,16 +93,6 @@ impl MachineFiles {
             _ => Platform::linux("arm", "v7"),
         }
     }
-
-    fn qemu(&self) -> [&'static str; 9] {
-        let (program, cpu) = match self.arch.as_str() {
-            "arm64" => ("qemu-system-aarch64", "cortex-a57"),
-            _ => ("qemu-system-arm", "cortex-a15"),
-        };
-        [
-            program, "-M", "virt", "-cpu", cpu, "-accel", "tcg", "-smp", "1",
-        ]
-    }
 }
 
 impl<'d> Machine<'d> {
@@ -131,6 +114,7 @@ impl<'d> Machine<'d> {
         let machine = Self {
             lab,
             files: files.clone(),
+            hardware: Hardware::default(),
             power: None,
         };
         let status = Command::new("/usr/sbin/mke2fs")
@@ -146,6 +130,12 @@ impl<'d> Machine<'d> {
         machine
     }
 
+    /// Sets its battery-backed clock to `time`, such as `1970-01-02T00:00:00`, from the next
+    /// boot on.
+    pub fn set_clock(&mut self, time: &str) {
+        time.clone_into(&mut self.hardware.clock);
+    }
+
     /// Switches it on and waits until its init is done; `parameters` are added to the
     /// kernel's.
     ///
@@ -156,12 +146,14 @@ impl<'d> Machine<'d> {
         self.cut_power();
         let socket = self.lab.dir().join("control.sock");
         let _ = fs::remove_file(&socket);
-        let qemu = self.spawn(&socket, parameters);
+        let mut qemu = qemu::spawn(self, &socket, parameters);
         let deadline = Instant::now() + BOOT_TIMEOUT;
         let control = loop {
             match UnixStream::connect(&socket) {
                 Ok(control) => break control,
-                Err(error) if Instant::now() > deadline => panic!("QEMU does not start: {error}"),
+                Err(error) if Instant::now() > deadline || qemu.ended() => {
+                    panic!("QEMU does not start: {error}\n{}", self.console())
+                }
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
         };
@@ -181,67 +173,6 @@ impl<'d> Machine<'d> {
             control,
             uptime,
         });
-    }
-
-    fn spawn(&self, socket: &Path, parameters: &str) -> Child {
-        let image = |name: &str| self.files.dir.join(name).display().to_string();
-        let log = fs::File::create(self.lab.dir().join("qemu.log")).expect("QEMU's log");
-        // A test that is killed leaves no machine behind.
-        let mut qemu = self.lab.command("setpriv");
-        qemu.args(["--pdeathsig", "KILL", "--"])
-            .args(self.files.qemu())
-            .args(["-m", &MEMORY.to_string(), "-nodefaults", "-no-reboot"])
-            .args([
-                "-display",
-                "none",
-                "-monitor",
-                "none",
-                "-audiodev",
-                "none,id=a",
-            ])
-            .args(["-kernel", &image("vmlinuz"), "-initrd", &image("initramfs")])
-            .arg("-append")
-            .arg(format!("console=ttyAMA0 panic=-1 quiet {parameters}"))
-            .args([
-                "-serial",
-                &format!("file:{}", self.lab.dir().join("console").display()),
-            ])
-            .args(["-device", "virtio-rng-device"]);
-        let data = self.data().display().to_string();
-        for (id, file, mode) in [
-            ("root", image("root.img"), "readonly=on"),
-            ("data", data, "cache=writeback"),
-        ] {
-            qemu.args([
-                "-drive",
-                &format!("if=none,format=raw,id={id},file={file},{mode}"),
-            ]);
-            qemu.args([
-                "-device",
-                &format!("virtio-blk-device,drive={id},serial={id}"),
-            ]);
-        }
-        let forward = format!("user,id=n0,hostfwd=tcp:127.0.0.1:{FORWARDED_PORT}-:80");
-        qemu.args([
-            "-netdev",
-            &forward,
-            "-device",
-            "virtio-net-device,netdev=n0",
-        ]);
-        let chardev = format!(
-            "socket,id=control,path={},server=on,wait=on",
-            socket.display()
-        );
-        qemu.args(["-device", "virtio-serial-device", "-chardev", &chardev])
-            .args([
-                "-device",
-                "virtserialport,chardev=control,name=kobune.control",
-            ])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("QEMU starts")
     }
 
     /// Seconds from the start of its kernel until it was ready.
@@ -300,7 +231,9 @@ impl<'d> Machine<'d> {
                 return output;
             }
             if Instant::now() > deadline {
-                let log = self.run("tail -n 60 /run/kobune.log").stdout;
+                let log = self
+                    .run("cat /proc/uptime; tail -n 60 /run/kobune.log")
+                    .stdout;
                 panic!("{line}: {output}\n{log}\n{}", self.console());
             }
             std::thread::sleep(Duration::from_millis(100));
@@ -310,8 +243,7 @@ impl<'d> Machine<'d> {
     /// Takes the power away, at whatever moment it is: what the device did not sync is lost.
     pub fn cut_power(&mut self) {
         if let Some(mut power) = self.power.take() {
-            let _ = power.qemu.kill();
-            let _ = power.qemu.wait();
+            power.qemu.end();
             drop(power.control);
         }
     }

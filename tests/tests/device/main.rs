@@ -2,6 +2,7 @@
 //! 128 MB, and a Qwiic Button that answers on `/dev/i2c-1`.
 
 mod confinement;
+mod constraints;
 mod power;
 mod tutorial;
 
@@ -37,6 +38,23 @@ fn device_files() -> Option<(MachineFiles, MutexGuard<'static, ()>)> {
         }
     });
     files.clone().map(|files| (files, turn))
+}
+
+/// Moves the button and waits until the LED follows.
+#[track_caller]
+fn move_button(device: &mut Machine<'_>, moved: &str, lit: &str) {
+    let _ = device.run(&format!("echo {moved} > /run/button")).ok();
+    device.wait_for("cat /run/led", 60, |led| led.trim() == lit);
+}
+
+/// What is the same of a module as long as nobody touches it: process and start.
+#[track_caller]
+fn identity(device: &mut Machine<'_>, module: &str) -> Value {
+    let inspected = device.run(&format!("kobune inspect {module} -o json")).ok();
+    let mut inspected: Value = serde_json::from_str(&inspected).expect("JSON");
+    let fields = inspected.as_object_mut().expect("a module");
+    fields.remove("description");
+    inspected
 }
 
 /// Brings the deployment in `manifest` about.
