@@ -38,7 +38,7 @@ fn certificate(device: &Device) -> String {
         .args(["-nodes", "-days", "30", "-subj", &format!("/CN={DEVICE}")])
         .args(["-keyout", &file("device.key"), "-out", &file("device.pem")])
         .output()
-        .unwrap();
+        .expect("openssl runs");
     assert!(made.status.success(), "{made:?}");
     let shown = Command::new("openssl")
         .args([
@@ -50,9 +50,9 @@ fn certificate(device: &Device) -> String {
             &file("device.pem"),
         ])
         .output()
-        .unwrap();
-    let shown = String::from_utf8(shown.stdout).unwrap();
-    let (_, thumbprint) = shown.trim().split_once('=').unwrap();
+        .expect("openssl runs");
+    let shown = String::from_utf8(shown.stdout).expect("it is text");
+    let (_, thumbprint) = shown.trim().split_once('=').expect("a name and a value");
     thumbprint.replace(':', "")
 }
 

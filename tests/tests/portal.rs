@@ -21,6 +21,7 @@ fn the_tutorial_is_clicked_through_on_a_phone() {
     walk("390x844");
 }
 
+#[allow(clippy::print_stdout, reason = "where the screenshots are")]
 fn walk(size: &str) {
     let Some(python) = prepared() else { return };
     let device = Device::new();
@@ -79,7 +80,7 @@ fn walk(size: &str) {
         "{told}\nhub's log:\n{}\nagent's log:\n{agent_log}",
         hub.log()
     );
-    kobune_tests::say(&format!("{told}\nscreenshots: {}", output.display()));
+    println!("{told}\nscreenshots: {}", output.display());
     // Passwords and keys are not for logs either.
     assert!(!hub.log().contains(PASSWORD) && !hub.log().contains(tutorial::PASSWORD));
 }
