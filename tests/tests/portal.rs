@@ -30,6 +30,8 @@ fn walk(size: &str) {
     let output = target_dir().join("portal-screenshots").join(size);
     let _ = std::fs::remove_dir_all(&output);
     std::fs::create_dir_all(&output).unwrap();
+    // Chromium opens nothing below a path with dots in it.
+    let output = output.canonicalize().unwrap();
     let log = std::fs::File::create(output.join("walk.log")).unwrap();
     let mut browser = device
         .command(python)

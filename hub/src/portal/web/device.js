@@ -56,7 +56,7 @@ export async function devicePage(root, signal, id) {
         "Runtime response: ", el("span", { id: "code" }, behind ? `${text} (an earlier deployment)` : text)),
       ...(reported.lastDesiredStatus?.description ? [el("p", {}, reported.lastDesiredStatus.description)] : []),
       el("dl", {},
-        ...[["Connection", connection], ["Status", now.status], ["Last activity", when(now.lastActivityTime)],
+        ...[["Connection", connection], ["Status", now.status], ["Last activity", when([now.lastActivityTime, agent?.lastActivityTime ?? ""].sort().at(-1))],
           ["Tags", JSON.stringify(root.tags)], ["Automatic deployments", applied.join(", ") || "none"],
           ["Agent", reported.version?.version ?? "not reported"]]
           .flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])));
