@@ -21,7 +21,7 @@ fn the_tutorial_is_clicked_through_on_a_phone() {
     walk("390x844");
 }
 
-#[allow(clippy::print_stdout, reason = "where the screenshots are")]
+#[allow(clippy::print_stdout)]
 fn walk(size: &str) {
     let Some(python) = prepared() else { return };
     let device = Device::new();
@@ -31,6 +31,8 @@ fn walk(size: &str) {
     let output = target_dir().join("portal-screenshots").join(size);
     let _ = std::fs::remove_dir_all(&output);
     std::fs::create_dir_all(&output).expect("a directory");
+    // Chromium opens nothing below a path with dots in it.
+    let output = output.canonicalize().expect("it was just made");
     let log = std::fs::File::create(output.join("walk.log")).expect("a log");
     let mut browser = device
         .command(python)
@@ -49,17 +51,17 @@ fn walk(size: &str) {
         .stdout(log.try_clone().expect("a descriptor"))
         .stderr(log)
         .spawn()
-        .expect("it starts");
-    let name = format!("walk-{}", size.split('x').next().expect("a width"));
+        .expect("python runs");
+    let name = format!("walk-{}", size.split('x').next().unwrap_or_default());
     let connection = output.join(format!("{name}.connection"));
     let deadline = Instant::now() + Duration::from_secs(300);
     let mut agent = None;
     let ended = loop {
         if agent.is_none() && connection.exists() {
-            let string = std::fs::read_to_string(&connection).expect("a connection string");
+            let string = std::fs::read_to_string(&connection).expect("it was just made");
             agent = Some(Agent::start(&device, &configuration(&device, &string)));
         }
-        if let Some(status) = browser.try_wait().expect("it is there") {
+        if let Some(status) = browser.try_wait().expect("a child") {
             break Some(status);
         }
         if Instant::now() > deadline {
@@ -69,7 +71,7 @@ fn walk(size: &str) {
         }
         std::thread::sleep(Duration::from_millis(100));
     };
-    let told = std::fs::read_to_string(output.join("walk.log")).expect("a log");
+    let told = std::fs::read_to_string(output.join("walk.log")).unwrap_or_default();
     let agent_log = agent.as_ref().map(Agent::log).unwrap_or_default();
     if let Some(agent) = agent {
         agent.clear();
@@ -102,11 +104,11 @@ fn add_user(device: &Device, name: &str) {
         .arg(device.dir().join("hub"))
         .stdin(Stdio::piped())
         .spawn()
-        .expect("it starts");
-    let mut stdin = child.stdin.take().expect("standard input is piped");
-    writeln!(stdin, "{PASSWORD}").expect("it reads the password");
+        .expect("kobune-hub runs");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    writeln!(stdin, "{PASSWORD}").expect("it reads");
     drop(stdin);
-    assert!(child.wait().expect("it ends").success());
+    assert!(child.wait().expect("a child").success());
 }
 
 /// Python with the driver; `None` where the test cannot run and need not.

@@ -31,12 +31,13 @@ fn hide(value: &mut Value, keep_keys: bool) {
             for (name, one) in all.iter_mut() {
                 match name.as_str() {
                     "symmetricKey" if !keep_keys => *one = Value::Null,
+                    // A dotted key of a layer may end in the password itself.
+                    name if name.ends_with(".password") => *one = "".into(),
                     name if name.starts_with("registryCredentials")
                         || name.contains(".registryCredentials") =>
                     {
                         hide_passwords(one);
                     }
-                    name if name.ends_with(".password") => *one = "".into(),
                     _ => hide(one, keep_keys),
                 }
             }
