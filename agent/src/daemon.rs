@@ -202,7 +202,7 @@ fn keep_rules(runtime: &Arc<LinuxRuntime>) {
                 match runtime.network().restore_rules() {
                     Ok(false) => {}
                     Ok(true) => {
-                        tracing::warn!("the firewall had lost the modules' rules: put back")
+                        tracing::warn!("the firewall had lost the modules' rules: put back");
                     }
                     Err(error) => tracing::error!(
                         error = chain(&error),

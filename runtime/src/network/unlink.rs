@@ -63,8 +63,8 @@ impl Unlinking {
     /// # Errors
     /// Why it is somebody's still.
     pub(super) fn wait_for_address(&mut self, address: Ipv4Addr) -> Result<(), NetworkError> {
-        let had = self.0.extract_if(|_, r| r.address == Some(address));
-        had.map(|(_, removal)| finish(removal)).collect()
+        let mut had = self.0.extract_if(|_, r| r.address == Some(address));
+        had.try_for_each(|(_, removal)| finish(removal))
     }
 
     /// Waits until everything is gone; all failures.

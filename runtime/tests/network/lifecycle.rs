@@ -203,6 +203,7 @@ fn mode_none_has_loopback_only_and_mode_host_is_refused() {
                 Err(NetworkError::HostNetwork(_))
             ));
             network.detach(&id("alone")).unwrap();
+            network.remove_unused().unwrap();
             assert_eq!(lab.leftovers(), [""; 0]);
         },
     );
