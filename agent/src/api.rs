@@ -14,6 +14,7 @@
 //! | `POST /modules/{name}/pause`, `unpause` | 204 when all its processes stand still, or go on |
 //! | `POST /modules/{name}/kill` | sends its main process `signal` (`KILL`): 204 |
 //! | `GET /modules/{name}/top` | array of [`wire::ProcessView`] |
+//! | `GET /modules/{name}/history` | array of [`crate::crash::Crash`], also of one that is gone |
 //! | `GET /stats` | array of [`wire::StatsView`], one for each module that runs |
 //! | `POST /modules/{name}/exec` | runs a process: [`wire::ExecBody`] to a session (101) |
 //! | `GET /deployment` | [`wire::DeploymentView`] |

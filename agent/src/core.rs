@@ -12,6 +12,7 @@
 
 mod chains;
 mod commands;
+mod crashes;
 mod health;
 mod pulls;
 mod snapshot;
@@ -99,6 +100,8 @@ pub(crate) struct Core {
     busy: BTreeMap<ContainerId, i64>,
     /// Runs of modules that have a health check.
     health: BTreeMap<ContainerId, Watched>,
+    /// Ends of runs that were recorded, or need not be.
+    crashed: BTreeMap<ContainerId, Timestamp>,
     /// Running modules whose exit is waited for.
     watched: BTreeSet<ContainerId>,
     /// What operators asked for and is not under way yet.
@@ -125,6 +128,7 @@ impl Core {
             pulling: BTreeMap::new(),
             busy: BTreeMap::new(),
             health: BTreeMap::new(),
+            crashed: BTreeMap::new(),
             watched: BTreeSet::new(),
             requests: VecDeque::new(),
             work: JoinSet::new(),
@@ -201,6 +205,7 @@ impl Core {
     /// change by itself.
     fn reconcile(&mut self) -> Duration {
         self.look();
+        self.record_crashes();
         self.start_requests();
         let probe_at = self.check_health(Timestamp::now());
         let mut now = Timestamp::now();

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 mod core;
+pub mod crash;
 pub mod daemon;
 pub mod deployment;
 pub mod error_chain;

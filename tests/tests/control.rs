@@ -202,3 +202,24 @@ fn a_module_that_memory_ran_out_for_is_told_apart() {
         }
     });
 }
+
+#[test]
+fn last_words_outlive_the_modules_update() {
+    let script = "echo first; echo last words >&2; exit 3";
+    with_modules(&[("m", script, json!({}))], |agent| {
+        agent.wait_for("m", 20, |module| module["exitCode"] == 3);
+        let check = |image: &str| {
+            let crashes = array(agent, &["history", "m"]);
+            assert_eq!(crashes.len(), 1, "{crashes:?}");
+            assert_eq!(crashes[0]["exitCode"], 3);
+            assert_eq!(crashes[0]["log"], "first\nlast words\n");
+            assert!(crashes[0]["image"].as_str().unwrap().contains(image));
+        };
+        check("probe:1");
+        agent.clear();
+        check("probe:1");
+        let text = agent.cli(&["history", "m"]).ok();
+        assert!(text.contains("exit code 3, restart 0"), "{text}");
+        assert_eq!(array(agent, &["history", "other"]).len(), 0);
+    });
+}

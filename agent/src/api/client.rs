@@ -18,6 +18,7 @@ use super::wire::{
     Accepted, DeploymentView, ErrorBody, ErrorView, Event, ExecBody, ImageView, LogRecord,
     ModuleInspection, ModuleView, ProcessView, RunRequest, StatsView, VersionView,
 };
+use crate::crash::Crash;
 
 /// Longest line of a stream in bytes; a record of a log has less.
 const LINE_LIMIT: usize = 8 << 20;
@@ -191,6 +192,11 @@ impl Client {
     /// A module's processes.
     pub async fn top(&self, module: &str) -> Result<Vec<ProcessView>, ClientError> {
         self.get(&module_path(module, "/top")).await
+    }
+
+    /// What is kept of a module's runs that ended badly.
+    pub async fn history(&self, module: &str) -> Result<Vec<Crash>, ClientError> {
+        self.get(&module_path(module, "/history")).await
     }
 
     /// What each running module used.

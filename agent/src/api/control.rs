@@ -1,5 +1,7 @@
 //! Requests about a running module that leave the plan as it is.
 
+use std::path::Path;
+
 use kobune_runtime::{
     ContainerId, LinuxRuntime, ProcessInfo, RuntimeError, Timestamp, signal_number,
 };
@@ -8,6 +10,8 @@ use super::exec::refusal;
 use super::query;
 use super::wire::{ErrorCode, ProcessView, StatsView};
 use crate::command::{Command, CommandError, Handle, ModuleAccess};
+use crate::crash::{self, Crash};
+use crate::error_chain::chain;
 
 /// What is done to a module's processes.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +84,13 @@ fn view(process: ProcessInfo) -> ProcessView {
         memory,
         command,
     }
+}
+
+/// What is kept of the module's runs that ended badly.
+pub(super) fn history(state_dir: &Path, module: &str) -> Result<Vec<Crash>, CommandError> {
+    let id = ContainerId::try_from(module).map_err(|_| CommandError::no_module(module))?;
+    crash::read(&state_dir.join("state"), &id)
+        .map_err(|error| CommandError::new(ErrorCode::Failed, chain(&error)))
 }
 
 /// Of every module that runs; one that ends meanwhile is left out.

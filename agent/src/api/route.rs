@@ -51,6 +51,7 @@ enum Resource {
     Unpause(String),
     Kill(String),
     Top(String),
+    History(String),
     Stats,
 }
 
@@ -87,6 +88,10 @@ async fn dispatch(
         (Method::GET, Resource::Top(module)) => {
             Ok(body::json(ok, &control::processes(handle, module).await?))
         }
+        (Method::GET, Resource::History(module)) => Ok(body::json(
+            ok,
+            &control::history(&context.state_dir, &module)?,
+        )),
         (Method::GET, Resource::Stats) => Ok(body::json(ok, &control::stats(handle).await)),
         (Method::GET, Resource::Events) => Ok(events::stream(context)),
         (Method::GET, Resource::Logs(module)) => {
@@ -206,6 +211,7 @@ impl Resource {
                     ["unpause"] => Self::Unpause(name),
                     ["kill"] => Self::Kill(name),
                     ["top"] => Self::Top(name),
+                    ["history"] => Self::History(name),
                     _ => return None,
                 }
             }

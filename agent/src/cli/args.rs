@@ -58,6 +58,7 @@ pub(super) enum Verb {
     Unpause(Vec<String>),
     Kill { signal: String, names: Vec<String> },
     Top(String),
+    History(String),
     Stats { names: Vec<String>, once: bool },
     Events,
     Version,
@@ -152,7 +153,10 @@ fn parse_verb(
             some(names, Verb::Unpause)
         }),
         "events" => simple(words, global, Topic::Watch, no_names(Verb::Events)),
-        "top" => simple(words, global, Topic::Watch, top),
+        "top" => simple(words, global, Topic::Watch, |names| one(names, Verb::Top)),
+        "history" => simple(words, global, Topic::Watch, |names| {
+            one(names, Verb::History)
+        }),
         "stats" => stats(words, global),
         "kill" => kill(words, global),
         "apply" => apply(words, global),
@@ -230,10 +234,10 @@ fn some(names: Vec<String>, verb: fn(Vec<String>) -> Verb) -> Result<Verb, Usage
     Ok(verb(names))
 }
 
-fn top(names: Vec<String>) -> Result<Verb, UsageError> {
+fn one(names: Vec<String>, verb: fn(String) -> Verb) -> Result<Verb, UsageError> {
     let mut names = names.into_iter();
     match (names.next(), names.next()) {
-        (Some(name), None) => Ok(Verb::Top(name)),
+        (Some(name), None) => Ok(verb(name)),
         (None, _) => Err(UsageError("no module named".to_owned())),
         (Some(_), Some(name)) => Err(UsageError(format!("unexpected argument {name:?}"))),
     }

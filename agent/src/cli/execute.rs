@@ -60,6 +60,10 @@ pub(super) async fn execute(
             let processes = client.top(&name).await?;
             console.show(&processes, |processes| output::processes(processes))
         }
+        Verb::History(name) => {
+            let crashes = client.history(&name).await?;
+            console.show(&crashes, |crashes| output::history(crashes))
+        }
         Verb::Stats { names, once } => watch::stats(&names, once, client, console).await,
         Verb::Events => watch::events(client, console).await,
         Verb::Exec(arguments) => session::exec(&arguments, client, console).await,

@@ -21,7 +21,7 @@ pub(super) fn topic(word: Option<&str>) -> Topic {
         Some("logs") => Topic::Logs,
         Some("check") => Topic::Check,
         Some("exec") => Topic::Exec,
-        Some("stats" | "top" | "events") => Topic::Watch,
+        Some("stats" | "top" | "events" | "history") => Topic::Watch,
         Some("config") => Topic::Config,
         _ => Topic::Overview,
     }
@@ -63,6 +63,7 @@ Commands:
   stats [NAME...]        show what running modules use
   top NAME               show a module's processes
   events                 show what happens
+  history NAME           show how a module's last runs failed, also before its update
   inspect NAME...        show all about modules, as JSON
   images                 show the images on disk
   check                  find out what this device lacks
@@ -122,10 +123,13 @@ Shows what goes on in the modules.
 Usage: kobune stats [--no-stream] [NAME...]
        kobune top NAME
        kobune events
+       kobune history NAME
 
   stats    processor, memory, processes, network and block devices of running modules,
            once a second; --no-stream: once
   top      a module's processes
+  history  the last 5 runs that failed, with exit code and last 4 KiB of log; in a loop of
+           failures the restarts numbered 0, 1, 2, 4, 8, 16
   events   each change of a module, each pull, each deployment, as it happens
 
 With -o json stats and events are one object a line, stats --no-stream and top an array.

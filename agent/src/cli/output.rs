@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::api::wire::{ImageView, ModuleStatus, ModuleView, ProcessView, StatsView};
 use crate::check::Check;
+use crate::crash::Crash;
 
 /// Least width of a column, as the IoT Edge tool has it.
 const COLUMN: usize = 15;
@@ -110,6 +111,27 @@ pub(super) fn processes(processes: &[ProcessView]) -> String {
         ]
     }));
     table(&rows)
+}
+
+/// A module's runs that ended badly, the latest last, each with what it wrote at its end.
+pub(super) fn history(crashes: &[Crash]) -> String {
+    let mut text = String::new();
+    for crash in crashes {
+        let memory = if crash.out_of_memory {
+            ", out of memory"
+        } else {
+            ""
+        };
+        let _ = writeln!(
+            text,
+            "{}  exit code {}{memory}, restart {}, {}",
+            crash.exited_at, crash.exit_code, crash.restart_count, crash.image
+        );
+        for line in crash.log.lines() {
+            let _ = writeln!(text, "    {line}");
+        }
+    }
+    text
 }
 
 /// What modules use.
