@@ -12,7 +12,6 @@ from pathlib import Path
 
 from axe_core_python.selenium import Axe
 from selenium import webdriver
-from selenium.common.exceptions import SessionNotCreatedException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -25,7 +24,7 @@ MANIFEST = json.loads(os.environ["PORTAL_MANIFEST"])
 DESIRED = MANIFEST["modulesContent"]["$edgeAgent"]["properties.desired"]
 
 
-def options_for(profile):
+def browser(profile):
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
     for flag in [
@@ -48,18 +47,7 @@ def options_for(profile):
     else:
         options.add_argument(f"--window-size={WIDTH},{HEIGHT}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return options
-
-
-def start():
-    """A browser; on a busy machine its driver may not wait long enough for it."""
-    for attempt in range(3):
-        try:
-            options = options_for(OUTPUT / f"profile-{WIDTH}" / str(attempt))
-            return webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
-        except SessionNotCreatedException as error:
-            failure = error
-    raise failure
+    return webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
 
 
 class Walk:
@@ -233,7 +221,7 @@ class Walk:
 
 
 def main():
-    driver = start()
+    driver = browser(OUTPUT / f"profile-{WIDTH}")
     try:
         walk = Walk(driver)
         for step in ["sign_in", "enrol", "set_modules", "troubleshoot", "look_around", "security"]:
