@@ -259,11 +259,11 @@ fn a_launcher_keeps_the_hosts_program_out_of_the_containers_reach() {
 /// A launcher that waits for a job that never comes.
 fn launcher_that_waits(bundle: &Path) -> std::process::Child {
     let job = bundle.join(kobune_runtime::shim::JOB_FILE);
-    nix::unistd::mkfifo(&job, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    nix::unistd::mkfifo(&job, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
     std::process::Command::new(Programs::built().agent("kobune-shim"))
         .arg("launch")
         .arg(bundle)
         .stderr(std::process::Stdio::null())
         .spawn()
-        .unwrap()
+        .expect("the launcher starts")
 }
