@@ -200,6 +200,14 @@ class Walk:
         name = f"auto-{WIDTH}"
         self.until("the deployment", lambda: name in self.find("main table").text)
         self.picture("deployments")
+        self.driver.get(URL + "#/events")
+        self.title("Events")
+        self.until("the event log", lambda: "modules set" in self.find("main table").text)
+        shown = self.find("main").text
+        for text in [f"user {os.environ['PORTAL_USER']}", "signed in", "created", f"auto-{WIDTH}"]:
+            assert text in shown, (text, shown)
+        assert os.environ["PORTAL_PASSWORD"] not in self.driver.page_source
+        self.picture("events")
         self.driver.execute_cdp_cmd(
             "Emulation.setEmulatedMedia",
             {"features": [{"name": "prefers-color-scheme", "value": "dark"}]},
