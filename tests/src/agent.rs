@@ -54,11 +54,7 @@ impl CliOutput {
     #[must_use]
     #[track_caller]
     pub fn ok(self) -> String {
-        assert_eq!(
-            self.code, 0,
-            "kobune failed: {}{}",
-            self.stdout, self.stderr
-        );
+        assert_eq!(self.code, 0, "it failed: {}{}", self.stdout, self.stderr);
         self.stdout
     }
 }
