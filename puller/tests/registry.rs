@@ -8,6 +8,8 @@ mod faults;
 mod resume;
 #[path = "registry/scene.rs"]
 mod scene;
+#[path = "registry/signed.rs"]
+mod signed;
 #[path = "registry/ways.rs"]
 mod ways;
 

@@ -23,6 +23,7 @@ pub(crate) const TEST: &[Package] = &[
     ("npm", "/usr/bin/npm"),
     ("openssl", "/usr/bin/openssl"),
     ("python3", "/usr/bin/python3"),
+    ("/usr/lib/python3/dist-packages/nacl/__init__.py",),
     ("python3-venv", "/var/lib/dpkg/info/python3-venv.list"),
     ("runc", "/usr/sbin/runc"),
     ("shellcheck", "/usr/bin/shellcheck"),
