@@ -34,7 +34,6 @@ impl CliOutput {
     ///
     /// # Panics
     /// Where it cannot be run.
-    /// Where the program cannot be started.
     pub fn reading(command: &mut Command, input: impl Into<Stdio>) -> Self {
         let output = command.stdin(input).output();
         let output = output.expect("the program runs");

@@ -34,6 +34,7 @@ pub(crate) const TEST: &[Package] = &[
     ("skopeo", "/usr/bin/skopeo"),
     ("systemd", "/usr/bin/systemd-analyze"),
     ("umoci", "/usr/bin/umoci"),
+    ("xfsprogs", "/usr/sbin/xfs_io"),
 ];
 
 /// Installs the missing of `packages` with `apt-get`, through `sudo` where needed. Idempotent.
