@@ -27,3 +27,5 @@ mod service;
 pub mod status;
 mod store;
 mod sys;
+
+pub use hub::wire;
