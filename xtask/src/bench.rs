@@ -1,9 +1,10 @@
-//! Measures what the agent costs: `cargo xtask bench [start|idle|size|wire|pull]`.
+//! Measures what agent and hub cost: `cargo xtask bench [start|idle|size|wire|fleet|pull]`.
 //!
 //! Figures are of the `dist` build, on this machine, with whatever else it does at the
 //! moment: compare those of one run with each other. Each table is printed and written as
 //! JSON below `target/bench`; a figure above its budget fails the run.
 
+mod fleet;
 mod idle;
 mod pull;
 mod size;
@@ -191,7 +192,7 @@ impl Table {
 
 /// Runs the benchmarks named, or all.
 pub(crate) fn run(names: &[&str]) -> Result<(), String> {
-    const ALL: [&str; 5] = ["size", "idle", "start", "wire", "pull"];
+    const ALL: [&str; 6] = ["size", "idle", "start", "wire", "fleet", "pull"];
     if names == ["measure"] || names.first() == Some(&"measure") {
         return pull::inside(&names[1..]);
     }
@@ -217,6 +218,7 @@ pub(crate) fn run(names: &[&str]) -> Result<(), String> {
             "idle" => vec![idle::run()?],
             "start" => vec![start::run()?],
             "wire" => wire::run()?,
+            "fleet" => fleet::run()?,
             _ => pull::run()?,
         };
         for table in tables {
