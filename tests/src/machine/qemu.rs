@@ -8,20 +8,20 @@ use std::process::{Child, Command, Stdio};
 
 use super::{FORWARDED_PORT, Machine};
 
-/// Memory, in MB.
-const MEMORY: u32 = 128;
-
 /// What a device is made of, beside its processor and its disks.
 #[derive(Debug)]
 pub(super) struct Hardware {
     /// As QEMU has it: a time, or `utc` for the right one.
     pub(super) clock: String,
+    /// In MB.
+    pub(super) memory: u32,
 }
 
 impl Default for Hardware {
     fn default() -> Self {
         Self {
             clock: "utc".to_owned(),
+            memory: 128,
         }
     }
 }
@@ -66,7 +66,7 @@ pub(super) fn spawn(machine: &Machine<'_>, socket: &Path, parameters: &str) -> P
     qemu.args(["--pdeathsig", "KILL", "--"])
         .args(processor(&machine.files.arch))
         .args(["-accel", "tcg", "-smp", "1", "-nodefaults", "-no-reboot"])
-        .args(["-m", &MEMORY.to_string()])
+        .args(["-m", &machine.hardware.memory.to_string()])
         .args(["-rtc", &format!("base={}", machine.hardware.clock)])
         .args(["-display", "none", "-monitor", "none"])
         .args(["-audiodev", "none,id=a"]);
