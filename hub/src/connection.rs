@@ -5,6 +5,7 @@ mod stream;
 
 pub(crate) use stream::{Framing, PacketStream, StreamError};
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -49,14 +50,21 @@ pub(crate) enum Ended {
     Stopping,
 }
 
-/// Serves the connection over `stream` to its end. `thumbprints` are those of the client's
-/// TLS certificate, if it has one.
+/// The other side, as far as TLS knows it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer<'a> {
+    pub(crate) address: IpAddr,
+    /// Those of the client's TLS certificate, if it has one.
+    pub(crate) thumbprints: &'a [Thumbprint],
+}
+
+/// Serves the connection over `stream` to its end.
 ///
 /// # Errors
 /// [`Ended`], unless the client took its leave.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: PacketStream<S>,
-    thumbprints: &[Thumbprint],
+    peer: Peer<'_>,
     hub: &HubHandle,
 ) -> Result<(), Ended> {
     let connect = match timeout(CONNECT_WITHIN, stream.packet()).await {
@@ -72,7 +80,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             return Err(error.into());
         }
     };
-    let (identity, connected) = match admit(&connect, thumbprints, hub).await {
+    let (identity, connected) = match admit(&connect, peer, hub).await {
         Ok(admitted) => admitted,
         Err((code, ended)) => {
             stream.send(&mqtt::conn_ack(code, false)).await?;
@@ -97,7 +105,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 /// Asks the hub whether the client may connect.
 async fn admit(
     connect: &Connect,
-    thumbprints: &[Thumbprint],
+    peer: Peer<'_>,
     hub: &HubHandle,
 ) -> Result<(Identity, Connected), (ConnectCode, Ended)> {
     let identity = Identity::from_client_id(&connect.client_id)
@@ -105,8 +113,8 @@ async fn admit(
     let host = host(connect.username.as_deref(), &connect.client_id)
         .ok_or((ConnectCode::NotAuthorized, Ended::ClientId))?;
     let password = connect.password.clone().unwrap_or_default();
-    let (name, thumbprints) = (identity.clone(), thumbprints.to_vec());
-    let clean_session = connect.clean_session;
+    let (name, thumbprints) = (identity.clone(), peer.thumbprints.to_vec());
+    let (clean_session, peer) = (connect.clean_session, peer.address);
     let asked = hub.run(move |hub| {
         let token = std::str::from_utf8(&password).unwrap_or_default();
         let proof = match (token.is_empty(), thumbprints.is_empty()) {
@@ -117,6 +125,7 @@ async fn admit(
         let attempt = Attempt {
             host: &host,
             proof,
+            peer,
             clean_session,
         };
         hub.connect(&name, &attempt, Moment::now())

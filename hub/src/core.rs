@@ -10,6 +10,7 @@ mod access;
 mod configurations;
 mod deployment;
 mod error;
+mod journal;
 mod methods;
 mod registry;
 mod sessions;
@@ -50,6 +51,7 @@ pub(crate) struct Hub {
     activity: HashMap<Identity, Activity>,
     pending: HashMap<String, methods::Pending>,
     telemetry: Telemetry,
+    journal: journal::Journal,
     last_session: u64,
     last_call: u64,
     online: watch::Sender<u64>,
@@ -70,8 +72,10 @@ impl Hub {
         for configuration in store.configurations()? {
             deployments.push(Deployment::try_from(configuration)?);
         }
+        let journal = journal::Journal::open(&store)?;
         Ok(Self {
             store,
+            journal,
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             policies,
             deployments,

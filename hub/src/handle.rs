@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::core::{Hub, HubError};
+use crate::event::Actor;
 
 /// Requests that may wait for the hub.
 const QUEUE: usize = 256;
@@ -35,6 +36,10 @@ impl HubHandle {
                 while let Some(job) = queue.blocking_recv() {
                     job(&mut hub);
                 }
+                if let Err(error) = hub.write_events() {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "writing the last events");
+                }
             })?;
         Ok((Self { jobs, online }, thread))
     }
@@ -48,6 +53,18 @@ impl HubHandle {
         work: impl FnOnce(&mut Hub) -> Result<T, HubError> + Send + 'static,
     ) -> Result<T, HubError> {
         self.run(work).await.unwrap_or(Err(HubError::Stopped))
+    }
+
+    /// As [`HubHandle::ask`], for work in the name of `actor`.
+    ///
+    /// # Errors
+    /// As those of [`HubHandle::ask`].
+    pub(crate) async fn ask_as<T: Send + 'static>(
+        &self,
+        actor: Actor,
+        work: impl FnOnce(&mut Hub) -> Result<T, HubError> + Send + 'static,
+    ) -> Result<T, HubError> {
+        self.ask(move |hub| hub.acting(actor, work)).await
     }
 
     /// As [`HubHandle::ask`] for work of any result; `None` if the hub's thread is gone.

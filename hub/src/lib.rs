@@ -19,6 +19,7 @@ pub mod cli;
 mod configuration;
 mod connection;
 mod core;
+mod event;
 mod handle;
 mod identity;
 mod moment;

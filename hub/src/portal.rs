@@ -22,7 +22,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::core::Caller;
+use crate::event::{Action, Actor, Occurrence};
 use crate::handle::HubHandle;
+use crate::moment::Moment;
 use crate::rest;
 use limiter::Limiter;
 use sessions::{Session, Sessions};
@@ -88,7 +91,7 @@ impl Portal {
     ) -> Answer {
         let path = request.uri().path().to_owned();
         let mut response = if path == API {
-            self.session(request, peer).await
+            self.session(request, peer, hub).await
         } else if path.starts_with(HUB) {
             self.hub(request, hub).await
         } else {
@@ -98,7 +101,7 @@ impl Portal {
         response
     }
 
-    async fn session(&self, request: Request<Incoming>, peer: IpAddr) -> Answer {
+    async fn session(&self, request: Request<Incoming>, peer: IpAddr, hub: &HubHandle) -> Answer {
         let (parts, body) = request.into_parts();
         match parts.method {
             Method::GET => match self.current(&parts.headers) {
@@ -106,7 +109,7 @@ impl Portal {
                 None => refused(StatusCode::UNAUTHORIZED, "nobody has signed in"),
             },
             Method::POST if is_own_page(&parts.headers) => match read(body).await {
-                Some(body) => self.sign_in(&body, peer).await,
+                Some(body) => self.sign_in(&body, peer, hub).await,
                 None => refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
             },
             Method::DELETE => {
@@ -114,6 +117,7 @@ impl Portal {
                     && has_token(&parts.headers, &session)
                 {
                     self.inner.sessions.end(cookie(&parts.headers));
+                    note(Some(session.user), peer, Action::UserSignedOut, "", hub).await;
                 }
                 let mut response = json(StatusCode::OK, &json!({}));
                 set_cookie(&mut response, "", 0);
@@ -126,12 +130,14 @@ impl Portal {
         }
     }
 
-    async fn sign_in(&self, body: &[u8], peer: IpAddr) -> Answer {
+    async fn sign_in(&self, body: &[u8], peer: IpAddr, hub: &HubHandle) -> Answer {
         let Ok(SignIn { user, password }) = serde_json::from_slice(body) else {
             return refused(StatusCode::BAD_REQUEST, "user and password are missing");
         };
         let inner = self.inner.clone();
         if let Some(seconds) = inner.limiter.begin(&user, peer) {
+            let known = self.known(user);
+            note(known, peer, Action::UserRefused, "too many attempts", hub).await;
             let message = format!("too many attempts: try again in {seconds} s");
             return refused(StatusCode::TOO_MANY_REQUESTS, &message);
         }
@@ -146,12 +152,15 @@ impl Portal {
                     return refused(StatusCode::SERVICE_UNAVAILABLE, "no session can be made");
                 };
                 tracing::info!(user, %peer, "signed in to the portal");
+                note(Some(user), peer, Action::UserSignedIn, "", hub).await;
                 let mut response = json(StatusCode::OK, &session_json(&session));
                 set_cookie(&mut response, &cookie, sessions::LIFETIME.as_secs());
                 response
             }
             Ok(Ok(None)) => {
                 tracing::warn!(%peer, "sign-in to the portal refused");
+                let known = self.known(user);
+                note(known, peer, Action::UserRefused, "wrong password", hub).await;
                 refused(StatusCode::UNAUTHORIZED, "user or password is wrong")
             }
             Ok(Err(error)) => {
@@ -160,6 +169,12 @@ impl Portal {
             }
             Err(_) => refused(StatusCode::INTERNAL_SERVER_ERROR, "the hub failed"),
         }
+    }
+
+    /// `name` if a user has it: what others type there may be a password.
+    fn known(&self, name: String) -> Option<String> {
+        let role = self.inner.users.role(&name).ok().flatten();
+        role.map(|_| name)
     }
 
     /// The session of a request, if its user is still one and has the same role.
@@ -199,13 +214,37 @@ impl Portal {
             *inner.uri_mut() = uri;
         }
         *inner.headers_mut() = parts.headers;
-        let answer = rest::answer_as(inner, session.role.permissions(), hub).await;
+        let caller = Caller::User {
+            name: session.user.clone(),
+            permissions: session.role.permissions(),
+        };
+        let answer = rest::answer_as(inner, caller, hub).await;
         if parts.method != Method::GET && path != "/devices/query" {
             let status = answer.status().as_u16();
             tracing::info!(user = session.user, method = %parts.method, path, status, "portal");
         }
         redact::answer(answer, is_new).await
     }
+}
+
+/// Has the event log say what `user`, or someone without a name, did from `peer`.
+async fn note(user: Option<String>, peer: IpAddr, action: Action, reason: &str, hub: &HubHandle) {
+    let from = match reason {
+        "" => format!("from {peer}"),
+        reason => format!("{reason}, from {peer}"),
+    };
+    let what = match (action, user) {
+        (Action::UserRefused, user) => {
+            let nobody = Actor::Unknown(peer.to_string());
+            Occurrence::new(nobody, action, &user.unwrap_or_default(), reason)
+        }
+        (_, user) => {
+            let user = user.unwrap_or_default();
+            Occurrence::new(Actor::User(user.clone()), action, &user, &from)
+        }
+    };
+    hub.run(move |hub| hub.note_access(what, Moment::now()))
+        .await;
 }
 
 async fn read(body: Incoming) -> Option<Bytes> {

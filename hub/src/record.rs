@@ -104,6 +104,26 @@ impl Authentication {
         }
     }
 
+    /// What `after` has otherwise, in words that name no key.
+    pub(crate) fn difference(&self, after: &Self) -> &'static str {
+        match (self, after) {
+            (
+                Self::Sas { primary, secondary },
+                Self::Sas {
+                    primary: first,
+                    secondary: second,
+                },
+            ) => match (primary != first, secondary != second) {
+                (true, false) => "primary key",
+                (false, true) => "secondary key",
+                _ => "both keys",
+            },
+            (_, Self::Sas { .. }) => "keys now",
+            (_, Self::SelfSigned { .. }) => "certificate",
+            (_, Self::None) => "nothing any more",
+        }
+    }
+
     /// Whether a certificate of one of `thumbprints` will do.
     pub(crate) fn accepts(&self, thumbprints: &[Thumbprint]) -> bool {
         let Self::SelfSigned { primary, secondary } = self else {

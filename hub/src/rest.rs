@@ -13,6 +13,7 @@
 //! | `GET /configurations?top=N`, `POST /configurations/testQueries` | registryRead | 200 |
 //! | `GET`, `PUT`, `DELETE /configurations/{c}` | registryRead, registryWrite | 200, 200, 204 |
 //! | `GET /statistics/devices`, `/statistics/service` | registryRead | 200 |
+//! | `GET /events?before=N&top=N&device=D` | registryRead | 200 the event log (this hub's own) |
 //! | `GET /messages/events?after=N` | serviceConnect | 200 the last messages (this hub's own) |
 //!
 //! `PUT` without `If-Match` makes and does not change: 409 if it is there. Whoever shows no
@@ -21,6 +22,7 @@
 mod body;
 mod configurations;
 mod error;
+mod events;
 mod identities;
 mod methods;
 mod query;
@@ -34,12 +36,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
+use crate::connection::Peer;
 use crate::core::{Caller, Precondition, Proof};
 use crate::handle::HubHandle;
 use crate::identity::{Id, Identity};
 use crate::moment::Moment;
-use crate::policy::Permission;
-use crate::record::Thumbprint;
 
 pub(crate) use error::ApiError;
 
@@ -59,10 +60,10 @@ struct Call {
     caller: Caller,
 }
 
-/// Answers one request of a client whose certificate has these thumbprints.
+/// Answers one request of `peer`.
 pub(crate) async fn answer(
     request: Request<Incoming>,
-    thumbprints: &[Thumbprint],
+    peer: Peer<'_>,
     hub: &HubHandle,
 ) -> Response<Full<Bytes>> {
     let numeric = request
@@ -70,17 +71,17 @@ pub(crate) async fn answer(
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .is_none_or(|token| !token.contains("skn="));
-    let answered = match receive(request, thumbprints, hub).await {
+    let answered = match receive(request, peer, hub).await {
         Ok(call) => route::route(&call, hub).await,
         Err(error) => Err(error),
     };
     answered.unwrap_or_else(|error| error.response(numeric))
 }
 
-/// Answers a request of someone who was let in elsewhere and has these permissions.
+/// Answers a request of someone who was let in elsewhere.
 pub(crate) async fn answer_as(
     request: Request<Bytes>,
-    permissions: &'static [Permission],
+    caller: Caller,
     hub: &HubHandle,
 ) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
@@ -92,10 +93,7 @@ pub(crate) async fn answer_as(
         segments,
         query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,
-        caller: Caller::Policy {
-            permissions,
-            scope: String::new(),
-        },
+        caller,
     };
     let answered = route::route(&call, hub).await;
     answered.unwrap_or_else(|error| error.response(false))
@@ -114,7 +112,7 @@ fn segments(parts: &hyper::http::request::Parts) -> Vec<String> {
 
 async fn receive(
     request: Request<Incoming>,
-    thumbprints: &[Thumbprint],
+    peer: Peer<'_>,
     hub: &HubHandle,
 ) -> Result<Call, ApiError> {
     let (parts, incoming) = request.into_parts();
@@ -124,14 +122,14 @@ async fn receive(
         .and_then(|value| value.to_str().ok())
         .map(str::to_owned);
     let claimed = claimed(&segments, &parts.headers);
-    let thumbprints = thumbprints.to_vec();
+    let (thumbprints, peer) = (peer.thumbprints.to_vec(), peer.address);
     let admitted = hub.run(move |hub| {
         let proof = match &token {
             Some(token) => Some(Proof::Token(token)),
             None if thumbprints.is_empty() => None,
             None => Some(Proof::Certificate(&thumbprints)),
         };
-        hub.caller(proof, &claimed, Moment::now())
+        hub.caller(proof, &claimed, peer, Moment::now())
     });
     let caller = match admitted.await {
         Some(Ok(caller)) => caller,

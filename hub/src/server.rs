@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::connection::{self, Ended, Framing, PacketStream};
+use crate::connection::{self, Ended, Framing, PacketStream, Peer};
+use crate::event::Action;
 use crate::handle::HubHandle;
 use crate::moment::Moment;
 use crate::portal::Portal;
@@ -21,6 +22,8 @@ use crate::tls::{AuthorityError, Certificate, server_config};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// How often events that nobody waits for are written.
+const WRITE_EVENTS_EVERY: Duration = Duration::from_secs(5);
 /// How often the server's certificate is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
 
@@ -82,6 +85,7 @@ impl Server {
             accept(&self.mqtt, &mqtt, &self.hub, &Port::Mqtt),
             accept(&self.https, &https, &self.hub, &portal),
             renew(&self.certificate),
+            keep_events(&self.hub),
         );
         Ok(())
     }
@@ -101,6 +105,21 @@ async fn renew(certificate: &Certificate) {
                 "renewing the certificate"
             );
         }
+    }
+}
+
+/// Has the event log say that the hub has started, and then what it was told in between.
+async fn keep_events(hub: &HubHandle) {
+    let version = concat!("version ", env!("CARGO_PKG_VERSION"));
+    let started = hub.ask(|hub| hub.record_event(Action::HubStarted, version, Moment::now()));
+    let mut kept = started.await;
+    loop {
+        if let Err(error) = kept {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "writing the event log");
+        }
+        tokio::time::sleep(WRITE_EVENTS_EVERY).await;
+        kept = hub.ask(crate::core::Hub::write_events).await;
     }
 }
 
@@ -141,7 +160,11 @@ async fn serve(
     match port {
         Port::Mqtt => {
             let packets = PacketStream::new(stream, Framing::Bare, &[]);
-            report(peer, connection::serve(packets, &thumbprints, hub).await);
+            let client = Peer {
+                address: peer.ip(),
+                thumbprints: &thumbprints,
+            };
+            report(peer, connection::serve(packets, client, hub).await);
         }
         Port::Https(portal) => https::serve(stream, peer, thumbprints, hub, portal).await,
     }

@@ -8,14 +8,20 @@
 )]
 
 mod configurations;
+mod events;
+
+#[cfg(test)]
+pub(crate) use events::{ACCESSES_MAX, CHANGES_MAX};
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadableTable, TableDefinition};
+use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 
+use crate::configuration::Configuration;
+use crate::event::{Class, Event};
 use crate::identity::{Id, Identity};
 use crate::record::{Entry, Record};
 
@@ -41,6 +47,17 @@ pub(crate) struct Store {
 pub(crate) enum Change {
     Put(Box<Entry>),
     Remove(Identity),
+    PutConfiguration(Box<Configuration>),
+    RemoveConfiguration(String),
+    /// An event of the log with its number; one of the same number is replaced.
+    Log(u64, Box<Event>),
+}
+
+/// A change, ready to be written.
+enum Write<'a> {
+    Record(&'a Identity, Option<Vec<u8>>),
+    Configuration(&'a str, Option<Vec<u8>>),
+    Event(u64, Class, Vec<u8>),
 }
 
 /// The store failed.
@@ -126,6 +143,8 @@ impl Store {
             transaction.open_table(SETTINGS)?;
             transaction.open_table(GENERATIONS)?;
             transaction.open_table(configurations::CONFIGURATIONS)?;
+            transaction.open_table(events::CHANGES)?;
+            transaction.open_table(events::ACCESSES)?;
             Ok(transaction.commit()?)
         };
         made().map_err(database("preparing the tables"))
@@ -174,24 +193,13 @@ impl Store {
 
     /// Makes all of `changes` or none.
     pub(crate) fn commit(&self, changes: &[Change]) -> Result<()> {
-        let mut encoded = Vec::new();
-        for change in changes {
-            encoded.push(match change {
-                Change::Put(entry) => (&entry.identity, Some(encode(entry)?)),
-                Change::Remove(identity) => (identity, None),
-            });
-        }
+        let encoded: Result<Vec<_>> = changes.iter().map(encode).collect();
+        let encoded = encoded?;
         let write = || -> std::result::Result<(), redb::Error> {
             let transaction = self.db.begin_write()?;
-            {
-                let mut table = transaction.open_table(RECORDS)?;
-                for (identity, bytes) in &encoded {
-                    match bytes {
-                        Some(bytes) => table.insert(key(identity), bytes.as_slice())?,
-                        None => table.remove(key(identity))?,
-                    };
-                }
-            }
+            encoded
+                .iter()
+                .try_for_each(|write| write.apply(&transaction))?;
             Ok(transaction.commit()?)
         };
         write().map_err(database("writing records"))
@@ -251,9 +259,53 @@ fn entry(device: &str, module: &str, bytes: &[u8]) -> Result<Entry> {
     Ok(Entry { identity, record })
 }
 
-fn encode(entry: &Entry) -> Result<Vec<u8>> {
-    serde_json::to_vec(&entry.record).map_err(|source| StoreError::Record {
-        name: entry.identity.to_string(),
+impl Write<'_> {
+    fn apply(&self, transaction: &WriteTransaction) -> std::result::Result<(), redb::Error> {
+        match self {
+            Self::Record(identity, bytes) => {
+                let mut table = transaction.open_table(RECORDS)?;
+                match bytes {
+                    Some(bytes) => table.insert(key(identity), bytes.as_slice())?,
+                    None => table.remove(key(identity))?,
+                };
+            }
+            Self::Configuration(id, bytes) => {
+                let mut table = transaction.open_table(configurations::CONFIGURATIONS)?;
+                match bytes {
+                    Some(bytes) => table.insert(*id, bytes.as_slice())?,
+                    None => table.remove(*id)?,
+                };
+            }
+            Self::Event(number, class, bytes) => {
+                events::write(transaction, *number, *class, bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode(change: &Change) -> Result<Write<'_>> {
+    Ok(match change {
+        Change::Put(entry) => {
+            let name = || entry.identity.to_string();
+            Write::Record(&entry.identity, Some(json(name, &entry.record)?))
+        }
+        Change::Remove(identity) => Write::Record(identity, None),
+        Change::PutConfiguration(configuration) => {
+            let bytes = json(|| configuration.id.clone(), configuration)?;
+            Write::Configuration(&configuration.id, Some(bytes))
+        }
+        Change::RemoveConfiguration(id) => Write::Configuration(id, None),
+        Change::Log(number, event) => {
+            let bytes = json(|| format!("event {number}"), event)?;
+            Write::Event(*number, event.what.action.class(), bytes)
+        }
+    })
+}
+
+fn json(name: impl FnOnce() -> String, value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|source| StoreError::Record {
+        name: name(),
         source,
     })
 }

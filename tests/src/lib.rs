@@ -10,6 +10,7 @@ mod direct;
 mod hub;
 pub mod machine;
 pub mod outside;
+pub mod packages;
 pub mod probe;
 mod programs;
 mod proxy;
@@ -22,7 +23,7 @@ pub use direct::{Direct, Run};
 pub use hub::Hub;
 pub use machine::{Machine, MachineFiles};
 pub use outside::Outside;
-pub use programs::Programs;
+pub use programs::{Programs, target_dir};
 pub use proxy::Proxy;
 pub use relay::Relay;
 

@@ -4,9 +4,8 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 
-use kobune_tests::Device;
+use kobune_tests::{Device, Programs, packages};
 
 /// The service's client needs `six` and does not say so.
 const PACKAGES: [&str; 3] = [
@@ -155,72 +154,16 @@ fn must_succeed(command: &mut Command) {
 }
 
 /// Python with the SDKs; `None` where the test cannot run and need not.
-#[allow(clippy::print_stderr)]
-fn prepared() -> Option<&'static Path> {
-    static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
-    if !kobune_tests::privileged() {
-        return None;
-    }
-    let python = PYTHON.get_or_init(|| match environment() {
-        Ok(python) => Some(python),
-        Err(error) => {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "CI must have pip: {error}"
-            );
-            eprintln!("skipped: {error}");
-            None
-        }
-    });
-    python.as_deref()
+fn prepared() -> Option<PathBuf> {
+    kobune_tests::privileged()
+        .then(|| packages::python("sdk-venv", &PACKAGES))
+        .flatten()
 }
 
-/// A virtual environment below the target directory, made once.
-fn environment() -> Result<PathBuf, String> {
-    let dir = target_dir().join("sdk-venv");
-    let python = dir.join("bin/python");
-    let done = dir.join("done");
-    if std::fs::read_to_string(&done).unwrap_or_default() == PACKAGES.join(" ") {
-        return Ok(python);
-    }
-    let run = |command: &mut Command| match command.output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        Err(error) => Err(format!("{command:?}: {error}")),
-    };
-    run(Command::new("python3")
-        .args(["-m", "venv", "--clear"])
-        .arg(&dir))?;
-    run(Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet"])
-        .args(PACKAGES))?;
-    std::fs::write(&done, PACKAGES.join(" ")).map_err(|error| error.to_string())?;
-    Ok(python)
-}
-
-/// The hub's program, built once.
-fn hub_program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let profile = std::env::var("KOBUNE_PROFILE").unwrap_or_else(|_| "dev".to_owned());
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
-            .args(["build", "--quiet", "--locked", "-p", "kobune-hub"])
-            .args(["--profile", &profile])
-            .status()
-            .expect("cargo runs");
-        assert!(built.success(), "the hub does not build");
-        let dir = if profile == "dev" { "debug" } else { &profile };
-        target_dir().join(dir).join("kobune-hub")
-    })
+fn hub_program() -> PathBuf {
+    Programs::built().agent("kobune-hub")
 }
 
 fn suite() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/sdk"))
-}
-
-fn target_dir() -> PathBuf {
-    let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(workspace).join("target"), PathBuf::from)
 }

@@ -20,6 +20,7 @@ pub(crate) const TEST: &[Package] = &[
     ("e2fsprogs", "/sbin/mkfs.ext4"),
     ("faketime", "/usr/bin/faketime"),
     ("nftables", "/usr/sbin/nft"),
+    ("npm", "/usr/bin/npm"),
     ("openssl", "/usr/bin/openssl"),
     ("python3", "/usr/bin/python3"),
     ("python3-venv", "/var/lib/dpkg/info/python3-venv.list"),

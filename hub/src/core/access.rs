@@ -1,8 +1,11 @@
 //! Who is let in.
 
+use std::net::IpAddr;
+
 use kobune_iothub_auth::{SasToken, SasTokenError, SharedAccessKey};
 
 use super::{Denied, Hub, HubError};
+use crate::event::{Action, Actor, Occurrence};
 use crate::identity::{Id, Identity};
 use crate::moment::Moment;
 use crate::policy::{Permission, Policy};
@@ -22,8 +25,14 @@ pub(crate) enum Proof<'a> {
 pub(crate) enum Caller {
     /// The holder of a policy's key, for the paths below `scope`.
     Policy {
+        name: String,
         permissions: &'static [Permission],
         scope: String,
+    },
+    /// A user of the portal.
+    User {
+        name: String,
+        permissions: &'static [Permission],
     },
     /// A device or module.
     Identity(Identity),
@@ -49,10 +58,20 @@ impl Caller {
     /// Whether the caller may use `permission` on `path`.
     pub(crate) fn may(&self, permission: Permission, path: &str) -> bool {
         match self {
-            Self::Policy { permissions, scope } => {
-                permissions.contains(&permission) && is_below(path, scope)
-            }
+            Self::Policy {
+                permissions, scope, ..
+            } => permissions.contains(&permission) && is_below(path, scope),
+            Self::User { permissions, .. } => permissions.contains(&permission),
             Self::Identity(_) => false,
+        }
+    }
+
+    /// What the event log calls the caller.
+    pub(crate) fn actor(&self) -> Actor {
+        match self {
+            Self::Policy { name, .. } => Actor::Policy(name.clone()),
+            Self::User { name, .. } => Actor::User(name.clone()),
+            Self::Identity(identity) => identity.into(),
         }
     }
 
@@ -137,8 +156,28 @@ impl Hub {
     }
 
     /// Who asks by REST. `devices` are those that the request may come from besides the one
-    /// that a token names exactly: a token may be written in lower case.
+    /// that a token names exactly: a token may be written in lower case. Who is refused is
+    /// noted with `peer`.
     pub(crate) fn caller(
+        &mut self,
+        proof: Option<Proof<'_>>,
+        devices: &[Identity],
+        peer: IpAddr,
+        now: Moment,
+    ) -> Result<Caller, Denied> {
+        let caller = self.identify(proof, devices, now);
+        if let Err(denied) = &caller {
+            let nobody = Actor::Unknown(peer.to_string());
+            let subject = devices.last().map(Identity::to_string);
+            let subject = subject.unwrap_or_default();
+            let action = Action::RequestRefused;
+            let what = Occurrence::new(nobody, action, &subject, &denied.reason());
+            self.note_access(what, now);
+        }
+        caller
+    }
+
+    fn identify(
         &self,
         proof: Option<Proof<'_>>,
         devices: &[Identity],
@@ -156,6 +195,7 @@ impl Hub {
         if let Some(name) = token.policy() {
             let policy = self.verify_policy(&token, name, now)?;
             return Ok(Caller::Policy {
+                name: policy.name.clone(),
                 permissions: policy.permissions(),
                 scope: scope.to_owned(),
             });

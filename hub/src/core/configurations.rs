@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::registry::etag;
 use super::{Hub, HubError, Precondition, twins};
 use crate::configuration::{Configuration, Deployment, outcome};
+use crate::event::Action;
 use crate::identity::{Id, Identity};
 use crate::moment::Moment;
 use crate::record::Entry;
@@ -71,6 +72,10 @@ impl Hub {
     ) -> Result<Configuration, HubError> {
         let id = spec.id.clone();
         let current = self.configuration(&id).ok();
+        let action = match current {
+            Some(_) => Action::ConfigurationChanged,
+            None => Action::ConfigurationCreated,
+        };
         let configuration = match (current, precondition) {
             (Some(_), Precondition::Absent) => return Err(HubError::ConfigurationExists(id)),
             (Some(current), _) => {
@@ -82,7 +87,13 @@ impl Hub {
         };
         let deployment = Deployment::try_from(configuration.clone())?;
         check_size(&deployment)?;
-        self.store.put_configuration(&configuration)?;
+        let put = Change::PutConfiguration(Box::new(configuration.clone()));
+        let detail = format!(
+            "priority {}, target condition {:?}",
+            configuration.priority, configuration.target_condition
+        );
+        let event = self.event(action, &id, &detail, now);
+        self.store.commit(&[put, event])?;
         self.deployments.retain(|one| one.configuration.id != id);
         self.deployments.push(deployment);
         self.deployments
@@ -120,9 +131,12 @@ impl Hub {
         &mut self,
         id: &str,
         precondition: &Precondition,
+        now: Moment,
     ) -> Result<(), HubError> {
         check_etag(&self.configuration(id)?, precondition)?;
-        self.store.remove_configuration(id)?;
+        let event = self.event(Action::ConfigurationDeleted, id, "", now);
+        let remove = Change::RemoveConfiguration(id.to_owned());
+        self.store.commit(&[remove, event])?;
         self.deployments.retain(|one| one.configuration.id != id);
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Hub, HubError, twins};
+use crate::event::{self, Action};
 use crate::identity::{Id, Identity};
 use crate::moment::Moment;
 use crate::record::{Authentication, Entry};
@@ -48,6 +49,8 @@ impl Hub {
             }
             changes.push(Change::Put(Box::new(entry.clone())));
         }
+        let names = event::names(modules.keys().map(Id::as_str));
+        changes.push(self.event(Action::DeviceDeployed, device.as_str(), &names, now));
         self.store.commit(&changes)?;
         for (entry, desired) in &entries {
             if let Some(desired) = desired {

@@ -84,6 +84,16 @@ pub(crate) struct Refusal {
     pub(crate) name: &'static str,
 }
 
+impl Denied {
+    /// In one line, for the event log.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Token(error) => error.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl HubError {
     /// How the wire says it.
     pub(crate) fn refusal(&self) -> Refusal {

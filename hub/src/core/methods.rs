@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use super::{Hub, HubError};
 use crate::identity::Identity;
+use crate::moment::Moment;
 use crate::topic::{self, Filter};
 
 /// Largest payload of a call and of an answer in bytes.
@@ -45,6 +46,7 @@ impl Hub {
         identity: &Identity,
         name: &str,
         payload: &Value,
+        now: Moment,
     ) -> Result<Invocation, HubError> {
         self.record(identity)?;
         if name.is_empty() || name.len() > 100 {
@@ -58,6 +60,7 @@ impl Hub {
         if !self.send_if(identity, Filter::Methods, topic, body) {
             return Err(HubError::NotOnline(identity.clone()));
         }
+        self.note_call(identity, name, now);
         let (sender, answer) = oneshot::channel();
         let pending = Pending {
             identity: identity.clone(),

@@ -6,6 +6,7 @@ use kobune_iothub_auth::SharedAccessKey;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{Hub, HubError};
+use crate::event::Action;
 use crate::identity::{Id, Identity};
 use crate::moment::Moment;
 use crate::record::{Authentication, Entry, Key, Record, Thumbprint};
@@ -153,7 +154,8 @@ impl Hub {
         precondition: &Precondition,
         now: Moment,
     ) -> Result<Entry, HubError> {
-        let mut record = match self.store.get(identity)? {
+        let before = self.store.get(identity)?;
+        let mut record = match before.clone() {
             Some(mut record) => {
                 precondition.check(identity, record.revision)?;
                 spec.apply(&mut record, now)?;
@@ -174,6 +176,9 @@ impl Hub {
         };
         let mut changes = self.missing_edge_modules(&entry, now)?;
         changes.push(Change::Put(Box::new(entry.clone())));
+        for (action, detail) in differences(before.as_ref(), &entry.record) {
+            changes.push(self.event(action, &identity.to_string(), detail, now));
+        }
         self.store.commit(&changes)?;
         self.close_if_refused(&identity.device, now);
         if identity.module.is_none() {
@@ -255,6 +260,7 @@ impl Hub {
             let modules = self.modules(&identity.device)?.into_iter();
             changes.extend(modules.map(|entry| Change::Remove(entry.identity)));
         }
+        changes.push(self.event(Action::IdentityDeleted, &identity.to_string(), "", now));
         self.store.commit(&changes)?;
         self.close_if_refused(&identity.device, now);
         for change in &changes {
@@ -271,6 +277,32 @@ impl Hub {
         entries.retain(|entry| entry.identity.module.is_some());
         Ok(entries)
     }
+}
+
+/// What a change of an identity is called in the event log.
+fn differences(before: Option<&Record>, after: &Record) -> Vec<(Action, &'static str)> {
+    let Some(before) = before else {
+        let detail = if after.iot_edge { "edge device" } else { "" };
+        return vec![(Action::IdentityCreated, detail)];
+    };
+    let mut found = Vec::new();
+    if before.authentication != after.authentication {
+        let detail = before.authentication.difference(&after.authentication);
+        found.push((Action::IdentityKeysChanged, detail));
+    }
+    match (before.enabled, after.enabled) {
+        (true, false) => found.push((Action::IdentityDisabled, "")),
+        (false, true) => found.push((Action::IdentityEnabled, "")),
+        _ => {}
+    }
+    if before.iot_edge != after.iot_edge {
+        let detail = ["no edge device any more", "now an edge device"];
+        found.push((Action::IdentityChanged, detail[usize::from(after.iot_edge)]));
+    }
+    if before.status_reason != after.status_reason || before.managed_by != after.managed_by {
+        found.push((Action::IdentityChanged, ""));
+    }
+    found
 }
 
 fn is_edge(identity: &Identity) -> bool {

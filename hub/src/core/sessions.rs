@@ -1,11 +1,13 @@
 //! Connections: let in, taken over, closed; and what comes in by them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use tokio::sync::mpsc;
 
 use super::access::Credential;
 use super::{Denied, Hub, HubError, MethodAnswer, Proof};
+use crate::event::{Action, Actor, Occurrence};
 use crate::identity::{Id, Identity};
 use crate::moment::Moment;
 use crate::telemetry::Message;
@@ -33,6 +35,8 @@ pub(crate) struct Attempt<'a> {
     /// What it calls the hub.
     pub(crate) host: &'a str,
     pub(crate) proof: Option<Proof<'a>>,
+    /// Where it comes from.
+    pub(crate) peer: IpAddr,
     /// Whether subscriptions of earlier connections are forgotten, and its own with it.
     pub(crate) clean_session: bool,
 }
@@ -86,6 +90,25 @@ impl Hub {
     /// Unless it asks for a clean session, its subscriptions are those of the last time:
     /// Microsoft's SDKs do not subscribe again, and must not go deaf when the hub restarts.
     pub(crate) fn connect(
+        &mut self,
+        identity: &Identity,
+        attempt: &Attempt<'_>,
+        now: Moment,
+    ) -> Result<Connected, Denied> {
+        let connected = self.let_in(identity, attempt, now);
+        if let Err(denied) = &connected {
+            let (nobody, subject) = (
+                Actor::Unknown(attempt.peer.to_string()),
+                identity.to_string(),
+            );
+            let action = Action::ConnectionRefused;
+            let what = Occurrence::new(nobody, action, &subject, &denied.reason());
+            self.note_access(what, now);
+        }
+        connected
+    }
+
+    fn let_in(
         &mut self,
         identity: &Identity,
         attempt: &Attempt<'_>,

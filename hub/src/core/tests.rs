@@ -14,7 +14,9 @@ use crate::policy::Permission;
 use crate::twin::Object;
 
 mod automatic;
+mod journal;
 
+const PEER: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const HOST: &str = "hub.example";
 const RESPONSES: &str = "$iothub/twin/res/#";
 const PATCHES: &str = "$iothub/twin/PATCH/properties/desired/#";
@@ -71,6 +73,7 @@ impl World {
         let attempt = Attempt {
             host: HOST,
             proof: Some(Proof::Token(token)),
+            peer: PEER,
             clean_session: false,
         };
         self.hub.connect(&named(name), &attempt, now)
@@ -237,11 +240,13 @@ fn tokens_let_in_whom_they_name_until_they_end() {
 
 #[test]
 fn policies_reach_as_far_as_their_scope_and_permissions() {
-    let world = world();
-    let call = |name: &str, scope: &str| {
+    let mut world = world();
+    let mut call = |name: &str, scope: &str| {
         let key = SharedAccessKey::from_base64(&world.hub.policy_key(name).unwrap()).unwrap();
         let token = token(&key, scope, at(10), Some(name));
-        let caller = world.hub.caller(Some(Proof::Token(&token)), &[], at(0));
+        let caller = world
+            .hub
+            .caller(Some(Proof::Token(&token)), &[], PEER, at(0));
         caller.unwrap()
     };
     use Permission::{RegistryRead, RegistryWrite, ServiceConnect};
@@ -325,10 +330,12 @@ fn methods_are_answered_by_whom_they_were_for() {
     for name in ["d", "e"] {
         world.make(name, false);
     }
-    let away = world.hub.invoke(&named("d"), "ping", &Value::Null);
+    let away = world.hub.invoke(&named("d"), "ping", &Value::Null, at(0));
     assert!(matches!(away, Err(HubError::NotOnline(_))));
     let (mut device, other) = (world.connect("d"), world.connect("e"));
-    let call = world.hub.invoke(&named("d"), "a b", &json!({"x": 1}));
+    let call = world
+        .hub
+        .invoke(&named("d"), "a b", &json!({"x": 1}), at(0));
     let mut call = call.unwrap();
     let rid = call.rid.clone();
     let expected = format!("$iothub/methods/POST/a%20b/?$rid={rid}");
@@ -348,7 +355,7 @@ fn methods_are_answered_by_whom_they_were_for() {
     assert_eq!((answered.status, answered.json().unwrap()), (200, json!(2)));
     answer("d", device.session, b"late");
     let large = json!("x".repeat(128 << 10));
-    let refused = world.hub.invoke(&named("d"), "ping", &large);
+    let refused = world.hub.invoke(&named("d"), "ping", &large, at(0));
     assert!(matches!(refused, Err(HubError::TooLarge { .. })));
 }
 
@@ -422,6 +429,7 @@ fn subscriptions_and_policies_outlast_the_hub() {
     world.desire("d", json!({"a": 1}));
     next(&mut connected);
     let attempt = Attempt {
+        peer: PEER,
         host: HOST,
         proof: Some(Proof::Token(&token)),
         clean_session: true,

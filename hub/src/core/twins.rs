@@ -1,9 +1,11 @@
 //! Twins, from the service's side and from the device's.
 
 use super::{Hub, HubError, Precondition};
+use crate::event::{self, Action};
 use crate::identity::Identity;
 use crate::moment::Moment;
 use crate::record::Entry;
+use crate::store::Change;
 use crate::topic;
 use crate::twin::{self, Limit, Object, Violation};
 
@@ -50,7 +52,14 @@ impl Hub {
             Some(desired) => patch_desired(&mut entry, desired, now)?,
             None => {}
         }
-        self.put(identity, &entry.record)?;
+        let event = self.event(
+            Action::TwinChanged,
+            &identity.to_string(),
+            &said(update),
+            now,
+        );
+        let put = Change::Put(Box::new(entry.clone()));
+        self.store.commit(&[put, event])?;
         if let Some(desired) = notice {
             self.notify_desired(identity, desired, entry.record.desired.version());
         }
@@ -107,6 +116,20 @@ impl Hub {
         let topic = topic::desired_patch(version);
         self.send_if(identity, topic::Filter::DesiredPatches, topic, body);
     }
+}
+
+/// Names of what a change of a twin is about; its values may be secrets.
+fn said(update: &TwinUpdate) -> String {
+    let parts = [("desired", &update.desired), ("tags", &update.tags)];
+    let parts = parts.into_iter().filter_map(|(part, properties)| {
+        let names = event::names(properties.as_ref()?.keys().map(String::as_str));
+        Some(format!("{part}: {names}"))
+    });
+    let text = parts.collect::<Vec<_>>().join("; ");
+    if update.replace {
+        return format!("replaced {text}");
+    }
+    text
 }
 
 /// Replaces the desired properties of `entry`, one version on.

@@ -53,8 +53,10 @@ pub(super) async fn route(call: &Call, rest: &[&str], hub: &HubHandle) -> Answer
         (&Method::PUT, [id]) => put(call, (*id).to_owned(), hub).await,
         (&Method::DELETE, [id]) => {
             let (id, precondition) = ((*id).to_owned(), call.precondition(Precondition::Present));
-            hub.ask(move |hub| hub.remove_configuration(&id, &precondition))
-                .await?;
+            hub.ask_as(call.caller.actor(), move |hub| {
+                hub.remove_configuration(&id, &precondition, Moment::now())
+            })
+            .await?;
             rollout::run(hub).await;
             Ok(super::no_content())
         }
@@ -115,8 +117,10 @@ async fn put(call: &Call, id: String, hub: &HubHandle) -> Answer {
         metrics,
     };
     let precondition = call.precondition(Precondition::Absent);
-    hub.ask(move |hub| hub.put_configuration(spec, &precondition, Moment::now()))
-        .await?;
+    hub.ask_as(call.caller.actor(), move |hub| {
+        hub.put_configuration(spec, &precondition, Moment::now())
+    })
+    .await?;
     rollout::run(hub).await;
     get(id, hub).await
 }

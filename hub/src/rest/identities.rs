@@ -138,7 +138,7 @@ pub(super) async fn put(call: &Call, identity: Identity, hub: &HubHandle) -> Ans
     let parsed: IdentityBody = body::parse(&call.body)?;
     let spec = parsed.spec(&identity)?;
     let precondition = call.precondition(Precondition::Absent);
-    let done = hub.ask(move |hub| {
+    let done = hub.ask_as(call.caller.actor(), move |hub| {
         let entry = hub.put_identity(&identity, &spec, &precondition, Moment::now())?;
         Ok((entry, hub.activity(&identity)))
     });
@@ -148,8 +148,10 @@ pub(super) async fn put(call: &Call, identity: Identity, hub: &HubHandle) -> Ans
 
 pub(super) async fn delete(call: &Call, identity: Identity, hub: &HubHandle) -> Answer {
     let precondition = call.precondition(Precondition::Present);
-    hub.ask(move |hub| hub.remove_identity(&identity, &precondition, Moment::now()))
-        .await?;
+    hub.ask_as(call.caller.actor(), move |hub| {
+        hub.remove_identity(&identity, &precondition, Moment::now())
+    })
+    .await?;
     Ok(super::no_content())
 }
 

@@ -8,8 +8,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Answer, ApiError, Call, body};
 use crate::core::{HubError, Invocation};
+use crate::event::Actor;
 use crate::handle::HubHandle;
 use crate::identity::Identity;
+use crate::moment::Moment;
 
 /// Seconds to wait for an answer, if the caller does not say.
 const ANSWER_WITHIN: u64 = 30;
@@ -33,7 +35,9 @@ pub(super) async fn invoke(call: &Call, identity: Identity, hub: &HubHandle) -> 
     if within > WAIT_MAX || connect > WAIT_MAX {
         return Err(ApiError::invalid("a timeout is longer than 300 seconds"));
     }
-    let invocation = start(&identity, method, Duration::from_secs(connect), hub).await?;
+    let actor = call.caller.actor();
+    let within_connect = Duration::from_secs(connect);
+    let invocation = start(&identity, method, within_connect, (actor, hub)).await?;
     let Invocation { rid, answer } = invocation;
     let within = Duration::from_secs(within.max(1));
     let Ok(Ok(answer)) = timeout(within, answer).await else {
@@ -55,7 +59,7 @@ async fn start(
     identity: &Identity,
     method: MethodBody,
     connect: Duration,
-    hub: &HubHandle,
+    (actor, hub): (Actor, &HubHandle),
 ) -> Result<Invocation, ApiError> {
     let deadline = Instant::now() + connect;
     let mut online = hub.online();
@@ -67,7 +71,10 @@ async fn start(
     loop {
         online.borrow_and_update();
         let (to, name, body) = (identity.clone(), method_name.clone(), payload.clone());
-        let refused = match hub.ask(move |hub| hub.invoke(&to, &name, &body)).await {
+        let invoked = hub.ask_as(actor.clone(), move |hub| {
+            hub.invoke(&to, &name, &body, Moment::now())
+        });
+        let refused = match invoked.await {
             Err(error @ HubError::NotOnline(_)) => error,
             other => return Ok(other?),
         };

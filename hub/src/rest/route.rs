@@ -3,7 +3,7 @@
 use hyper::Method;
 use serde_json::json;
 
-use super::{Answer, ApiError, Call, configurations, identities, methods, query, twins};
+use super::{Answer, ApiError, Call, configurations, events, identities, methods, query, twins};
 use crate::core::Caller;
 use crate::handle::HubHandle;
 use crate::identity::{Id, Identity};
@@ -54,6 +54,10 @@ pub(super) async fn route(call: &Call, hub: &HubHandle) -> Answer {
         ["statistics", which @ ("devices" | "service")] if call.method == Method::GET => {
             call.need(&[RegistryRead])?;
             query::statistics(which, hub).await
+        }
+        ["events"] if call.method == Method::GET => {
+            call.need(&[RegistryRead])?;
+            events::list(call, hub).await
         }
         ["messages", "events"] if call.method == Method::GET => {
             call.need(&[ServiceConnect])?;

@@ -55,7 +55,7 @@ pub(super) async fn update(
         replace,
     };
     let precondition = call.precondition(Precondition::Present);
-    let done = hub.ask(move |hub| {
+    let done = hub.ask_as(call.caller.actor(), move |hub| {
         let entry = hub.update_twin(&identity, &update, &precondition, Moment::now())?;
         Ok((entry, hub.activity(&identity)))
     });
@@ -76,8 +76,10 @@ pub(super) async fn deploy(call: &Call, device: Id, hub: &HubHandle) -> Answer {
     let own = content.device_content;
     let own = own.map(|content| desired("deviceContent", content));
     let own = own.transpose()?;
-    hub.ask(move |hub| hub.deploy(&device, &modules, own.as_ref(), Moment::now()))
-        .await?;
+    hub.ask_as(call.caller.actor(), move |hub| {
+        hub.deploy(&device, &modules, own.as_ref(), Moment::now())
+    })
+    .await?;
     Ok(super::no_content())
 }
 

@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::connection::{self, Framing, PacketStream};
+use crate::connection::{self, Framing, PacketStream, Peer};
 use crate::handle::HubHandle;
 use crate::portal::Portal;
 use crate::record::Thumbprint;
@@ -42,7 +42,11 @@ pub(super) async fn serve(
             if Portal::serves(request.uri().path()) {
                 return Ok(portal.answer(request, peer.ip(), &hub).await);
             }
-            Ok(rest::answer(request, &thumbprints, &hub).await)
+            let client = Peer {
+                address: peer.ip(),
+                thumbprints: &thumbprints,
+            };
+            Ok(rest::answer(request, client, &hub).await)
         }
     });
     let served = hyper::server::conn::http1::Builder::new()
@@ -94,7 +98,11 @@ fn upgrade(
             return;
         };
         let packets = PacketStream::new(TokioIo::new(upgraded), Framing::WebSocket, &[]);
-        super::report(peer, connection::serve(packets, &thumbprints, &hub).await);
+        let client = Peer {
+            address: peer.ip(),
+            thumbprints: &thumbprints,
+        };
+        super::report(peer, connection::serve(packets, client, &hub).await);
     });
     response
 }

@@ -27,28 +27,4 @@ impl Store {
         };
         rows.into_iter().map(decode).collect()
     }
-
-    pub(crate) fn put_configuration(&self, configuration: &Configuration) -> Result<()> {
-        let bytes = serde_json::to_vec(configuration).map_err(|source| StoreError::Record {
-            name: configuration.id.clone(),
-            source,
-        })?;
-        let write = || -> std::result::Result<(), redb::Error> {
-            let transaction = self.db.begin_write()?;
-            transaction
-                .open_table(CONFIGURATIONS)?
-                .insert(configuration.id.as_str(), bytes.as_slice())?;
-            Ok(transaction.commit()?)
-        };
-        write().map_err(database("writing a configuration"))
-    }
-
-    pub(crate) fn remove_configuration(&self, id: &str) -> Result<()> {
-        let write = || -> std::result::Result<(), redb::Error> {
-            let transaction = self.db.begin_write()?;
-            transaction.open_table(CONFIGURATIONS)?.remove(id)?;
-            Ok(transaction.commit()?)
-        };
-        write().map_err(database("removing a configuration"))
-    }
 }

@@ -113,7 +113,7 @@ fn a_device_that_no_longer_matches_falls_back_and_keeps_the_last_one() {
     assert_eq!(world.desired("d")["of"], "all");
     world
         .hub
-        .remove_configuration("all", &Precondition::Present)
+        .remove_configuration("all", &Precondition::Present, at(3))
         .unwrap();
     world.align();
     assert_eq!(world.desired("d")["of"], "all");

@@ -2,6 +2,7 @@
 
 import { el, field, form, notify, request, session } from "./page.js";
 import { deviceList, enrol, deployments, telemetry } from "./fleet.js";
+import { events } from "./events.js";
 import { devicePage, setModules, troubleshoot } from "./device.js";
 
 const main = document.getElementById("main");
@@ -15,6 +16,7 @@ const ROUTES = [
   [/^#\/devices\/([^/]+)\/troubleshoot$/, troubleshoot],
   [/^#\/deployments$/, deployments],
   [/^#\/telemetry$/, telemetry],
+  [/^#\/events$/, events],
 ];
 
 async function show() {
