@@ -4,6 +4,7 @@
 //! complaint names file, line and key.
 
 mod locate;
+mod policy;
 mod provisioning;
 mod raw;
 
@@ -15,6 +16,8 @@ use kobune_puller::{ProxyConfig, RegistryOptions};
 use serde::Deserialize;
 
 use crate::provisioning::HubConfig;
+
+pub use policy::load_policy;
 
 /// Where the configuration is looked for if nobody says otherwise; only this file may be
 /// missing.
@@ -102,6 +105,8 @@ pub struct RegistryConfig {
     /// Size in bytes from which a layer's download survives this process; 0 for never, the
     /// puller's usual one where absent.
     pub spool_from: Option<u64>,
+    /// File that says which images must be signed; without one none must. See [`load_policy`].
+    pub policy: Option<PathBuf>,
 }
 
 /// Level of a log message.

@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::api::{Server, ServerOptions};
 use crate::command::{self, Command, Handle};
-use crate::config::{Config, LogLevel, PortEngine};
+use crate::config::{Config, LogLevel, PortEngine, load_policy};
 use crate::core::{Core, CoreParts};
 use crate::error_chain::chain;
 use crate::hub::{self, HubParts};
@@ -83,6 +83,10 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
             None => usual.spool_from,
             Some(0) => None,
             from => from,
+        },
+        policy: match &config.registry.policy {
+            None => usual.policy.clone(),
+            Some(path) => load_policy(path).map_err(failed("cannot use the signature policy"))?,
         },
         ..usual
     };

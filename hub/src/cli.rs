@@ -1,8 +1,18 @@
-//! The command line.
+//! The command line: words in, requests to a hub or a hub of one's own, text out.
+//!
+//! Results go to standard output, complaints to standard error.
 
 mod client;
+mod console;
+mod deploy;
 mod device;
+mod help;
+mod line;
+mod logs;
+mod method;
+mod refusal;
 mod serve;
+mod status;
 mod user;
 
 use std::ffi::OsString;
@@ -10,40 +20,26 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use lexopt::{Arg, Parser, ValueExt as _};
-
-use crate::portal::Role;
+use client::{Access, Client, DEFAULT_STATE};
+use console::{Output, say};
+use deploy::{DeployCommand, DeploymentCommand};
 use device::DeviceCommand;
+use line::Line;
+use logs::LogsCommand;
+use method::MethodCommand;
+use refusal::ClientError;
 use serve::ServeOptions;
+use status::StatusCommand;
 use user::UserCommand;
 
-const HELP: &str = "\
-kobune-hub, a self-hosted hub for Azure IoT Hub's devices
-
-kobune-hub serve --state DIR [--listen ADDRESS] [--hostname NAME]...
-                 [--mqtt-port PORT] [--https-port PORT]
-kobune-hub device create ID [--edge] --state DIR
-kobune-hub device list --state DIR
-kobune-hub device delete ID --state DIR
-kobune-hub device connection-string ID [--module ID] --state DIR
-kobune-hub user add NAME [--role reader|operator] --state DIR
-kobune-hub user list --state DIR
-kobune-hub user remove NAME --state DIR
-
-serve listens on 127.0.0.1, ports 8883 and 443, unless told otherwise, and is called
-localhost unless given names; devices have to use one of them. The other commands talk to
-a running hub, with the connection string and the CA certificate in its state directory.
-Users are those of the portal, https://NAME/portal/; user add reads the password from its
-standard input, and without --role makes a reader.
-";
-
-/// Runs the program; `args` are without its name.
+/// Runs the program; `args` are without its name. Ends with 0 done, 1 failed, 2 wrong usage,
+/// 3 hub not reachable. A reader of the output that went away is no failure.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let done = match parse(args) {
-        Ok(Command::Help) => say(HELP),
+        Ok(Command::Help) => say(help::TEXT),
         Ok(Command::Serve(options)) => serve::run(&options),
         Ok(Command::User(state, command)) => user::run(&state, &command),
-        Ok(Command::Device(state, command)) => device::run(&state, &command),
+        Ok(Command::Service(access, output, command)) => run(&access, output, &command),
         Err(error) => {
             complain(&error);
             return ExitCode::from(2);
@@ -51,9 +47,13 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&*error);
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(ClientError::Unreachable { .. }) => ExitCode::from(3),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -64,103 +64,71 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 enum Command {
     Help,
     Serve(ServeOptions),
-    Device(PathBuf, DeviceCommand),
     User(PathBuf, UserCommand),
+    Service(Access, Output, ServiceCommand),
 }
 
-/// Options of all commands; each takes what is its own.
-#[derive(Debug, Default)]
-struct Options {
-    words: Vec<String>,
-    state: Option<PathBuf>,
-    listen: Option<std::net::IpAddr>,
-    hostnames: Vec<String>,
-    mqtt_port: Option<u16>,
-    https_port: Option<u16>,
-    edge: bool,
-    module: Option<String>,
-    role: Option<Role>,
+/// What is asked of a hub that runs somewhere.
+#[derive(Debug, PartialEq, Eq)]
+enum ServiceCommand {
+    Device(DeviceCommand),
+    Deploy(DeployCommand),
+    Deployment(DeploymentCommand),
+    Status(StatusCommand),
+    Logs(LogsCommand),
+    Method(MethodCommand),
 }
 
 fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, lexopt::Error> {
-    let mut parser = Parser::from_args(args);
-    let mut options = Options::default();
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
-            Arg::Long("state") => options.state = Some(parser.value()?.into()),
-            Arg::Long("listen") => options.listen = Some(parser.value()?.parse()?),
-            Arg::Long("hostname") => options.hostnames.push(parser.value()?.string()?),
-            Arg::Long("mqtt-port") => options.mqtt_port = Some(parser.value()?.parse()?),
-            Arg::Long("https-port") => options.https_port = Some(parser.value()?.parse()?),
-            Arg::Long("edge") => options.edge = true,
-            Arg::Long("module") => options.module = Some(parser.value()?.string()?),
-            Arg::Long("role") => {
-                options.role = Some(match parser.value()?.string()?.as_str() {
-                    "reader" => Role::Reader,
-                    "operator" => Role::Operator,
-                    other => return Err(format!("{other:?} is no role").into()),
-                });
-            }
-            Arg::Value(word) => options.words.push(word.string()?),
-            other => return Err(other.unexpected()),
-        }
-    }
-    command(options)
-}
-
-fn command(options: Options) -> Result<Command, lexopt::Error> {
-    let words: Vec<_> = options.words.iter().map(String::as_str).collect();
-    if matches!(words.as_slice(), [] | ["help"]) {
+    let mut line = Line::read(args)?;
+    let words = std::mem::take(&mut line.words);
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    if line.flag("help") || matches!(words.as_slice(), [] | ["help"]) {
         return Ok(Command::Help);
     }
-    let Some(state) = options.state else {
-        return Err("--state DIR is missing".into());
-    };
-    let device = match words.as_slice() {
-        ["serve"] => {
-            return Ok(Command::Serve(ServeOptions {
-                state,
-                listen: options.listen.unwrap_or([127, 0, 0, 1].into()),
-                hostnames: options.hostnames,
-                mqtt_port: options.mqtt_port.unwrap_or(8883),
-                https_port: options.https_port.unwrap_or(443),
-            }));
-        }
-        ["device", "create", id] => DeviceCommand::Create {
-            id: (*id).to_owned(),
-            edge: options.edge,
-        },
-        ["device", "list"] => DeviceCommand::List,
-        ["device", "delete", id] => DeviceCommand::Delete {
-            id: (*id).to_owned(),
-        },
-        ["device", "connection-string", id] => DeviceCommand::ConnectionString {
-            id: (*id).to_owned(),
-            module: options.module,
-        },
+    let command = match words.as_slice() {
+        ["serve"] => Command::Serve(ServeOptions::take(&mut line)?),
         ["user", rest @ ..] => {
-            let name = |name: &&str| (*name).to_owned();
-            let command = match rest {
-                ["add", one] => UserCommand::Add {
-                    name: name(one),
-                    role: options.role.unwrap_or(Role::Reader),
-                },
-                ["list"] => UserCommand::List,
-                ["remove", one] => UserCommand::Remove { name: name(one) },
-                _ => return Err("user needs add NAME, list, or remove NAME".into()),
-            };
-            return Ok(Command::User(state, command));
+            let state = line.path("state")?.unwrap_or_else(|| DEFAULT_STATE.into());
+            Command::User(state, UserCommand::parse(rest, &mut line)?)
         }
-        other => return Err(format!("there is no command {:?}", other.join(" ")).into()),
+        [first, rest @ ..] => {
+            let (access, output) = (Access::take(&mut line)?, Output::take(&mut line)?);
+            Command::Service(access, output, service(first, rest, &mut line)?)
+        }
+        [] => Command::Help,
     };
-    Ok(Command::Device(state, device))
+    line.finish()?;
+    Ok(command)
 }
 
-fn say(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+fn service(first: &str, rest: &[&str], line: &mut Line) -> Result<ServiceCommand, lexopt::Error> {
+    Ok(match first {
+        "device" => ServiceCommand::Device(DeviceCommand::parse(rest, line)?),
+        "deploy" => ServiceCommand::Deploy(DeployCommand::parse(rest, line)?),
+        "deployment" => ServiceCommand::Deployment(DeploymentCommand::parse(rest)?),
+        "status" => ServiceCommand::Status(StatusCommand::parse(rest, line)?),
+        "logs" => ServiceCommand::Logs(LogsCommand::parse(rest, line)?),
+        "method" => ServiceCommand::Method(MethodCommand::parse(rest, line)?),
+        other => return Err(format!("there is no command {other:?}").into()),
+    })
+}
+
+fn run(access: &Access, output: Output, command: &ServiceCommand) -> Result<(), Failure> {
+    let client = Client::open(access)?;
+    match command {
+        ServiceCommand::Device(command) => device::run(&client, output, command),
+        ServiceCommand::Deploy(command) => deploy::run(&client, command),
+        ServiceCommand::Deployment(command) => deploy::run_deployment(&client, output, command),
+        ServiceCommand::Status(command) => status::run(&client, output, command),
+        ServiceCommand::Logs(command) => logs::run(&client, output, command),
+        ServiceCommand::Method(command) => method::run(&client, output, command),
+    }
+}
+
+fn is_broken_pipe(error: &Failure) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// The error and what caused it, on stderr.
@@ -204,9 +172,35 @@ mod tests {
             "device create --state s",
             "x --state s",
             "serve --bad",
+            "serve --state s --state t",
+            "serve --state s --edge",
+            "device list --edge",
+            "device rotate d",
+            "device rotate d --key third",
+            "device tag d",
+            "device list --state s --connection-string c",
+            "deploy m",
+            "deploy m --device d --target-condition c",
+            "deploy m --target-condition c",
+            "logs d",
+            "logs d m --follow --until 1h",
+            "logs d m --tail x",
+            "method d n {",
+            "method d n --timeout 301",
+            "status d e",
+            "status --wait 3",
+            "device list -o yaml",
         ] {
             assert!(parsed(line).is_err(), "{line}");
         }
         assert_eq!(parsed("").unwrap(), Command::Help);
+    }
+
+    #[test]
+    fn options_may_stand_anywhere_and_secrets_are_not_shown() {
+        let one = parsed("-o json device create d --edge --connection-string s3cret").unwrap();
+        let other = parsed("device --connection-string=s3cret create --edge d --output json");
+        assert_eq!(one, other.unwrap());
+        assert!(!format!("{one:?}").contains("s3cret"));
     }
 }

@@ -30,6 +30,7 @@ use crate::rest;
 use limiter::Limiter;
 use sessions::{Session, Sessions};
 
+pub(crate) use redact::hide;
 pub(crate) use users::{Role, User, Users};
 
 /// Where the pages are.

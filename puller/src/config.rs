@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::signature::SignaturePolicy;
 use crate::store::Store;
 
 /// How long a server may be silent; a registry behind cloud storage answers within a second, and
@@ -42,6 +43,8 @@ pub struct PullerConfig {
     /// kernel's write-back delay (30 seconds usually): what came faster is gone before it is
     /// written. Without it no compressed byte is written, and a layer under way begins again.
     pub spool_from: Option<u64>,
+    /// Which images must be signed, and by whom.
+    pub policy: SignaturePolicy,
 }
 
 /// What is special about one registry.
@@ -77,7 +80,7 @@ pub struct ProxyConfig {
 
 impl PullerConfig {
     /// The usual configuration: TLS everywhere but on this machine, repetition after one second,
-    /// the environment's proxy, layers of 64 MiB or more spooled.
+    /// the environment's proxy, layers of 64 MiB or more spooled, no signatures asked for.
     pub fn new(store: Store) -> Self {
         Self {
             store,
@@ -88,6 +91,7 @@ impl PullerConfig {
             proxy: None,
             docker_config: None,
             spool_from: Some(SPOOL_FROM),
+            policy: SignaturePolicy::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::digest::VerifyError;
 use crate::manifest::ManifestError;
+use crate::signature::SignatureError;
 use crate::store::StoreError;
 use crate::unpack::UnpackError;
 
@@ -85,6 +86,15 @@ pub enum PullError {
         wanted: String,
         /// The platforms the index lists.
         offered: Vec<String>,
+    },
+    /// The signature policy does not accept the image. Nothing of it was unpacked.
+    #[error("accept {reference}")]
+    Signature {
+        /// The image.
+        reference: Reference,
+        /// Why not.
+        #[source]
+        source: SignatureError,
     },
     /// Content is not what its digest or size promised.
     #[error("verify {subject} of {reference}")]

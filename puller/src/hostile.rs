@@ -21,7 +21,7 @@ const ARCHIVE: u64 = 2 << 20;
 pub type Target = fn(&[u8]);
 
 /// All targets, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("archive", archive),
     ("gzip", gzip),
     ("zstd", zstd),
@@ -29,6 +29,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("challenge", challenge),
     ("reference", reference),
     ("pax", pax),
+    ("signature", signature),
 ];
 
 /// A directory to unpack into, with a neighbour that nothing may reach.
@@ -140,6 +141,11 @@ pub fn reference(data: &[u8]) {
 /// The records of a PAX header.
 pub fn pax(data: &[u8]) {
     unpack::hostile_pax(data);
+}
+
+/// A signature in either form, or the key to hold it against.
+pub fn signature(data: &[u8]) {
+    crate::signature::hostile(data);
 }
 
 #[cfg(test)]

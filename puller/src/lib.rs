@@ -10,7 +10,7 @@
 //! - [`parse_reference`], [`Platform`], [`Credentials`]: what a request is made of.
 //!
 //! The way of the data: `registry` (HTTP and authentication) -> `manifest` and `platform` (pure) ->
-//! `layer` (the pass) -> `unpack` (archive to directory) -> `store`. A layer must be unpacked by
+//! `signature` (whether the image may be used) -> `layer` (the pass) -> `unpack` (archive to directory) -> `store`. A layer must be unpacked by
 //! root, since it has owners, devices and whiteouts.
 
 #![allow(
@@ -32,6 +32,7 @@ mod progress;
 mod pull;
 mod reference;
 mod registry;
+mod signature;
 mod store;
 mod sys;
 mod unpack;
@@ -49,5 +50,9 @@ pub use progress::{LayerProgress, LayerState, ProgressSink};
 pub use pull::{PullRequest, Puller};
 pub use reference::{InvalidReference, parse_reference};
 pub use registry::reach::reach;
+pub use signature::{
+    ImagePattern, InvalidKey, InvalidPattern, PublicKey, Refusal, Requirement, Signature,
+    SignatureError, SignaturePolicy, SignedBy, Signer,
+};
 pub use store::{Images, PulledImage, Store, StoreError, Swept};
 pub use unpack::UnpackError;

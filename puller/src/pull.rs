@@ -21,6 +21,7 @@ use crate::manifest::{self, Compression, Document, Layer, ManifestError};
 use crate::platform::{self, Platform};
 use crate::progress::{LayerProgress, LayerState, ProgressSink};
 use crate::registry::{Client, Endpoint, PlainHttp, Session, Subject, Transport};
+use crate::signature::{self, Signature, SignatureError, SignaturePolicy};
 use crate::store::{PulledImage, Record, Store, StoreError, parents_id};
 
 /// Layers transferred at once, over all pulls; docker's usual number.
@@ -55,6 +56,7 @@ struct Shared {
     registries: BTreeMap<String, RegistryOptions>,
     docker_config: Option<PathBuf>,
     spool_from: Option<u64>,
+    policy: SignaturePolicy,
     retry_delay: Duration,
     tokens: TokenCache,
     refusals: Refusals,
@@ -84,6 +86,7 @@ impl Puller {
                 registries: config.registries,
                 docker_config: config.docker_config,
                 spool_from: config.spool_from,
+                policy: config.policy,
                 retry_delay: config.retry_delay,
                 tokens: TokenCache::default(),
                 refusals: Refusals::default(),
@@ -96,6 +99,16 @@ impl Puller {
     /// The store that images go to.
     pub fn store(&self) -> &Store {
         &self.shared.store
+    }
+
+    /// Whether the policy accepts an image that is on the device, by what was found when it was
+    /// pulled. Asks nobody.
+    ///
+    /// # Errors
+    /// What the policy has against it.
+    pub fn admit(&self, image: &PulledImage) -> Result<(), SignatureError> {
+        let policy = &self.shared.policy;
+        policy.admit(&image.reference, image.signature.as_ref())
     }
 
     /// Pulls an image: asks the registry what the reference names now, fetches the layers that the
@@ -170,7 +183,10 @@ impl Puller {
 
 impl Job<'_> {
     async fn run(&self, platform: &Platform) -> Result<PulledImage, PullError> {
-        let (manifest_digest, manifest) = self.resolve(platform).await?;
+        let (chain, manifest) = self.resolve(platform).await?;
+        let signature = self.signature(&chain).await?;
+        let manifest_digest = chain.into_iter().next_back();
+        let manifest_digest = manifest_digest.expect("invariant: it ends with the manifest's");
         let id = manifest.config().digest().clone();
         let config = self.config(&manifest).await?;
         let subject = Subject::Config(id.clone());
@@ -189,11 +205,32 @@ impl Job<'_> {
         let mut record = Record::new(reference, SystemTime::now(), manifest_digest, id);
         record.diff_ids = diff_ids;
         record.size = layers.iter().map(|layer| layer.size).sum();
+        record.signature = signature;
         self.keep(record, config).await
     }
 
-    /// The manifest for `platform`, verified, and its digest.
-    async fn resolve(&self, platform: &Platform) -> Result<(Digest, ImageManifest), PullError> {
+    /// Holds the image against the policy. One that is here already and was found good is not asked
+    /// about again.
+    async fn signature(&self, chain: &[Digest]) -> Result<Option<Signature>, PullError> {
+        let shared = self.shared;
+        let reference = self.session.reference;
+        let (store, asked) = (shared.store.clone(), reference.clone());
+        // A record that cannot be read is replaced by the pull.
+        let known = blocking(move || store.lookup(&asked).ok().flatten()).await;
+        let known = known.filter(|image| Some(&image.manifest_digest) == chain.last());
+        if let Some(signature) = known.and_then(|image| image.signature)
+            && shared.policy.admit(reference, Some(&signature)).is_ok()
+        {
+            return Ok(Some(signature));
+        }
+        signature::verify(self.session, &shared.policy, chain).await
+    }
+
+    /// The manifest for `platform`, verified, and the digests from what the reference names to it.
+    async fn resolve(
+        &self,
+        platform: &Platform,
+    ) -> Result<(Vec<Digest>, ImageManifest), PullError> {
         let session = self.session;
         let reference = session.reference;
         let mut pinned = match reference.digest() {
@@ -204,6 +241,7 @@ impl Job<'_> {
             }
             None => None,
         };
+        let mut chain = Vec::new();
         for _ in 0..=MAX_INDEXES {
             let name = match &pinned {
                 Some(digest) => digest.to_string(),
@@ -223,11 +261,12 @@ impl Job<'_> {
                 }
                 None => digest::sha256(&served.body),
             };
+            chain.push(digest);
             let unusable = |source| session.unusable(&subject, source);
             let document =
                 manifest::read(&served.body, served.content_type.as_deref()).map_err(unusable)?;
             let index = match document {
-                Document::Manifest(manifest) => return Ok((digest, *manifest)),
+                Document::Manifest(manifest) => return Ok((chain, *manifest)),
                 Document::Index(index) => index,
             };
             let Some(chosen) = platform::choose(index.manifests(), platform) else {

@@ -12,4 +12,4 @@ mod tls;
 pub(crate) use body::Body;
 pub(crate) use client::{Client, PlainHttp, Transport};
 pub(crate) use endpoint::Endpoint;
-pub(crate) use session::{Session, Subject};
+pub(crate) use session::{Served, Session, Subject};

@@ -12,6 +12,8 @@
 mod images;
 #[path = "real_registry/server.rs"]
 mod server;
+#[path = "real_registry/signatures.rs"]
+mod signatures;
 #[path = "real_registry/tree.rs"]
 mod tree;
 

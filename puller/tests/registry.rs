@@ -4,10 +4,14 @@
 
 #[path = "registry/faults.rs"]
 mod faults;
+#[path = "registry/killed.rs"]
+mod killed;
 #[path = "registry/resume.rs"]
 mod resume;
 #[path = "registry/scene.rs"]
 mod scene;
+#[path = "registry/signed.rs"]
+mod signed;
 #[path = "registry/ways.rs"]
 mod ways;
 

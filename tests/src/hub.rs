@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kobune_iothub_auth::{ConnectionString, SasToken};
 use serde_json::{Value, json};
 
-use crate::{Device, Programs};
+use crate::{CliOutput, Device, Programs, until};
 
 /// Good also for a hub whose clock is a day ahead.
 const TOKEN_SECONDS: u64 = 3 * 24 * 3600;
@@ -114,25 +114,47 @@ impl<'d> Hub<'d> {
         self.state.join("ca.pem")
     }
 
+    /// A call of the hub's command line with its service connection string, to be run.
+    ///
+    /// # Panics
+    /// Where the hub has not written that down.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> Command {
+        let file = self.state.join("service.connection-string");
+        let string = fs::read_to_string(file).expect("a running hub has written it down");
+        let mut command = self.device.command(Programs::built().agent("kobune-hub"));
+        command
+            .args(args)
+            .env("KOBUNE_HUB_CONNECTION_STRING", string.trim())
+            .env("KOBUNE_HUB_CA", self.ca());
+        command
+    }
+
+    /// Runs the hub's command line.
+    ///
+    /// # Panics
+    /// Where it cannot be run.
+    #[must_use]
+    pub fn cli(&self, args: &[&str]) -> CliOutput {
+        CliOutput::of(&mut self.command(args))
+    }
+
     /// Makes a device with the capability of IoT Edge; the agent's configuration for it.
     ///
     /// # Panics
     /// Where the hub refuses it.
     #[must_use]
     pub fn enrol(&self, id: &str) -> String {
-        let output = self
-            .device
-            .command(Programs::built().agent("kobune-hub"))
-            .args(["device", "create", id, "--edge", "--state"])
-            .arg(&self.state)
-            .output()
-            .expect("kobune-hub runs");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{output:?}");
+        self.configuration(&self.cli(&["device", "create", id, "--edge"]).ok())
+    }
+
+    /// The agent's configuration for the device of `connection_string`.
+    #[must_use]
+    pub fn configuration(&self, connection_string: &str) -> String {
         format!(
             "trust_bundle_cert = \"file://{}\"\n[provisioning]\nsource = \"manual\"\nconnection_string = \"{}\"\n",
-            self.state.join("ca.pem").display(),
-            text.trim()
+            self.ca().display(),
+            connection_string.trim()
         )
     }
 
@@ -266,6 +288,19 @@ impl<'d> Hub<'d> {
             reported["lastDesiredStatus"]["code"] == 200
                 && reported["lastDesiredVersion"] == desired["$version"]
         })
+    }
+
+    /// Waits until the identity of a module has a key.
+    ///
+    /// # Panics
+    /// Where it has none within `seconds`.
+    #[track_caller]
+    pub fn wait_for_key(&self, device: &str, module: &str, seconds: u64) {
+        let path = format!("/devices/{device}/modules/{module}");
+        until(seconds, "the module's key", || {
+            let (_, identity) = self.service("GET", &path, None);
+            identity["authentication"]["symmetricKey"]["primaryKey"].is_string()
+        });
     }
 
     /// Waits until `check` of the agent's twin holds.

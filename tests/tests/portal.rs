@@ -35,7 +35,7 @@ fn walk(size: &str) {
     let hub = Hub::start(&device);
     add_user(&device, "anna");
     let mut walk = browser.start(&device, &tutorial::deployment(&registry, "1.0"));
-    let (ended, agent) = see_through(&mut walk, &device, &browser.connection());
+    let (ended, agent) = see_through(&mut walk, &device, &hub, &browser.connection());
     let told = browser.told();
     let agent_log = agent.as_ref().map(Agent::log).unwrap_or_default();
     if let Some(agent) = agent {
@@ -56,6 +56,7 @@ fn walk(size: &str) {
 fn see_through<'d>(
     walk: &mut Child,
     device: &'d Device,
+    hub: &Hub<'_>,
     connection: &Path,
 ) -> (Option<ExitStatus>, Option<Agent<'d>>) {
     let deadline = Instant::now() + Duration::from_secs(300);
@@ -63,7 +64,7 @@ fn see_through<'d>(
     loop {
         if agent.is_none() && connection.exists() {
             let string = fs::read_to_string(connection).expect("it was just made");
-            agent = Some(Agent::start(device, &configuration(device, &string)));
+            agent = Some(Agent::start(device, &hub.configuration(&string)));
         }
         if let Some(status) = walk.try_wait().expect("a child") {
             return (Some(status), agent);
@@ -145,16 +146,6 @@ impl Drop for Browser {
         let profile = format!("profile-{}", self.width());
         let _ = fs::remove_dir_all(self.output.join(profile));
     }
-}
-
-/// The two lines that the page shows, with where the certificate is here.
-fn configuration(device: &Device, connection_string: &str) -> String {
-    let ca = device.dir().join("hub/ca.pem");
-    format!(
-        "trust_bundle_cert = \"file://{}\"\n[provisioning]\nsource = \"manual\"\nconnection_string = \"{}\"\n",
-        ca.display(),
-        connection_string.trim()
-    )
 }
 
 fn add_user(device: &Device, name: &str) {

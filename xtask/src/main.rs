@@ -24,8 +24,8 @@ cargo xtask COMMAND
   test     set up, then run every check and every test, also those on a virtual Arm
            machine, which cross-build for minutes the first time; without with --no-device
   check    formatting, lints and documentation only
-  bench    measure the dist build: all, or some of size, idle, start, pull; pull beside
-           docker, containerd, podman, skopeo and umoci, and curl and tar; device, where
+  bench    measure the dist build: all, or some of size, idle, start, wire, pull; pull
+           beside docker, containerd, podman, skopeo and umoci, and curl and tar; device, where
            named, on the virtual device with dockerd beside
   cross    build static programs for a device: armv7, arm64, armv6 or x86_64
   images   build the tutorial's images for all of these as one index each; with --push

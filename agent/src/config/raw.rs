@@ -16,7 +16,7 @@ const SOCKET_PATH_MAX: usize = 103;
 /// Longest name of a network interface in bytes, without the final zero (`IFNAMSIZ`).
 const INTERFACE_NAME_MAX: usize = 15;
 
-type Field<T> = Option<Spanned<T>>;
+pub(super) type Field<T> = Option<Spanned<T>>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +57,7 @@ struct RawRegistry {
     no_proxy: Option<String>,
     docker_config: Field<PathBuf>,
     spool_from_mib: Option<u32>,
+    policy: Field<PathBuf>,
     #[serde(default)]
     host: BTreeMap<Spanned<String>, RawHost>,
 }
@@ -137,6 +138,7 @@ impl RawRegistry {
             proxy,
             docker_config: checked(self.docker_config, path)?,
             spool_from: self.spool_from_mib.map(|mib| u64::from(mib) << 20),
+            policy: checked(self.policy, path)?,
         })
     }
 }
@@ -180,7 +182,7 @@ pub(super) fn check<T, U>(
     rule(value.into_inner()).map_err(|reason| Mistake { offset, reason })
 }
 
-fn path(path: PathBuf) -> Result<PathBuf, String> {
+pub(super) fn path(path: PathBuf) -> Result<PathBuf, String> {
     if !path.is_absolute() {
         return Err(format!("path {path:?} is not absolute"));
     }

@@ -15,6 +15,7 @@ fn an_empty_file_is_the_defaults() {
 
 fn every_registry_key() -> RegistryConfig {
     RegistryConfig {
+        policy: Some("/etc/kobune/policy.toml".into()),
         plain_http: vec!["registry.lan:5000".to_owned(), "[::1]:5000".to_owned()],
         hosts: BTreeMap::from([(
             "docker.io".to_owned(),
@@ -60,6 +61,7 @@ proxy = "http://proxy.lan:3128"
 no_proxy = ".lan"
 docker_config = "/etc/kobune/docker.json"
 spool_from_mib = 16
+policy = "/etc/kobune/policy.toml"
 [registry.host."docker.io"]
 mirrors = ["cache.lan:5000/hub"]
 ca = "/etc/kobune/ca.pem"

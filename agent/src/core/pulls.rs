@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use kobune_puller::{Credentials, LayerProgress, Platform, PullError, PullRequest, PulledImage};
+use kobune_puller::{
+    Credentials, LayerProgress, Platform, PullError, PullRequest, PulledImage, Reference,
+};
 use kobune_runtime::{ContainerId, Timestamp};
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
@@ -182,7 +184,7 @@ impl Core {
             return None;
         }
         let spec = self.desired.modules.get(module)?;
-        let image = self.parts.store.lookup(&spec.image).ok()??;
+        let image = self.local_image(&spec.image).ok()??;
         tracing::warn!(
             %module,
             error = chain(error),
@@ -197,7 +199,7 @@ impl Core {
             return false;
         };
         let (fingerprint, name) = (spec.fingerprint(), spec.image_text.clone());
-        match self.parts.store.lookup(&spec.image) {
+        match self.local_image(&spec.image) {
             Ok(Some(image)) => {
                 self.pulled
                     .insert(module.clone(), Pulled { fingerprint, image });
@@ -210,10 +212,22 @@ impl Core {
             }
             Err(error) => self.fail_pull(
                 module,
-                format!("cannot use the image {name}: {}", chain(&error)),
+                format!("cannot use the image {name}: {}", chain(&*error)),
             ),
         }
         false
+    }
+
+    /// The image on the device, if the signature policy accepts it as it is now.
+    fn local_image(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<PulledImage>, Box<dyn std::error::Error + Send + Sync>> {
+        let image = self.parts.store.lookup(reference)?;
+        if let Some(image) = &image {
+            self.parts.puller.admit(image)?;
+        }
+        Ok(image)
     }
 
     fn fail_pull(&mut self, module: &ContainerId, message: String) {

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use kobune_iothub_auth::{ConnectionString, Credential, SharedAccessKey};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, say};
+use super::Failure;
+use super::console::say;
+use super::line::Line;
 use crate::core::Hub;
 use crate::handle::HubHandle;
 use crate::moment::Moment;
@@ -34,6 +36,17 @@ pub(super) struct ServeOptions {
 }
 
 impl ServeOptions {
+    /// Takes what stands behind `serve`.
+    pub(super) fn take(line: &mut Line) -> Result<Self, lexopt::Error> {
+        Ok(Self {
+            state: line.path("state")?.ok_or("--state DIR is missing")?,
+            listen: line.value("listen")?.unwrap_or([127, 0, 0, 1].into()),
+            hostnames: line.values("hostname")?,
+            mqtt_port: line.value("mqtt-port")?.unwrap_or(8883),
+            https_port: line.value("https-port")?.unwrap_or(443),
+        })
+    }
+
     /// What the hub is called, the name for connection strings first.
     fn names(&self) -> Vec<String> {
         let mut names = self.hostnames.clone();

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::{Failure, say};
+use super::Failure;
+use super::console::say;
+use super::line::Line;
 use crate::portal::{Role, User, Users};
 
 /// What to do with the portal's users.
@@ -11,6 +13,27 @@ pub(super) enum UserCommand {
     Add { name: String, role: Role },
     List,
     Remove { name: String },
+}
+
+impl UserCommand {
+    /// Reads what stands behind `user`.
+    pub(super) fn parse(words: &[&str], line: &mut Line) -> Result<Self, lexopt::Error> {
+        match words {
+            ["add", name] => Ok(Self::Add {
+                name: (*name).to_owned(),
+                role: match line.value::<String>("role")?.as_deref() {
+                    None | Some("reader") => Role::Reader,
+                    Some("operator") => Role::Operator,
+                    Some(other) => return Err(format!("{other:?} is no role").into()),
+                },
+            }),
+            ["list"] => Ok(Self::List),
+            ["remove", name] => Ok(Self::Remove {
+                name: (*name).to_owned(),
+            }),
+            _ => Err("user needs add NAME, list, or remove NAME".into()),
+        }
+    }
 }
 
 /// Needs no running hub; one that runs takes the change at once.

@@ -24,7 +24,8 @@ pub(super) async fn answer(response: Response<Full<Bytes>>, is_new: bool) -> Res
     Response::from_parts(parts, Full::new(Bytes::from(value.to_string())))
 }
 
-fn hide(value: &mut Value, keep_keys: bool) {
+/// Takes registry passwords and, unless they are to be kept, keys of identities out of `value`.
+pub(crate) fn hide(value: &mut Value, keep_keys: bool) {
     match value {
         Value::Array(all) => all.iter_mut().for_each(|one| hide(one, keep_keys)),
         Value::Object(all) => {

@@ -44,6 +44,7 @@ pub(crate) struct Session<'a> {
 #[derive(Debug, Clone)]
 pub(crate) enum Subject {
     Manifest(String),
+    Referrers(Digest),
     Config(Digest),
     Layer(Digest),
 }
@@ -92,6 +93,13 @@ impl<'a> Session<'a> {
     pub(crate) async fn manifest(&self, name: &str) -> Result<Served, PullError> {
         let subject = Subject::Manifest(name.to_owned());
         let path = format!("manifests/{name}");
+        self.document(&subject, &path, MAX_DOCUMENT).await
+    }
+
+    /// Fetches the list of what refers to the manifest `digest`.
+    pub(crate) async fn referrers(&self, digest: &Digest) -> Result<Served, PullError> {
+        let subject = Subject::Referrers(digest.clone());
+        let path = format!("referrers/{digest}");
         self.document(&subject, &path, MAX_DOCUMENT).await
     }
 
@@ -326,6 +334,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Manifest(name) => write!(f, "manifest {name}"),
+            Self::Referrers(digest) => write!(f, "referrers of {digest}"),
             Self::Config(digest) => write!(f, "configuration {digest}"),
             Self::Layer(digest) => write!(f, "layer {digest}"),
         }

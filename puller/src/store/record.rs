@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, failed};
 use crate::digest;
+use crate::signature::Signature;
 
 /// Version of the records this code writes, and the only one it reads.
 const SCHEMA: u32 = 1;
@@ -38,6 +39,8 @@ pub struct PulledImage {
     pub size: u64,
     /// When it was pulled, by the machine's clock, to the second.
     pub pulled_at: SystemTime,
+    /// The signature that was found good when it was pulled, if the policy asked for one.
+    pub signature: Option<Signature>,
 }
 
 /// All images of a store.
@@ -65,6 +68,8 @@ pub(crate) struct Record {
     pub(crate) size: u64,
     /// Seconds since 1970.
     pub(crate) pulled_at: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) signature: Option<Signature>,
 }
 
 /// Only the schema, which says how to read the rest.
@@ -90,6 +95,7 @@ impl Record {
             parents: None,
             size: 0,
             pulled_at: pulled_at.unwrap_or_default().as_secs(),
+            signature: None,
         }
     }
 
@@ -199,6 +205,7 @@ impl Store {
             layers,
             size: record.size,
             pulled_at: UNIX_EPOCH + Duration::from_secs(record.pulled_at),
+            signature: record.signature,
         }))
     }
 

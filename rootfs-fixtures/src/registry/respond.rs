@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::auth::{Auth, Refusal, TOKEN_PATH};
 use super::fault::{Fault, Subject, What};
@@ -178,12 +178,35 @@ impl RegistryHandler {
             Endpoint::Tags { name } => self.tags(name),
             Endpoint::Manifest { name, reference } => self.manifest(name, reference, &faults),
             Endpoint::Blob { name, digest } => self.state.blob(name, digest, request, &faults),
+            Endpoint::Referrers { name, digest } => self.referrers(name, digest),
             Endpoint::Unknown => error(404, "UNSUPPORTED", "no such endpoint", &request.path),
         };
         afflict(
             &faults,
             response.header("Docker-Distribution-Api-Version", "registry/2.0"),
         )
+    }
+
+    /// The manifests whose `subject` is `digest`; an empty list for a digest that nobody has.
+    fn referrers(&self, name: &str, digest: &str) -> Response {
+        let content = lock(&self.state.content);
+        let repository = content.repositories.get(name);
+        let all = repository.into_iter().flat_map(|found| &found.manifests);
+        let read = |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap_or_default();
+        let manifests: Vec<Value> = all
+            .map(|(own, manifest)| (own, manifest, read(&manifest.body)))
+            .filter(|(_, _, read)| read["subject"]["digest"] == digest)
+            .map(|(own, manifest, read)| {
+                json!({
+                    "mediaType": manifest.media_type, "digest": own.as_str(),
+                    "size": manifest.body.len(), "artifactType": read["artifactType"],
+                })
+            })
+            .collect();
+        let kind = "application/vnd.oci.image.index.v1+json";
+        let index = json!({ "schemaVersion": 2, "mediaType": kind, "manifests": manifests });
+        let body: Arc<[u8]> = index.to_string().into_bytes().into();
+        Response::new(200, kind, body)
     }
 
     fn tags(&self, name: &str) -> Response {

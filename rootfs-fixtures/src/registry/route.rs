@@ -13,6 +13,8 @@ pub(crate) enum Endpoint<'a> {
     Manifest { name: &'a str, reference: &'a str },
     /// `/v2/NAME/blobs/DIGEST`
     Blob { name: &'a str, digest: &'a str },
+    /// `/v2/NAME/referrers/DIGEST`
+    Referrers { name: &'a str, digest: &'a str },
     /// `/v2/NAME/tags/list`
     Tags { name: &'a str },
     /// Anything else.
@@ -40,6 +42,7 @@ impl<'a> Endpoint<'a> {
                 name,
                 reference: last,
             },
+            Some((name, "referrers")) => Self::Referrers { name, digest: last },
             Some((name, "blobs")) => Self::Blob { name, digest: last },
             _ => Self::Unknown,
         }
@@ -48,9 +51,10 @@ impl<'a> Endpoint<'a> {
     /// What a token must allow.
     pub(crate) fn scope(&self) -> Option<String> {
         match self {
-            Self::Manifest { name, .. } | Self::Blob { name, .. } | Self::Tags { name } => {
-                Some(format!("repository:{name}:pull"))
-            }
+            Self::Manifest { name, .. }
+            | Self::Blob { name, .. }
+            | Self::Referrers { name, .. }
+            | Self::Tags { name } => Some(format!("repository:{name}:pull")),
             Self::Root | Self::Unknown => None,
         }
     }
@@ -60,7 +64,7 @@ impl<'a> Endpoint<'a> {
         match self {
             Self::Manifest { reference, .. } => What::Manifest(reference),
             Self::Blob { digest, .. } => What::Blob(digest),
-            Self::Root | Self::Tags { .. } | Self::Unknown => What::Other,
+            Self::Root | Self::Referrers { .. } | Self::Tags { .. } | Self::Unknown => What::Other,
         }
     }
 }
@@ -131,6 +135,13 @@ mod tests {
                 },
             ),
             ("/v2/a/tags/list", Endpoint::Tags { name: "a" }),
+            (
+                "/v2/a/b/referrers/sha256:00",
+                Endpoint::Referrers {
+                    name: "a/b",
+                    digest: "sha256:00",
+                },
+            ),
             ("/v2/a/uploads/x", Endpoint::Unknown),
             ("/v2/manifests/x", Endpoint::Unknown),
             ("/", Endpoint::Unknown),
