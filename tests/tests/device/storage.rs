@@ -44,7 +44,7 @@ fn with_a_read_only_root_modules_write_to_overlays_on_the_data_partition() {
         .run(&format!("kobune run --name still {image} sleep 600"))
         .ok();
     let mounts = device.wait_for("cat /proc/mounts", 60, |mounts| {
-        mounts.contains("/var/lib/kobune/modules/still/upper")
+        mounts.contains("overlay /run/kobune/modules/still/rootfs overlay rw")
     });
     let disks: Vec<_> = mounts
         .lines()
