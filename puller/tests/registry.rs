@@ -4,6 +4,8 @@
 
 #[path = "registry/faults.rs"]
 mod faults;
+#[path = "registry/metered.rs"]
+mod metered;
 #[path = "registry/resume.rs"]
 mod resume;
 #[path = "registry/scene.rs"]
