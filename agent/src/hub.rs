@@ -5,6 +5,7 @@
 //! identities of modules. Modules never wait for either: a device without its hub runs the
 //! last deployment that it was given.
 
+mod attempt;
 mod backoff;
 mod codec;
 mod connection;
@@ -28,7 +29,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kobune_iothub_auth::SharedAccessKey;
 use kobune_runtime::Timestamp;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
@@ -37,25 +37,20 @@ use crate::command::Handle;
 use crate::error_chain::chain;
 use crate::provisioning::{Credential, HubConfig, ManualIdentity, Source, Upstream};
 use backoff::{Backoff, End, Retries};
-use codec::Connect;
 use connection::{Connection, ConnectionError};
 pub(crate) use device::is_plausible;
 use device::{Device, KeyError};
-use identity::{AGENT, Identities, IdentityError};
+use identity::{Identities, IdentityError};
 use link::Link;
 use methods::{Methods, Tasks};
 pub(crate) use reach::reach;
 use rest::ModuleRegistry;
 use session::Ended;
-use transport::{Carrier, ClientFiles, Dial, Network, TlsError, TransportError};
+use transport::{Carrier, ClientFiles, Dial, Network, TlsError};
 
 /// Life of the agent's token. A token is only good for one identity of one device, and a
 /// renewal costs a connection.
 pub(crate) const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
-/// Part of its life after which a token is renewed, in per cent.
-const RENEW_AT: u32 = 85;
-/// How often a clock that is wrong is looked at.
-const CLOCK_POLL: Duration = Duration::from_secs(2);
 /// Wait after the hub could not be set up: a file may come, an enrolment may be made.
 const SETUP_RETRY: Duration = Duration::from_secs(300);
 
@@ -82,17 +77,6 @@ pub(crate) enum SetupError {
     Identity(#[from] IdentityError),
     #[error("cannot register with the provisioning service")]
     Dps(#[from] dps::DpsError),
-}
-
-/// Why there is no session, or no longer one.
-#[derive(Debug, thiserror::Error)]
-enum AttemptError {
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    #[error(transparent)]
-    Transport(#[from] TransportError),
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
 }
 
 struct Client {
@@ -153,7 +137,7 @@ async fn ready(parts: &HubParts) -> (Client, keeper::Wanted) {
 }
 
 async fn set_up(parts: &HubParts) -> Result<(Client, keeper::Wanted), SetupError> {
-    wait_for_clock().await;
+    attempt::wait_for_clock().await;
     let config = &parts.config;
     let tls = transport::tls(
         config.trust_bundle.as_deref(),
@@ -248,19 +232,6 @@ fn carriers(upstream: Upstream) -> &'static [Carrier] {
     }
 }
 
-/// Tokens have a time in them, and certificates are valid at times: nothing works with a
-/// clock that was not set.
-async fn wait_for_clock() {
-    let mut said = false;
-    while !device::is_plausible(Timestamp::now()) {
-        if !said {
-            tracing::warn!("the clock is not set: the hub has to wait");
-            said = true;
-        }
-        tokio::time::sleep(CLOCK_POLL).await;
-    }
-}
-
 impl Client {
     async fn run(mut self, shutdown: &mut watch::Receiver<bool>) -> Left {
         let mut backoff = Backoff::default();
@@ -330,92 +301,6 @@ impl Client {
                 tracing::warn!(error = chain(&error), "cannot register anew");
                 false
             }
-        }
-    }
-
-    /// A connection, and when its token has to be renewed.
-    async fn open(&mut self) -> Result<(Connection, Instant), AttemptError> {
-        wait_for_clock().await;
-        let key = self.agent_key().await?;
-        match self.connect(&key).await {
-            // The key that was remembered may be none any more: the hub can tell.
-            Err(AttemptError::Connection(ConnectionError::Refused { code: 4 | 5 }))
-                if !self.key_is_fresh =>
-            {
-                let key = self.renew_agent_key().await?;
-                self.connect(&key).await
-            }
-            result => result,
-        }
-    }
-
-    async fn agent_key(&mut self) -> Result<SharedAccessKey, IdentityError> {
-        let known = self.identities.lock().await.key(AGENT);
-        match known {
-            Some(key) => Ok(key),
-            None => self.renew_agent_key().await,
-        }
-    }
-
-    async fn renew_agent_key(&mut self) -> Result<SharedAccessKey, IdentityError> {
-        let key = self
-            .identities
-            .lock()
-            .await
-            .obtain_agent(&self.registry)
-            .await?;
-        self.key_is_fresh = true;
-        Ok(key)
-    }
-
-    async fn connect(
-        &mut self,
-        key: &SharedAccessKey,
-    ) -> Result<(Connection, Instant), AttemptError> {
-        let (server, device) = (&self.device.server, &self.device.id);
-        let mut last = None;
-        for carrier in self.carriers {
-            let stream = match self.network.dial(server, *carrier).await {
-                Ok(stream) => stream,
-                Err(error) => {
-                    if let Some(first) = last.replace(error) {
-                        tracing::warn!(error = chain(&first), "cannot reach the hub");
-                    }
-                    continue;
-                }
-            };
-            let expiry = Timestamp::now().unix_seconds() + self.token_life.as_secs();
-            let token = self.device.module_token(AGENT, key, expiry);
-            let connect = Connect {
-                client_id: &format!("{device}/{AGENT}"),
-                username: &topic::username(&self.device.hub, device, AGENT),
-                password: Some(&token.to_text()),
-                keep_alive: u16::try_from(session::KEEP_ALIVE.as_secs()).unwrap_or(u16::MAX),
-            };
-            let connection = Connection::open(stream, &connect).await?;
-            self.key_is_fresh = false;
-            return Ok((
-                connection,
-                Instant::now() + self.token_life / 100 * RENEW_AT,
-            ));
-        }
-        Err(match last {
-            Some(error) => error.into(),
-            None => ConnectionError::Silent.into(),
-        })
-    }
-
-    fn end_of(&self, error: &AttemptError) -> End {
-        match error {
-            AttemptError::Connection(ConnectionError::Refused { code: 4 | 5 }) => End::Refused,
-            AttemptError::Identity(IdentityError::NoEdgeDevice(_)) => End::Refused,
-            AttemptError::Identity(IdentityError::Rest(error)) if error.is_refusal() => {
-                End::Refused
-            }
-            AttemptError::Identity(IdentityError::Rest(error)) if error.status() == Some(429) => {
-                End::Throttled(error.retry_after())
-            }
-            _ => End::Unreachable,
         }
     }
 }

@@ -83,8 +83,8 @@ struct Hashed<R> {
 
 impl Transfer<'_> {
     /// Fetches, verifies and unpacks the layer, and gives it its name in the store. When `stop`
-    /// turns true, or the meter wants a pause, it gives up, which is no error. On any error nothing of the layer is left but its spooled beginning,
-    /// if it broke off.
+    /// turns true, or the meter wants a pause, it gives up, which is no error. What is left of a
+    /// layer that broke off is its spooled beginning, if anything.
     pub(crate) async fn run(
         &self,
         stop: &watch::Receiver<bool>,

@@ -39,6 +39,7 @@ pub(crate) use parents::parents_id;
 pub(crate) use record::Record;
 pub use record::{Images, PulledImage};
 pub(crate) use spool::Spool;
+use spool::Spools;
 pub use sweep::Swept;
 
 /// Stores this process has open, so that opening one again shares its locks.
@@ -96,6 +97,7 @@ struct Inner {
     pins: Mutex<HashMap<Digest, usize>>,
     serial: AtomicU64,
     disk: Disk,
+    spools: Spools,
     _lock: Flock<File>,
 }
 
@@ -128,6 +130,7 @@ impl Store {
             pins: Mutex::default(),
             serial: AtomicU64::new(0),
             disk,
+            spools: Spools::default(),
             _lock: lock_root(root)?,
         });
         open.push((root.clone(), Arc::downgrade(&inner)));

@@ -4,6 +4,8 @@
 
 #[path = "registry/faults.rs"]
 mod faults;
+#[path = "registry/killed.rs"]
+mod killed;
 #[path = "registry/metered.rs"]
 mod metered;
 #[path = "registry/resume.rs"]

@@ -76,6 +76,15 @@ pub enum CgroupError {
         #[source]
         source: io::Error,
     },
+    /// The controllers of the unified hierarchy are not known.
+    #[error("read the controllers from {}", path.display())]
+    Controllers {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The members of a cgroup are not known.
     #[error("list the processes of cgroup {}", path.display())]
     List {
@@ -196,6 +205,24 @@ impl Cgroups {
                 CgroupMode::Unified
             }
             Some(_) => CgroupMode::Hybrid,
+        }
+    }
+
+    /// Names of the controllers that containers can be held with: those of the unified
+    /// hierarchy in [`CgroupMode::Unified`], of the version 1 hierarchies otherwise.
+    ///
+    /// # Errors
+    /// [`CgroupError::Controllers`].
+    pub fn controllers(&self) -> Result<BTreeSet<String>, CgroupError> {
+        let (CgroupMode::Unified, Some(v2)) = (self.mode(), &self.v2) else {
+            let names = self.v1.iter().flat_map(|own| &own.controllers);
+            let with_controller = names.filter(|name| !name.starts_with("name="));
+            return Ok(with_controller.cloned().collect());
+        };
+        let path = v2.join("cgroup.controllers");
+        match fs::read_to_string(&path) {
+            Ok(names) => Ok(names.split_whitespace().map(str::to_owned).collect()),
+            Err(source) => Err(CgroupError::Controllers { path, source }),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The runtime: creates, starts, stops and removes containers. What its callers see.
 
+mod bundle;
 mod control;
 mod joined;
 mod linux;

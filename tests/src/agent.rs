@@ -27,7 +27,15 @@ impl CliOutput {
     /// Where it cannot be run.
     #[must_use]
     pub fn of(command: &mut Command) -> Self {
-        let output = command.stdin(Stdio::null()).output();
+        Self::reading(command, Stdio::null())
+    }
+
+    /// Runs `command` to its end with `input` as its standard input.
+    ///
+    /// # Panics
+    /// Where it cannot be run.
+    pub fn reading(command: &mut Command, input: impl Into<Stdio>) -> Self {
+        let output = command.stdin(input).output();
         let output = output.expect("the program runs");
         Self {
             code: output.status.code().unwrap_or(-1),

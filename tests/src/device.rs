@@ -177,6 +177,17 @@ impl Device {
         ]
     }
 
+    /// Environment of a process whose time passes `factor` times as fast, that of its timers
+    /// as well.
+    #[must_use]
+    pub fn fast_clock(factor: u32) -> Vec<(String, String)> {
+        let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        vec![
+            set("LD_PRELOAD", &fake_time()),
+            set("FAKETIME", &format!("+0 x{factor}")),
+        ]
+    }
+
     /// As [`Device::clock`], with an offset that `file` has at each moment.
     #[must_use]
     pub fn clock_of(file: &Path) -> Vec<(String, String)> {

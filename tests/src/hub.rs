@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use kobune_iothub_auth::{ConnectionString, SasToken};
 use serde_json::{Value, json};
 
-use crate::{CliOutput, Device, Programs};
+use crate::{CliOutput, Device, Programs, until};
 
 /// Good also for a hub whose clock is a day ahead.
 const TOKEN_SECONDS: u64 = 3 * 24 * 3600;
@@ -288,6 +288,19 @@ impl<'d> Hub<'d> {
             reported["lastDesiredStatus"]["code"] == 200
                 && reported["lastDesiredVersion"] == desired["$version"]
         })
+    }
+
+    /// Waits until the identity of a module has a key.
+    ///
+    /// # Panics
+    /// Where it has none within `seconds`.
+    #[track_caller]
+    pub fn wait_for_key(&self, device: &str, module: &str, seconds: u64) {
+        let path = format!("/devices/{device}/modules/{module}");
+        until(seconds, "the module's key", || {
+            let (_, identity) = self.service("GET", &path, None);
+            identity["authentication"]["symmetricKey"]["primaryKey"].is_string()
+        });
     }
 
     /// Waits until `check` of the agent's twin holds.

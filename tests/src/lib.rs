@@ -27,6 +27,8 @@ pub use programs::{Programs, target_dir};
 pub use proxy::Proxy;
 pub use relay::Relay;
 
+use std::time::{Duration, Instant};
+
 /// Says whether tests that need root can run. In CI (`CI=true`) a missing privilege is a
 /// failure; elsewhere the test is skipped with a word.
 ///
@@ -56,4 +58,17 @@ pub fn cross_built() -> bool {
         eprintln!("\n*** SKIPPED: `cargo xtask test --device` runs this ***\n");
     }
     asked
+}
+
+/// Waits until `check` holds.
+///
+/// # Panics
+/// Where it does not within `seconds`.
+#[track_caller]
+pub fn until(seconds: u64, what: &str, check: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    while !check() {
+        assert!(Instant::now() < deadline, "still not: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

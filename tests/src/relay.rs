@@ -43,6 +43,8 @@ pub struct Traffic {
     pub connections: Vec<Instant>,
     /// First lines of requests of HTTP, answered by either.
     pub requests: Vec<String>,
+    /// Packets of MQTT that devices sent and that carry a message.
+    pub published: usize,
     /// Answers of the hub that were replaced by 429.
     pub throttled: usize,
 }

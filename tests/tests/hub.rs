@@ -1,10 +1,7 @@
 //! A device that a hub drives, through everything that the portal does.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
 use kobune_fixtures::Registry;
-use kobune_tests::{Agent, Device, Hub, privileged, tutorial};
+use kobune_tests::{Agent, Device, Hub, privileged, tutorial, until};
 use serde_json::{Value, json};
 
 const DEVICE: &str = "device-1";
@@ -33,14 +30,6 @@ fn all_run(twin: &Value) -> bool {
 /// The deployment's modules, to be changed.
 fn modules(deployment: &mut Value) -> &mut Value {
     &mut deployment["modulesContent"]["$edgeAgent"]["properties.desired"]["modules"]
-}
-
-fn until(seconds: u64, what: &str, check: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    while !check() {
-        assert!(Instant::now() < deadline, "{what} did not come to be");
-        thread::sleep(Duration::from_millis(100));
-    }
 }
 
 #[test]
@@ -72,11 +61,7 @@ fn deploy(hub: &Hub<'_>, registry: &Registry) {
     let reported = twin["properties"]["reported"].to_string();
     assert!(!reported.contains(tutorial::PASSWORD), "{reported}");
     for name in ["%24edgeAgent", "button-acr", "led-acr"] {
-        let path = format!("/devices/{DEVICE}/modules/{name}");
-        until(10, "the module's key", || {
-            let (_, identity) = hub.service("GET", &path, None);
-            identity["authentication"]["symmetricKey"]["primaryKey"].is_string()
-        });
+        hub.wait_for_key(DEVICE, name, 20);
     }
 }
 

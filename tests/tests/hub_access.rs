@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kobune_tests::{Agent, Device, Hub, Proxy, Relay, privileged, tutorial};
+use kobune_tests::{Agent, Device, Hub, Proxy, Relay, privileged, tutorial, until};
 use serde_json::{Value, json};
 
 const DEVICE: &str = "device-1";
@@ -13,14 +13,6 @@ const DEVICE: &str = "device-1";
 /// A deployment without modules; each is a version of its own.
 fn nothing() -> Value {
     tutorial::set_modules(&json!({}))
-}
-
-fn until(seconds: u64, what: &str, check: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    while !check() {
-        assert!(Instant::now() < deadline, "{what} did not come to be");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// A certificate that the device signed itself; its thumbprint.
@@ -80,11 +72,7 @@ fn a_certificate_is_all_that_a_device_needs() {
     hub.set_modules(DEVICE, &tutorial::deployment(&registry, "1.0"));
     let _ = hub.wait_in_sync(DEVICE, 60);
     for name in ["%24edgeAgent", "button-acr", "led-acr"] {
-        until(20, "the module's key", || {
-            let path = format!("/devices/{DEVICE}/modules/{name}");
-            let (_, identity) = hub.service("GET", &path, None);
-            identity["authentication"]["symmetricKey"]["primaryKey"].is_string()
-        });
+        hub.wait_for_key(DEVICE, name, 20);
     }
     assert_eq!(hub.call(DEVICE, "ping", &Value::Null).0, 200);
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kobune_fixtures::Registry;
 use kobune_tests::relay::Fault;
-use kobune_tests::{Agent, Device, Hub, Relay, privileged, tutorial};
+use kobune_tests::{Agent, Device, Hub, Relay, privileged, tutorial, until};
 use serde_json::{Value, json};
 
 const DEVICE: &str = "device-1";
@@ -29,14 +29,6 @@ fn converged(hub: &Hub<'_>, step: usize, seconds: u64) {
             && reported["modules"]["m"]["env"]["STEP"]["value"] == *step.to_string()
             && reported["modules"]["m"]["runtimeStatus"] == "running"
     });
-}
-
-fn until(seconds: u64, what: &str, check: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    while !check() {
-        assert!(Instant::now() < deadline, "{what} did not come to be");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// The hub has the last word on what runs, so it is asked to end everything.
@@ -67,6 +59,8 @@ fn a_link_that_drops_after_any_packet_costs_one_connection_more() {
     hub.set_modules(DEVICE, &deployment(&registry, 100));
     converged(&hub, 100, 60);
     // CONNECT, CONNACK, SUBSCRIBE, SUBACK, GET, twin, report, its answer, a report, its answer.
+    // A time of its own, in which back-off is soon over.
+    agent.set_env(Device::fast_clock(8));
     for packets in 0..=10 {
         agent.kill();
         relay.arm(&[Fault::Cut(packets)]);
@@ -104,22 +98,14 @@ fn a_busy_hub_is_asked_again_when_it_said() {
         relay.traffic().connections.len() == 2
     });
     converged(&hub, 1, 90);
-    let identity = format!("/devices/{DEVICE}/modules/m");
-    until(60, "the module's key", || {
-        let (_, identity) = hub.service("GET", &identity, None);
-        identity["authentication"]["symmetricKey"]["primaryKey"].is_string()
-    });
+    hub.wait_for_key(DEVICE, "m", 60);
     relay.busy(1);
     let other = tutorial::probe_module(&registry, "1", &["sleep", "86400"]);
     let mut both = deployment(&registry, 2);
     both["modulesContent"]["$edgeAgent"]["properties.desired"]["modules"]["other"] = other;
     hub.set_modules(DEVICE, &both);
     converged(&hub, 2, 60);
-    let identity = format!("/devices/{DEVICE}/modules/other");
-    until(60, "the module's key", || {
-        let (_, identity) = hub.service("GET", &identity, None);
-        identity["authentication"]["symmetricKey"]["primaryKey"].is_string()
-    });
+    hub.wait_for_key(DEVICE, "other", 60);
     let traffic = relay.traffic();
     assert_eq!(traffic.connections.len(), 2);
     assert_eq!(traffic.throttled, 1);
@@ -173,11 +159,7 @@ fn a_token_that_ends_in_a_session_is_replaced_and_no_change_is_lost() {
     let mut agent = Agent::start(&device, &config);
     hub.set_modules(DEVICE, &deployment(&registry, 1));
     converged(&hub, 1, 60);
-    let identity = format!("/devices/{DEVICE}/modules/m");
-    until(30, "the module's key", || {
-        let (_, identity) = hub.service("GET", &identity, None);
-        identity["authentication"]["symmetricKey"]["primaryKey"].is_string()
-    });
+    hub.wait_for_key(DEVICE, "m", 60);
     agent.kill();
     hub.kill();
     hub.set_env(Device::clock(&format!("+{}", 24 * 3600 - 15)));

@@ -2,6 +2,7 @@
 //!
 //! CI runs a part of the rounds; `KOBUNE_FULL=1` runs them all.
 
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use kobune_runtime::{ContainerId, ModuleRuntime, TaskStatus};
 use kobune_tests::{Agent, Device, Direct, Programs, privileged};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use serde_json::{Value, json};
 
 /// A number of rounds: all of them where `KOBUNE_FULL` is set.
@@ -220,15 +222,7 @@ fn a_launcher_that_hangs_ends_by_itself_when_no_agent_is_left_to_end_it() {
         return;
     }
     let bundle = tempfile::tempdir().unwrap();
-    // A job that never comes.
-    let job = bundle.path().join(kobune_runtime::shim::JOB_FILE);
-    nix::unistd::mkfifo(&job, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let mut launcher = std::process::Command::new(Programs::built().agent("kobune-shim"))
-        .arg("launch")
-        .arg(bundle.path())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut launcher = launcher_that_waits(bundle.path());
     let deadline = Instant::now() + kobune_runtime::shim::LAUNCH_TIMEOUT + Duration::from_secs(15);
     let status = loop {
         match launcher.try_wait().unwrap() {
@@ -240,4 +234,36 @@ fn a_launcher_that_hangs_ends_by_itself_when_no_agent_is_left_to_end_it() {
     let _ = launcher.kill();
     let signal = status.map(|status| std::os::unix::process::ExitStatusExt::signal(&status));
     assert_eq!(signal, Some(Some(nix::libc::SIGALRM)));
+}
+
+#[test]
+fn a_launcher_keeps_the_hosts_program_out_of_the_containers_reach() {
+    let bundle = tempfile::tempdir().unwrap();
+    let mut launcher = launcher_that_waits(bundle.path());
+    let exe = format!("/proc/{}/exe", launcher.id());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let seals = loop {
+        let program = std::fs::File::open(&exe).unwrap();
+        let seals = fcntl(&program, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain);
+        if seals.is_ok() || Instant::now() > deadline {
+            break seals;
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    let _ = launcher.kill();
+    let _ = launcher.wait();
+    let seals = seals.expect("it runs from memory");
+    assert!(seals.contains(SealFlag::F_SEAL_WRITE), "{seals:?}");
+}
+
+/// A launcher that waits for a job that never comes.
+fn launcher_that_waits(bundle: &Path) -> std::process::Child {
+    let job = bundle.join(kobune_runtime::shim::JOB_FILE);
+    nix::unistd::mkfifo(&job, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    std::process::Command::new(Programs::built().agent("kobune-shim"))
+        .arg("launch")
+        .arg(bundle)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the launcher starts")
 }

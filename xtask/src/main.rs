@@ -23,7 +23,7 @@ cargo xtask COMMAND
   test     set up, then run every check and every test; with --device also those on a
            virtual Arm machine, which cross-build for minutes the first time
   check    formatting, lints and documentation only
-  bench    measure the dist build: all, or some of size, idle, start, pull; pull beside
+  bench    measure the dist build: all, or some of size, idle, start, wire, pull; pull beside
            docker, containerd, podman, skopeo and umoci, and curl and tar
   cross    build static programs for a device: armv7, arm64, armv6 or x86_64
   device   boot a virtual device and run a command on it: [--arch armv7|arm64] [COMMAND]

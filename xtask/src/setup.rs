@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-/// A Debian package, and a file by which to see that it is there.
+/// A Debian package, and a file by which to see that it is there: its path, or the name of a
+/// program that may as well come from elsewhere.
 type Package = (&'static str, &'static str);
 
 /// What the demo runs beside the project's own programs.
@@ -20,23 +21,25 @@ pub(crate) const TEST: &[Package] = &[
     ("e2fsprogs", "/sbin/mkfs.ext4"),
     ("faketime", "/usr/bin/faketime"),
     ("nftables", "/usr/sbin/nft"),
-    ("npm", "/usr/bin/npm"),
+    ("npm", "npm"),
     ("openssl", "/usr/bin/openssl"),
     ("python3", "/usr/bin/python3"),
-    ("/usr/lib/python3/dist-packages/nacl/__init__.py",),
+    (
+        "python3-nacl",
+        "/usr/lib/python3/dist-packages/nacl/__init__.py",
+    ),
     ("python3-venv", "/var/lib/dpkg/info/python3-venv.list"),
     ("runc", "/usr/sbin/runc"),
     ("shellcheck", "/usr/bin/shellcheck"),
     ("skopeo", "/usr/bin/skopeo"),
     ("systemd", "/usr/bin/systemd-analyze"),
     ("umoci", "/usr/bin/umoci"),
+    ("xfsprogs", "/usr/sbin/xfs_io"),
 ];
 
 /// Installs the missing of `packages` with `apt-get`, through `sudo` where needed. Idempotent.
 pub(crate) fn install(packages: &[Package]) -> Result<(), String> {
-    let missing = packages
-        .iter()
-        .filter(|(_, file)| !Path::new(file).exists());
+    let missing = packages.iter().filter(|(_, file)| !is_there(file));
     let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
     if missing.is_empty() {
         return Ok(());
@@ -46,6 +49,14 @@ pub(crate) fn install(packages: &[Package]) -> Result<(), String> {
     let mut install = vec!["apt-get", "-qq", "-y", "--no-install-recommends", "install"];
     install.extend(missing);
     root(&install)
+}
+
+fn is_there(file: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    match file.starts_with('/') {
+        true => Path::new(file).exists(),
+        false => std::env::split_paths(&path).any(|dir| dir.join(file).exists()),
+    }
 }
 
 /// Runs a command as root.

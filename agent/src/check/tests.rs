@@ -10,7 +10,7 @@ use super::*;
 fn healthy() -> Observations {
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
     Observations {
-        config: Ok("as the file says".to_owned()),
+        config: Ok("valid".to_owned()),
         is_root: true,
         missing_programs: Vec::new(),
         daemon: Some(env!("CARGO_PKG_VERSION").to_owned()),

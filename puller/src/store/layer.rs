@@ -63,6 +63,7 @@ impl Staging {
             return Ok(target);
         }
         self.store.put_implied(diff_id, implied)?;
+        self.store.inner.spools.settle();
         let disk = self.store.disk();
         disk.flush(&self.path)
             .map_err(failed("flush", &self.path))?;

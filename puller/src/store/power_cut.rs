@@ -64,7 +64,7 @@ impl Journal {
         lock(&self.0).push(step);
     }
 
-    fn steps(&self) -> Vec<Step> {
+    pub(super) fn steps(&self) -> Vec<Step> {
         lock(&self.0).clone()
     }
 }

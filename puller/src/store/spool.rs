@@ -2,29 +2,42 @@
 //!
 //! What is here is not trusted: it is hashed again with what follows, and removed when the digest of
 //! the whole is not what it should be. It is not flushed either: after a power loss what the kernel
-//! had written is used, all but the last half minute or so.
+//! had written is used, all but the last half minute or so. A layer that comes within [`YOUNG`] costs
+//! the device no byte more than its files.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use oci_spec::image::Digest;
 
-use super::disk::Disk;
-use super::{Store, StoreError, failed};
+use super::{Store, StoreError, failed, lock};
 
 /// How long a layer that nobody goes on fetching is kept.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// A flush writes all that the file system has, spools included. It waits for those that were opened
+/// less than this ago, since behind a fast link they may be gone soon; once, and no longer than this.
+const YOUNG: Duration = Duration::from_secs(5);
+
 /// One layer's beginning. Stays on disk when dropped.
 #[derive(Debug)]
 pub(crate) struct Spool {
+    store: Store,
     path: PathBuf,
     file: File,
     length: u64,
-    disk: Disk,
+    opened: Instant,
+}
+
+/// When the spools that are open were opened.
+#[derive(Debug, Default)]
+pub(super) struct Spools {
+    opened: Mutex<Vec<Instant>>,
+    closed: Condvar,
 }
 
 impl Store {
@@ -39,11 +52,14 @@ impl Store {
             file.set_len(0).map_err(failed("empty", &path))?;
             length = 0;
         }
+        let opened = Instant::now();
+        lock(&self.inner.spools.opened).push(opened);
         Ok(Spool {
+            store: self.clone(),
             path,
             file,
             length,
-            disk: self.disk().clone(),
+            opened,
         })
     }
 
@@ -65,6 +81,16 @@ impl Store {
     }
 }
 
+impl Spools {
+    /// Waits until none that is open is young. Blocking, for [`YOUNG`] at most.
+    pub(super) fn settle(&self) {
+        let young = |opened: &mut Vec<Instant>| opened.iter().any(|at| at.elapsed() < YOUNG);
+        let opened = lock(&self.opened);
+        let waited = self.closed.wait_timeout_while(opened, YOUNG, young);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
 impl Spool {
     /// Bytes it had when it was opened.
     pub(crate) fn length(&self) -> u64 {
@@ -80,11 +106,22 @@ impl Spool {
 
     /// Adds bytes to its end.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.disk.append(&mut self.file, &self.path, bytes)
+        self.store.disk().append(&mut self.file, &self.path, bytes)
     }
 
     /// Removes it. What cannot be removed now goes with a sweep.
     pub(crate) fn remove(self) {
-        let _ = self.disk.remove(&self.path);
+        let _ = self.store.disk().remove(&self.path);
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        let spools = &self.store.inner.spools;
+        let mut opened = lock(&spools.opened);
+        if let Some(at) = opened.iter().position(|at| *at == self.opened) {
+            opened.swap_remove(at);
+        }
+        spools.closed.notify_all();
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use oci_spec::distribution::Reference;
 use oci_spec::image::Digest;
 
+use super::power_cut::Step;
 use super::*;
 use crate::digest::sha256;
 
@@ -120,6 +121,26 @@ fn what_is_dropped_before_its_commit_is_gone() {
         .commit(&diff_id, &BTreeSet::new())
         .expect("there is one already");
     assert!(kept.join("a").is_file(), "the first one stays");
+}
+
+#[test]
+fn a_flush_waits_for_the_spool_of_a_layer_that_may_come_soon() {
+    let (_directory, store) = scene();
+    let mut spool = store.spool(&sha256(b"blob"), 10).expect("a spool");
+    spool.append(b"begin").expect("spooled");
+    let other = std::thread::spawn({
+        let store = store.clone();
+        move || layer(&store, "a")
+    });
+    // Time to get it wrong.
+    std::thread::sleep(Duration::from_millis(200));
+    spool.remove();
+    other.join().expect("committed");
+    let steps = store.inner.disk.journal.steps();
+    let flushed = steps.iter().position(|step| matches!(step, Step::Flush));
+    let removed =
+        |step: &Step| matches!(step, Step::Remove(path) if path.starts_with(store.path("spool")));
+    assert!(steps.iter().position(removed) < flushed, "{steps:?}");
 }
 
 #[test]

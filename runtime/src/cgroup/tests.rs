@@ -121,6 +121,29 @@ fn the_mode_follows_from_what_is_mounted_where() {
 }
 
 #[test]
+fn controllers_are_those_that_hold_containers() {
+    let names = |mountinfo: &str| {
+        let found = Cgroups::parse(mountinfo).unwrap().controllers().unwrap();
+        found.into_iter().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(names(HYBRID), "cpu cpuacct devices freezer");
+    assert_eq!(names(V1), "devices freezer memory");
+    let mount = tempfile::tempdir().unwrap();
+    let place = mount.path().to_str().unwrap();
+    fs::write(mount.path().join("cgroup.controllers"), "cpu io pids\n").unwrap();
+    assert_eq!(
+        names(&UNIFIED.replace("/sys/fs/cgroup", place)),
+        "cpu io pids"
+    );
+    let absent = Cgroups::parse(&UNIFIED.replace("/sys/fs/cgroup", "/nowhere")).unwrap();
+    let error = absent.controllers().unwrap_err();
+    assert!(
+        error.to_string().contains("/nowhere/cgroup.controllers"),
+        "{error}"
+    );
+}
+
+#[test]
 fn paths_name_a_cgroup_below_the_root() {
     let id = ContainerId::try_from("tempSensor").unwrap();
     assert_eq!(path("/kobune").join(&id).as_str(), "/kobune/tempSensor");

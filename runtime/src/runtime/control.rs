@@ -10,11 +10,33 @@ use rustix::process::Signal;
 use super::{LinuxRuntime, RuntimeError};
 use crate::cgroup::{CgroupPath, Usage};
 use crate::container::Paths;
+use crate::exec::{Exec, ExecError, ExecRequest};
 use crate::insight::{self, ProcessInfo, Traffic};
 use crate::shim::{MEMORY_FILE, TaskRecord};
 use crate::{ContainerId, TaskStatus};
 
 impl LinuxRuntime {
+    /// Runs a further process in the running container. Blocks until it runs; may be
+    /// called beside the operations of [`super::ModuleRuntime`]: what starts while the container
+    /// stops ends with it.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`], [`RuntimeError::Exec`].
+    pub fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<Exec, RuntimeError> {
+        let container = self.load(id)?;
+        let failed = |source| RuntimeError::Exec {
+            id: id.clone(),
+            source,
+        };
+        if !self.status(id)?.is_running() {
+            return Err(failed(ExecError::NotRunning));
+        }
+        if self.cgroups.is_frozen(&self.cgroup(id)) {
+            return Err(failed(ExecError::Paused));
+        }
+        Exec::start(&self.config.shim, &container, &self.paths(id), request).map_err(failed)
+    }
+
     /// Freezes every process of the container. Idempotent.
     ///
     /// # Errors

@@ -1,11 +1,14 @@
 //! What a container takes from others: namespaces, shared memory, mounts.
 
+use std::fs;
 use std::path::PathBuf;
 
-use super::PrepareError;
+use super::{LinuxRuntime, PrepareError};
 use crate::container::CreateRequest;
 use crate::spec::{JoinedNamespaces, anonymous_volume};
-use crate::{ContainerId, IpcMode, Mount, MountSource, NamespaceMode, NetworkMode, VolumesFrom};
+use crate::{
+    ContainerId, IpcMode, Mount, MountSource, NamespaceMode, NetworkMode, TaskStatus, VolumesFrom,
+};
 
 /// Another container as it is right now.
 #[derive(Debug)]
@@ -26,6 +29,43 @@ pub(super) struct Joined {
     pub(super) names: Option<PathBuf>,
     /// Bundle of the peer whose shared memory it is.
     pub(super) shm: Option<PathBuf>,
+}
+
+impl LinuxRuntime {
+    /// A container as another one sees it that joins it.
+    fn peer(&self, id: &ContainerId) -> Option<Peer> {
+        let request = self.load(id).ok()?;
+        let paths = self.paths(id);
+        let pid = match self.client(&paths).peek() {
+            Ok(Some(TaskStatus::Running { pid, .. })) => Some(pid),
+            _ => None,
+        };
+        Some(Peer {
+            request,
+            pid,
+            bundle: paths.bundle,
+        })
+    }
+
+    /// `container` with what it takes from others: their mounts, and the host name of the
+    /// one whose network it is in.
+    pub(super) fn joined(
+        &self,
+        container: &CreateRequest,
+    ) -> Result<(CreateRequest, Joined), PrepareError> {
+        let peers = Peers {
+            find: &|id| self.peer(id),
+        };
+        let joined = peers.join(container)?;
+        let mut container = container.clone();
+        let inherited = peers.inherited(&container)?;
+        container.options.mounts.extend(inherited);
+        if let Some(bundle) = &joined.names {
+            let name = fs::read_to_string(bundle.join("hostname")).unwrap_or_default();
+            container.options.hostname = Some(name.trim().to_owned());
+        }
+        Ok((container, joined))
+    }
 }
 
 /// Longest chain of containers that take volumes from each other.

@@ -8,12 +8,10 @@ use std::time::Duration;
 
 use super::{
     ContainerState, Containers, ModuleRuntime, PrepareError, RuntimeConfig, RuntimeError, Started,
-    joined::{Joined, Peer, Peers},
-    prepare,
+    bundle, prepare,
 };
 use crate::cgroup::{CgroupPath, Cgroups};
 use crate::container::{self, CreateRequest, Paths};
-use crate::exec::{Exec, ExecError, ExecRequest};
 use crate::network::Network;
 use crate::shim::{MEMORY_FILE, PidFd, ShimClient, ShimError, ShimJob};
 use crate::{ContainerId, TaskStatus, spec};
@@ -24,7 +22,7 @@ const DEFAULT_STOP_TIMEOUT: u32 = 10;
 /// Containers on Linux through libcontainer, each under a monitor of its own.
 #[derive(Debug)]
 pub struct LinuxRuntime {
-    config: RuntimeConfig,
+    pub(super) config: RuntimeConfig,
     network: Network,
     pub(super) cgroups: Cgroups,
 }
@@ -65,27 +63,6 @@ impl LinuxRuntime {
     #[must_use]
     pub fn log_dir(&self, id: &ContainerId) -> PathBuf {
         self.paths(id).log()
-    }
-
-    /// Runs a further process in the running container. Blocks until it runs; may be
-    /// called beside the operations of [`ModuleRuntime`]: what starts while the container
-    /// stops ends with it.
-    ///
-    /// # Errors
-    /// [`RuntimeError::NotFound`], [`RuntimeError::Exec`].
-    pub fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<Exec, RuntimeError> {
-        let container = self.load(id)?;
-        let failed = |source| RuntimeError::Exec {
-            id: id.clone(),
-            source,
-        };
-        if !self.status(id)?.is_running() {
-            return Err(failed(ExecError::NotRunning));
-        }
-        if self.cgroups.is_frozen(&self.cgroup(id)) {
-            return Err(failed(ExecError::Paused));
-        }
-        Exec::start(&self.config.shim, &container, &self.paths(id), request).map_err(failed)
     }
 
     /// Releases everything that dead or half-made containers left behind: to be called
@@ -148,7 +125,7 @@ impl LinuxRuntime {
         self.config.cgroup_parent.join(id)
     }
 
-    fn load(&self, id: &ContainerId) -> Result<CreateRequest, RuntimeError> {
+    pub(super) fn load(&self, id: &ContainerId) -> Result<CreateRequest, RuntimeError> {
         container::load(&self.paths(id).record())
             .map_err(|source| RuntimeError::Record {
                 id: id.clone(),
@@ -179,12 +156,8 @@ impl LinuxRuntime {
             .and_then(|()| self.cgroups.remove(&cgroup));
         failures.extend(removed.err().map(|error| chain(&error)));
         failures.extend(self.network.detach(id).err().map(|error| chain(&error)));
-        match prepare::unmount(&paths) {
-            Ok(()) => failures.extend(
-                prepare::remove_bundle(&paths)
-                    .err()
-                    .map(|error| chain(&error)),
-            ),
+        match bundle::unmount(&paths) {
+            Ok(()) => failures.extend(bundle::remove(&paths).err().map(|error| chain(&error))),
             Err(error) => failures.push(chain(&error)),
         }
         if failures.is_empty() {
@@ -218,38 +191,6 @@ impl LinuxRuntime {
             }
         }
         Ok(())
-    }
-
-    /// A container as another one sees it that joins it.
-    fn peer(&self, id: &ContainerId) -> Option<Peer> {
-        let request = self.load(id).ok()?;
-        let paths = self.paths(id);
-        let pid = match self.client(&paths).peek() {
-            Ok(Some(TaskStatus::Running { pid, .. })) => Some(pid),
-            _ => None,
-        };
-        Some(Peer {
-            request,
-            pid,
-            bundle: paths.bundle,
-        })
-    }
-
-    /// `container` with what it takes from others: their mounts, and the host name of the
-    /// one whose network it is in.
-    fn joined(&self, container: &CreateRequest) -> Result<(CreateRequest, Joined), PrepareError> {
-        let peers = Peers {
-            find: &|id| self.peer(id),
-        };
-        let joined = peers.join(container)?;
-        let mut container = container.clone();
-        let inherited = peers.inherited(&container)?;
-        container.options.mounts.extend(inherited);
-        if let Some(bundle) = &joined.names {
-            let name = fs::read_to_string(bundle.join("hostname")).unwrap_or_default();
-            container.options.hostname = Some(name.trim().to_owned());
-        }
-        Ok((container, joined))
     }
 
     fn launch(&self, container: &CreateRequest, paths: &Paths) -> Result<Started, RuntimeError> {
@@ -327,7 +268,7 @@ impl ModuleRuntime for LinuxRuntime {
         }
         self.release(id)?;
         let paths = self.paths(id);
-        prepare::forget_last_run(&paths).map_err(|source| RuntimeError::Prepare {
+        bundle::forget_last_run(&paths).map_err(|source| RuntimeError::Prepare {
             id: id.clone(),
             source,
         })?;

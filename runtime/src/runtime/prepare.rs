@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxSeccomp, Mount, Spec};
 
 use super::Started;
+use super::bundle::{SHM, VOLUME_PARTS};
 use super::joined::Joined;
 use crate::capabilities::{self, CapabilityError, CapabilitySet, InvalidCapability};
 use crate::cgroup::CgroupPath;
@@ -18,7 +19,7 @@ use crate::facts::{self, FactsError, HostFacts};
 use crate::network::names::{hosts_file, resolv_conf, with_dns};
 use crate::network::{Attachment, Endpoint, Network, NetworkError};
 use crate::rootfs::{self, Rootfs, RootfsError};
-use crate::shim::{CONFIG_FILE, EXIT_FILE, JOB_FILE, LOCK_FILE, MEMORY_FILE, TASK_FILE};
+use crate::shim::CONFIG_FILE;
 use crate::spec::{self, Built, SpecError, SpecNetwork, SpecPaths, SpecRequest};
 use crate::{
     ContainerId, ExposedPort, IpcMode, NetworkMode, PortBinding, Privilege, SeccompChoice, seccomp,
@@ -87,7 +88,10 @@ pub enum PrepareError {
     Spec(#[source] SpecError),
 }
 
-fn path_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrepareError {
+pub(super) fn path_error(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> PrepareError {
     move |source| PrepareError::Path {
         action,
         path: path.to_owned(),
@@ -109,11 +113,6 @@ pub(super) struct Preparation<'a> {
     /// What comes from other containers.
     pub(super) joined: &'a Joined,
 }
-
-/// Directory of the bundle that holds the container's shared memory, if others may join.
-pub(super) const SHM: &str = "shm";
-/// Directory of the bundle on which parts of volumes are mounted.
-pub(super) const VOLUME_PARTS: &str = "parts";
 
 impl Preparation<'_> {
     /// Leaves a bundle that a launcher can start. What is there of it after a failure is
@@ -379,82 +378,4 @@ fn bound_directory(mount: &Mount) -> Option<&Path> {
     let writable = !options.iter().any(|option| option == "ro");
     let source = mount.source().as_deref()?;
     (writable && mount.typ().as_deref() == Some("bind") && source.is_dir()).then_some(source)
-}
-
-/// Removes the bundle's files but those that tell how the last task ended. Idempotent.
-pub(super) fn remove_bundle(paths: &Paths) -> Result<(), PrepareError> {
-    let entries = match fs::read_dir(&paths.bundle) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(path_error("read", &paths.bundle)(error)),
-    };
-    for entry in entries.filter_map(Result::ok) {
-        let name = entry.file_name();
-        if [TASK_FILE, EXIT_FILE, LOCK_FILE, MEMORY_FILE]
-            .iter()
-            .any(|kept| name == *kept)
-        {
-            continue;
-        }
-        let path = entry.path();
-        // A mount that would not go away must not be deleted through: the root filesystem's
-        // directory is empty once unmounted, and only then removed.
-        let removed = match name.to_str() {
-            Some("rootfs" | SHM) => fs::remove_dir(&path),
-            Some(VOLUME_PARTS) => remove_parts(&path),
-            _ if path.is_dir() => fs::remove_dir_all(&path),
-            _ => fs::remove_file(&path),
-        };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(path_error("remove", &path)(error));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Unmounts everything in the bundle. Idempotent.
-pub(super) fn unmount(paths: &Paths) -> Result<(), RootfsError> {
-    rootfs::unmount(&paths.rootfs())?;
-    let shm = paths.bundle.join(SHM);
-    if shm.is_dir() {
-        rootfs::unmount(&shm)?;
-    }
-    for part in parts(&paths.bundle.join(VOLUME_PARTS)) {
-        rootfs::unmount(&part)?;
-    }
-    Ok(())
-}
-
-fn parts(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).into_iter().flatten();
-    entries.flatten().map(|entry| entry.path()).collect()
-}
-
-/// Removes mount points, which are empty once unmounted.
-fn remove_parts(dir: &Path) -> io::Result<()> {
-    for part in parts(dir) {
-        if part.is_dir() {
-            fs::remove_dir(&part)?;
-        } else {
-            fs::remove_file(&part)?;
-        }
-    }
-    fs::remove_dir(dir)
-}
-
-/// Removes what tells of the last task: from here on the container counts as never started.
-pub(super) fn forget_last_run(paths: &Paths) -> Result<(), PrepareError> {
-    for name in [TASK_FILE, EXIT_FILE, JOB_FILE, MEMORY_FILE] {
-        let path = paths.file(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(path_error("remove", &path)(error));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }

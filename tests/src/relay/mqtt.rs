@@ -47,23 +47,18 @@ where
     let (sender, mut packets) = mpsc::channel(8);
     let other = sender.clone();
     let reading = [
-        tokio::spawn(async move {
-            while let Some(packet) = read(&mut device).await {
-                let _ = sender.send(Some(From::Device(packet))).await;
-            }
-            let _ = sender.send(None).await;
-        }),
-        tokio::spawn(async move {
-            while let Some(packet) = read(&mut hub).await {
-                let _ = other.send(Some(From::Hub(packet))).await;
-            }
-            let _ = other.send(None).await;
-        }),
+        tokio::spawn(async move { read_all(&mut device, From::Device, &sender).await }),
+        tokio::spawn(async move { read_all(&mut hub, From::Hub, &other).await }),
     ];
     let pass = async {
         while left > 0 {
             match packets.recv().await?? {
-                From::Device(packet) => write(&mut to_hub, &packet).await?,
+                From::Device(packet) => {
+                    if packet[0] >> 4 == PUBLISH {
+                        lock(state).traffic.published += 1;
+                    }
+                    write(&mut to_hub, &packet).await?;
+                }
                 From::Hub(mut packet) => {
                     if let (Some(Fault::LateSubAck(late)), SUBACK) = (fault, packet[0] >> 4) {
                         tokio::time::sleep(late).await;
@@ -86,6 +81,18 @@ where
         task.abort();
     }
     passed
+}
+
+/// Hands on every packet, and the end.
+async fn read_all<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    of: fn(Vec<u8>) -> From,
+    sender: &mpsc::Sender<Option<From>>,
+) {
+    while let Some(packet) = read(stream).await {
+        let _ = sender.send(Some(of(packet))).await;
+    }
+    let _ = sender.send(None).await;
 }
 
 /// Turns the answer to a report into a 429, which is as long.

@@ -15,10 +15,10 @@ const REST: Duration = Duration::from_secs(4);
 
 /// Sums of `smaps_rollup`, in KiB.
 #[derive(Clone, Copy, Default)]
-struct Memory {
-    pss: f64,
-    rss: f64,
-    anonymous: f64,
+pub(super) struct Memory {
+    pub(super) pss: f64,
+    pub(super) rss: f64,
+    pub(super) anonymous: f64,
 }
 
 pub(super) fn run() -> Result<Table, String> {
@@ -90,7 +90,7 @@ fn all(device: &Device, program: &str) -> Result<Vec<Memory>, String> {
     device.processes(program).into_iter().map(memory).collect()
 }
 
-fn memory(pid: i32) -> Result<Memory, String> {
+pub(super) fn memory(pid: i32) -> Result<Memory, String> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     let field = |name: &str| {

@@ -6,7 +6,6 @@
 
 mod enter;
 mod family;
-mod sealed;
 mod terminal;
 
 use std::error::Error;
@@ -27,7 +26,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
-use super::sys;
+use super::{sealed, sys};
 use enter::{Entry, Refusal};
 
 /// Time that a program gets to end after it was hung up on.

@@ -38,7 +38,7 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 
-use super::{program, sys};
+use super::{program, sealed, sys};
 
 /// An error with the step that it ended.
 struct Failure {
@@ -88,6 +88,7 @@ fn first_complaint(bundle: &Path) -> Option<String> {
 }
 
 fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
+    sealed::reexecute().step("leave the host's program")?;
     log_to_stderr().step("open the launch log")?;
     limit_time();
     // Out of the agent's session, so that no terminal signal of its reaches us.

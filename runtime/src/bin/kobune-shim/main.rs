@@ -9,6 +9,7 @@
 mod exec;
 mod launch;
 mod program;
+mod sealed;
 mod sys;
 
 use std::io::Write;
