@@ -147,9 +147,9 @@ impl Portal {
         let checked =
             tokio::task::spawn_blocking(move || inner.users.check(&name, &password)).await;
         match checked {
-            Ok(Ok(Some(role))) => {
+            Ok(Ok(Some(found))) => {
                 self.inner.limiter.succeeded(&user, peer);
-                let Some((cookie, session)) = self.inner.sessions.start(&user, role) else {
+                let Some((cookie, session)) = self.inner.sessions.start(&found) else {
                     return refused(StatusCode::SERVICE_UNAVAILABLE, "no session can be made");
                 };
                 tracing::info!(user, %peer, "signed in to the portal");
@@ -174,15 +174,15 @@ impl Portal {
 
     /// `name` if a user has it: what others type there may be a password.
     fn known(&self, name: String) -> Option<String> {
-        let role = self.inner.users.role(&name).ok().flatten();
-        role.map(|_| name)
+        let found = self.inner.users.find(&name).ok().flatten();
+        found.map(|_| name)
     }
 
-    /// The session of a request, if its user is still one and has the same role.
+    /// The session of a request, if its user is still one and has the same role and password.
     fn current(&self, headers: &HeaderMap) -> Option<Session> {
         let session = self.inner.sessions.find(cookie(headers))?;
-        let role = self.inner.users.role(&session.user).ok()??;
-        (role == session.role).then_some(session)
+        let user = self.inner.users.find(&session.user).ok()??;
+        session.is_of(&user).then_some(session)
     }
 
     /// The service's REST.
