@@ -20,7 +20,7 @@ use crate::layer::Transfer;
 use crate::manifest::{self, Compression, Document, Layer, ManifestError};
 use crate::platform::{self, Platform};
 use crate::progress::{LayerProgress, LayerState, ProgressSink};
-use crate::registry::{Client, Endpoint, PlainHttp, Session, Subject, Transport};
+use crate::registry::{Client, Clients, Endpoint, PlainHttp, Session, Subject, Transport};
 use crate::signature::{self, Signature, SignatureError, SignaturePolicy};
 use crate::store::{PulledImage, Record, Store, StoreError, parents_id};
 
@@ -58,6 +58,7 @@ struct Shared {
     spool_from: Option<u64>,
     policy: SignaturePolicy,
     retry_delay: Duration,
+    clients: Clients,
     tokens: TokenCache,
     refusals: Refusals,
     transfers: Semaphore,
@@ -88,6 +89,7 @@ impl Puller {
                 spool_from: config.spool_from,
                 policy: config.policy,
                 retry_delay: config.retry_delay,
+                clients: Clients::default(),
                 tokens: TokenCache::default(),
                 refusals: Refusals::default(),
                 transfers: Semaphore::new(CONCURRENT_LAYERS),
@@ -156,9 +158,8 @@ impl Puller {
             return Err(PullError::Unauthorized { reference, detail });
         }
         let client = blocking({
-            let (plain_http, transport) = (shared.plain_http.clone(), shared.transport.clone());
-            let options = shared.options(&endpoint.host);
-            move || Client::new(plain_http, &transport, &options)
+            let (shared, host) = (self.shared.clone(), endpoint.host.clone());
+            move || shared.client(&host)
         });
         let asked = (reference, endpoint);
         let session = Session::new(client.await?, &shared.tokens, asked, shared.retry_delay).await;
@@ -382,6 +383,14 @@ impl Job<'_> {
 }
 
 impl Shared {
+    /// The client for the registry `host`. Blocking.
+    fn client(&self, host: &str) -> Result<Arc<Client>, PullError> {
+        self.clients.get(host, || {
+            let plain_http = self.plain_http.clone();
+            Client::new(plain_http, &self.transport, &self.options(host))
+        })
+    }
+
     /// What is special about a registry.
     fn options(&self, registry: &str) -> RegistryOptions {
         self.registries.get(registry).cloned().unwrap_or_default()
