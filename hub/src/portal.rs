@@ -2,7 +2,7 @@
 //!
 //! Pages are below `/portal/`, sign-in is `/portal/api/session`, and below `/portal/api/hub/`
 //! is the service's REST with the rights of whoever has signed in. No key ever goes to the
-//! browser, except a new device's in the answer that makes it. What changes something needs
+//! browser, except a device's in the answer that makes it. What changes something needs
 //! the session's cookie (which other sites cannot send) and a token that only the page knows.
 
 mod assets;
@@ -207,7 +207,7 @@ impl Portal {
                 Err(message) => return refused(StatusCode::BAD_REQUEST, &message),
             }
         }
-        let is_new = parts.method == Method::PUT && !parts.headers.contains_key("if-match");
+        let made = redact::made_by(&parts.method, &parts.headers, &body);
         let mut inner = Request::new(body);
         *inner.method_mut() = parts.method.clone();
         let target = parts.uri.path_and_query().map_or("/", |all| all.as_str());
@@ -224,7 +224,7 @@ impl Portal {
             let status = answer.status().as_u16();
             tracing::info!(user = session.user, method = %parts.method, path, status, "portal");
         }
-        redact::answer(answer, is_new).await
+        redact::answer(answer, &made).await
     }
 }
 

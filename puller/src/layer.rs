@@ -21,6 +21,7 @@ use input::{Input, State};
 use crate::digest::{Hasher, VerifyError};
 use crate::error::PullError;
 use crate::manifest::{Compression, Layer};
+use crate::meter::Meter;
 use crate::progress::{LayerProgress, LayerState, ProgressSink};
 use crate::registry::{Body, Session};
 use crate::store::{Spool, Staging, Store, StoreError};
@@ -68,6 +69,9 @@ pub(crate) struct Transfer<'a> {
     pub(crate) progress: &'a dyn ProgressSink,
     /// From which size on the compressed bytes are kept on disk meanwhile.
     pub(crate) spool_from: Option<u64>,
+    pub(crate) meter: &'a Meter,
+    /// Whether it is part of a large pull.
+    pub(crate) is_large: bool,
 }
 
 /// Hashes what is read through it, and refuses endless archives.
@@ -79,8 +83,8 @@ struct Hashed<R> {
 
 impl Transfer<'_> {
     /// Fetches, verifies and unpacks the layer, and gives it its name in the store. When `stop`
-    /// turns true it gives up. On any error nothing of the layer is left but its spooled beginning,
-    /// if it broke off.
+    /// turns true, or the meter wants a pause, it gives up, which is no error. What is left of a
+    /// layer that broke off is its spooled beginning, if anything.
     pub(crate) async fn run(
         &self,
         stop: &watch::Receiver<bool>,
@@ -178,6 +182,9 @@ impl Transfer<'_> {
                 }
             }
             tell(body.received(), LayerState::Downloading);
+            if !self.meter.took(chunk.as_ref().len(), self.is_large).await {
+                return Ok(());
+            }
         }
     }
 }

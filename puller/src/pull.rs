@@ -18,6 +18,7 @@ use crate::digest;
 use crate::error::PullError;
 use crate::layer::Transfer;
 use crate::manifest::{self, Compression, Document, Layer, ManifestError};
+use crate::meter::Meter;
 use crate::platform::{self, Platform};
 use crate::progress::{LayerProgress, LayerState, ProgressSink};
 use crate::registry::{Client, Clients, Endpoint, PlainHttp, Session, Subject, Transport};
@@ -57,6 +58,7 @@ struct Shared {
     docker_config: Option<PathBuf>,
     spool_from: Option<u64>,
     policy: SignaturePolicy,
+    meter: Meter,
     retry_delay: Duration,
     clients: Clients,
     tokens: TokenCache,
@@ -74,8 +76,15 @@ struct Job<'a> {
 }
 
 impl Puller {
-    /// A puller; refuses entries of `plain_http` that are no hosts. Opens no connection.
+    /// A puller; refuses entries of `plain_http` that are no hosts. Opens no connection, but reads
+    /// what a metered link was used for from disk.
     pub fn new(config: PullerConfig) -> Result<Self, PullError> {
+        let meter = Meter::new(config.metered, config.store.clone());
+        let spool_from = if meter.pauses() {
+            Some(0)
+        } else {
+            config.spool_from
+        };
         Ok(Self {
             shared: Arc::new(Shared {
                 store: config.store,
@@ -86,8 +95,9 @@ impl Puller {
                 },
                 registries: config.registries,
                 docker_config: config.docker_config,
-                spool_from: config.spool_from,
+                spool_from,
                 policy: config.policy,
+                meter,
                 retry_delay: config.retry_delay,
                 clients: Clients::default(),
                 tokens: TokenCache::default(),
@@ -308,13 +318,14 @@ impl Job<'_> {
         for layer in lock(&queue).iter() {
             self.tell(layer, LayerState::Waiting);
         }
+        let is_large = self.shared.meter.is_large(self.missing(layers));
         let (stop, stopped) = watch::channel(false);
         let worker = || async {
             while !*stopped.borrow() {
                 let Some(layer) = lock(&queue).pop_front() else {
                     break;
                 };
-                if let Err(error) = self.layer(layer, stopped.clone()).await {
+                if let Err(error) = self.layer(layer, is_large, stopped.clone()).await {
                     stop.send_replace(true);
                     return Err(error);
                 }
@@ -326,7 +337,22 @@ impl Job<'_> {
         first.and(second).and(third)
     }
 
-    async fn layer(&self, layer: &Layer, stop: watch::Receiver<bool>) -> Result<(), PullError> {
+    /// Bytes of the layers that are not here.
+    fn missing(&self, layers: &[Layer]) -> u64 {
+        let is_missing = |layer: &&Layer| self.shared.store.layer(&layer.diff_id).is_none();
+        layers
+            .iter()
+            .filter(is_missing)
+            .map(|layer| layer.size)
+            .sum()
+    }
+
+    async fn layer(
+        &self,
+        layer: &Layer,
+        is_large: bool,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), PullError> {
         let turn = self.shared.turn(&layer.diff_id);
         let _turn = turn.lock().await;
         if self.shared.store.layer(&layer.diff_id).is_some() {
@@ -337,18 +363,30 @@ impl Job<'_> {
             Compression::Zstd => ZSTD_WEIGHT,
             Compression::Gzip | Compression::None => 1,
         };
-        let permit = self.shared.transfers.acquire_many(weight).await;
-        let _permit = permit.expect("invariant: the semaphore is never closed");
         let transfer = Transfer {
             session: self.session,
             store: &self.shared.store,
             layer,
             progress: self.progress,
             spool_from: self.shared.spool_from,
+            meter: &self.shared.meter,
+            is_large,
         };
-        let fetched = transfer.run(&stop).await?;
-        if fetched.is_some() {
-            self.tell(layer, LayerState::Complete);
+        while !*stop.borrow() {
+            // Nothing is held meanwhile that another pull could use.
+            let mut stopped = stop.clone();
+            tokio::select! {
+                () = self.shared.meter.admit(is_large, self.progress) => {}
+                _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+            }
+            let permit = self.shared.transfers.acquire_many(weight).await;
+            let _permit = permit.expect("invariant: the semaphore is never closed");
+            let fetched = transfer.run(&stop).await;
+            self.shared.meter.settle().await;
+            if fetched?.is_some() {
+                self.tell(layer, LayerState::Complete);
+                return Ok(());
+            }
         }
         Ok(())
     }

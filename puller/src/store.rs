@@ -7,6 +7,7 @@
 //! root/images/<hash>.json          one record per reference
 //! root/images/configs/<image id>   configurations, byte for byte
 //! root/spool/<digest>              beginnings of compressed layers, where that is asked for
+//! root/metered.json                what was fetched today, where that is limited
 //! root/staging/                    what is being made; emptied when the store is opened
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 mod disk;
 mod layer;
+mod metered;
 mod parents;
 mod record;
 mod spool;

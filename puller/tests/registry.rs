@@ -6,6 +6,8 @@
 mod faults;
 #[path = "registry/killed.rs"]
 mod killed;
+#[path = "registry/metered.rs"]
+mod metered;
 #[path = "registry/resume.rs"]
 mod resume;
 #[path = "registry/scene.rs"]
