@@ -1,6 +1,7 @@
 //! Requests to one repository: authentication, and what a status means.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use oci_spec::distribution::Reference;
@@ -30,7 +31,7 @@ const SHOWN_DETAIL: usize = 200;
 /// One repository of one registry, for the length of one pull.
 #[derive(Debug)]
 pub(crate) struct Session<'a> {
-    pub(crate) client: Client,
+    pub(crate) client: Arc<Client>,
     /// `https://host/v2/name`.
     pub(crate) base: String,
     pub(crate) reference: &'a Reference,
@@ -73,7 +74,7 @@ struct ComplaintItem {
 
 impl<'a> Session<'a> {
     pub(crate) async fn new(
-        client: Client,
+        client: Arc<Client>,
         tokens: &'a TokenCache,
         (reference, endpoint): (&'a Reference, &'a Endpoint),
         delay: Duration,
