@@ -5,6 +5,7 @@
 //! process, its cgroups are removed with it.
 
 mod agent;
+pub mod clock;
 mod device;
 mod direct;
 mod hub;
