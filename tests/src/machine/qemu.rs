@@ -91,12 +91,14 @@ fn processor(arch: &str) -> [&'static str; 5] {
 fn boot_files(qemu: &mut Command, machine: &Machine<'_>, parameters: &str) {
     let file = |name: &str| machine.files.dir.join(name);
     let console = machine.lab.dir().join("console");
+    // Debian's kernel would keep 16 MB for cameras and screens, and modules cannot use them.
+    let parameters = format!("console=ttyAMA0 panic=-1 quiet cma=0 {parameters}");
     qemu.arg("-kernel")
         .arg(file("vmlinuz"))
         .arg("-initrd")
         .arg(file("initramfs"))
         .arg("-append")
-        .arg(format!("console=ttyAMA0 panic=-1 quiet {parameters}"))
+        .arg(parameters)
         .args(["-serial", &format!("file:{}", console.display())]);
 }
 

@@ -1,4 +1,4 @@
-//! A wrong clock, and an agent that is replaced under running modules.
+//! Half the memory, a wrong clock, and an agent that is replaced under running modules.
 
 use kobune_tests::{Device, Machine, machine, tutorial};
 use serde_json::Value;
@@ -23,6 +23,22 @@ fn with_tutorial(
     move_button(&mut device, "press", "on");
     move_button(&mut device, "release", "off");
     test(&mut device);
+}
+
+#[test]
+fn the_tutorial_fits_in_64_mb() {
+    let Some(turn) = turn() else {
+        return;
+    };
+    with_tutorial(
+        &turn,
+        |device| device.set_memory(64),
+        |device| {
+            let memory = device.run("head -n 3 /proc/meminfo").ok();
+            let killed = device.run("dmesg | grep -i 'killed process'").stdout;
+            assert_eq!(killed, "", "{memory}");
+        },
+    );
 }
 
 fn identities(device: &mut Machine<'_>) -> [Value; 2] {

@@ -18,7 +18,7 @@ use kobune_tests::{Device, Machine, MachineFiles, cross_built, full, privileged}
 use serde_json::Value;
 
 /// How long the tests may take together, beside what is built for them.
-const TIME_BOX: Duration = Duration::from_secs(30 * 60);
+const TIME_BOX: Duration = Duration::from_secs(20 * 60);
 /// The same with `KOBUNE_FULL`.
 const FULL_TIME_BOX: Duration = Duration::from_secs(4 * 60 * 60);
 
