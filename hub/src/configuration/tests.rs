@@ -3,6 +3,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod hostile;
+
 fn object(value: Value) -> Object {
     match value {
         Value::Object(object) => object,

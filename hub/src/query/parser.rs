@@ -262,6 +262,6 @@ impl Parser {
             Some(Token::Literal(value)) => value.to_string(),
             Some(Token::Sign(sign)) => format!("{sign:?}"),
         };
-        QueryError { at, expected }
+        QueryError::new(&at, expected)
     }
 }
