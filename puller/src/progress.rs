@@ -37,6 +37,11 @@ pub trait ProgressSink: Send + Sync {
     /// One layer moved on.
     fn update(&self, progress: &LayerProgress);
 
+    /// A layer of which some is here is fetched as a whole nevertheless, and why.
+    fn whole(&self, layer: &Digest, why: &dyn std::error::Error) {
+        let _ = (layer, why);
+    }
+
     /// Layers are not fetched now, and why; or, with nothing, they are again.
     fn waiting(&self, wait: Option<&Wait>) {
         let _ = wait;

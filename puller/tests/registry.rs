@@ -2,6 +2,8 @@
 //! everything that can go wrong on the way.
 #![allow(clippy::print_stdout, reason = "says why a test is skipped")]
 
+#[path = "registry/delta.rs"]
+mod delta;
 #[path = "registry/faults.rs"]
 mod faults;
 #[path = "registry/killed.rs"]

@@ -286,6 +286,12 @@ impl ProgressSink for Progress {
         self.tell_wait(wait);
     }
 
+    fn whole(&self, layer: &oci_spec::image::Digest, why: &dyn std::error::Error) {
+        let (module, image) = (&self.module, &self.image);
+        let why = chain(why);
+        tracing::warn!(%module, image, %layer, "the whole layer is fetched: {why}");
+    }
+
     fn update(&self, step: &LayerProgress) {
         let layer = step.layer.to_string();
         let state = layer_state(step.state);

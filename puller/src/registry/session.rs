@@ -124,18 +124,20 @@ impl<'a> Session<'a> {
         body.map_err(|source| self.unverified(&subject, source))
     }
 
-    /// Asks for a blob from byte `from` on.
+    /// Asks for a blob from byte `from` on, up to `end` if that is given.
     pub(crate) async fn blob(
         &self,
         subject: &Subject,
         digest: &Digest,
         from: u64,
+        end: Option<u64>,
     ) -> Result<Response, PullError> {
         let url = format!("{}/blobs/{digest}", self.base);
         let request = self.client.http.get(url);
-        let request = match from {
-            0 => request,
-            from => request.header(RANGE, format!("bytes={from}-")),
+        let request = match (from, end) {
+            (0, None) => request,
+            (from, None) => request.header(RANGE, format!("bytes={from}-")),
+            (from, Some(end)) => request.header(RANGE, format!("bytes={from}-{}", end - 1)),
         };
         self.send(subject, request).await
     }

@@ -7,6 +7,7 @@ mod measure;
 mod peers;
 mod server;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -279,6 +280,7 @@ fn slow(image: &Image) -> Result<(Registry, Digest), String> {
         digest: blob.digest.clone(),
         blob: fs::read(&blob.file).map_err(|error| error.to_string())?,
         compression: Compression::Gzip,
+        annotations: BTreeMap::new(),
     };
     let image = ImageBuilder::new(Platform::linux("amd64", ""))
         .layer(layer)
