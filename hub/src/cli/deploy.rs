@@ -131,13 +131,13 @@ pub(super) fn run_deployment(
         DeploymentCommand::List => {
             let request = Request::new(Method::GET, "/configurations", "list the deployments");
             let mut all = client.send(request)?;
-            hide(&mut all, false);
+            hide(&mut all, &[]);
             output.show(&all, list)
         }
         DeploymentCommand::Show(name) => {
             let action = format!("read deployment {name}");
             let mut found = client.send(Request::new(Method::GET, path(name), action))?;
-            hide(&mut found, false);
+            hide(&mut found, &[]);
             output.show(&found, |found| format!("{found:#}\n"))
         }
         DeploymentCommand::Delete(name) => {

@@ -14,6 +14,7 @@ pub(super) fn page(path: &str) -> Response<Full<Bytes>> {
         "/portal/device.js" => ("text/javascript", include_str!("web/device.js")),
         "/portal/fleet.js" => ("text/javascript", include_str!("web/fleet.js")),
         "/portal/events.js" => ("text/javascript", include_str!("web/events.js")),
+        "/portal/keys.js" => ("text/javascript", include_str!("web/keys.js")),
         "/portal/page.js" => ("text/javascript", include_str!("web/page.js")),
         "/portal" => {
             let mut response = Response::new(Full::default());

@@ -1,6 +1,7 @@
 //! A registry, a store and a puller between them.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kobune_fixtures::{
@@ -8,9 +9,11 @@ use kobune_fixtures::{
     Platform as FixturePlatform, Registry, Target,
 };
 use kobune_puller::{
-    Credentials, Platform, PullError, PullRequest, PulledImage, Puller, PullerConfig, Store,
-    VerifyError, parse_reference,
+    Credentials, Platform, ProgressSink, PullError, PullRequest, PulledImage, Puller, PullerConfig,
+    Store, VerifyError, parse_reference,
 };
+
+use oci_spec::distribution::Reference;
 
 pub(crate) const REPOSITORY: &str = "factory/led";
 
@@ -54,13 +57,30 @@ impl Scene {
     }
 
     pub(crate) async fn pull(&self, name: &str) -> Result<PulledImage, PullError> {
-        let reference = format!("{}/{REPOSITORY}{name}", self.registry.addr());
+        self.pull_watched(name, &()).await
+    }
+
+    pub(crate) async fn pull_watched(
+        &self,
+        name: &str,
+        progress: &dyn ProgressSink,
+    ) -> Result<PulledImage, PullError> {
         let request = PullRequest {
-            reference: parse_reference(&reference).expect("a reference"),
+            reference: self.reference(name),
             credentials: self.credentials.clone(),
             platform: self.platform.clone(),
         };
-        self.puller.pull(&request, &()).await
+        self.puller.pull(&request, progress).await
+    }
+
+    pub(crate) fn reference(&self, name: &str) -> Reference {
+        let reference = format!("{}/{REPOSITORY}{name}", self.registry.addr());
+        parse_reference(&reference).expect("a reference")
+    }
+
+    pub(crate) fn layer_path(&self, layer: &Layer) -> PathBuf {
+        let layers = self.directory.path().join("layers");
+        layers.join(layer.diff_id.encoded())
     }
 
     /// Bytes of blobs that the registry sent.

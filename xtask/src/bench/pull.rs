@@ -7,6 +7,7 @@ mod measure;
 mod peers;
 mod server;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -209,10 +210,10 @@ impl Bench {
         let (reference, blobs) = self.push(image, Packing::Gzip)?;
         let counts = self.work.0.join("calls");
         let pull = Way::Kobune.pull(&self.programs, &reference, &blobs);
-        let pull = pull.trim_start_matches("exec ");
+        let strace = format!("exec strace -f -c -o {} ", counts.display());
         measure::cost(&Scripts {
             prepare: ":".to_owned(),
-            run: format!("strace -f -c -o {} {pull}", counts.display()),
+            run: pull.replace("exec ", &strace),
         })?;
         let text = fs::read_to_string(&counts).map_err(|error| error.to_string())?;
         let total = text.lines().find(|line| line.ends_with(" total"));
@@ -247,6 +248,9 @@ impl Bench {
         let link = only(format!("curl -sS -o /dev/null {url}"))?.wall;
         let pull = only(Way::Kobune.pull(&self.programs, &reference, &[]))?;
         goals.row("10 Mbit/s, tail s", &[pull.wall - link]);
+        let spooled = only(Way::KobuneSpooled.pull(&self.programs, &reference, &[]))?;
+        goals.row("10 Mbit/s, device MB", &[pull.device]);
+        goals.row("10 Mbit/s, device MB, spooled", &[spooled.device]);
         let pipe = format!("mkdir $D/r; curl -sS {url} | gzip -dc | tar -C $D/r -xp; sync -f $D");
         goals.row(
             "10 Mbit/s, tail s of curl | tar",
@@ -276,6 +280,7 @@ fn slow(image: &Image) -> Result<(Registry, Digest), String> {
         digest: blob.digest.clone(),
         blob: fs::read(&blob.file).map_err(|error| error.to_string())?,
         compression: Compression::Gzip,
+        annotations: BTreeMap::new(),
     };
     let image = ImageBuilder::new(Platform::linux("amd64", ""))
         .layer(layer)

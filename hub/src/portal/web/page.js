@@ -12,8 +12,13 @@ export function el(tag, attributes = {}, ...children) {
     else if (value === true) node.setAttribute(name, "");
     else if (value !== false && value != null) node.setAttribute(name, value);
   }
-  node.append(...children.flat().filter((child) => child != null));
+  put(node, ...children);
   return node;
+}
+
+/** Appends what is not null. */
+export function put(node, ...children) {
+  node.append(...children.flat().filter((child) => child != null));
 }
 
 /** A labelled field: [label, control, hint]. */
@@ -69,21 +74,21 @@ export async function call(id, methodName, payload) {
   return answer;
 }
 
-/** A form whose handler's failure is shown in it. */
+/** A form whose handler's failure is shown in it; the handler gets it, and the value of the button. */
 export function form(attributes, handler, ...children) {
   const error = el("p", { class: "error", role: "alert" });
   const node = el("form", { ...attributes, novalidate: true }, ...children, error);
   node.addEventListener("submit", async (event) => {
     event.preventDefault();
     error.textContent = "";
-    const button = node.querySelector("button[type=submit]");
-    button.disabled = true;
+    const buttons = node.querySelectorAll("button[type=submit]");
+    for (const button of buttons) button.disabled = true;
     try {
-      await handler(node);
+      await handler(node, event.submitter?.value);
     } catch (failure) {
       error.textContent = failure.message;
     } finally {
-      button.disabled = false;
+      for (const button of buttons) button.disabled = false;
     }
   });
   return node;
