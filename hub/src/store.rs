@@ -44,8 +44,9 @@ const CACHE: usize = 2 << 20;
 
 /// The open store; a second one of the same file is refused.
 pub(crate) struct Store {
-    db: Database,
+    /// Before the database, which waits for its transactions when it is dropped.
     batch: RefCell<Batch>,
+    db: Database,
 }
 
 /// One change of a transaction.
@@ -139,7 +140,7 @@ impl Store {
                 source: Box::new(source),
             })?;
         let batch = RefCell::default();
-        let store = Self { db, batch };
+        let store = Self { batch, db };
         store.prepare()?;
         Ok(store)
     }
