@@ -257,6 +257,52 @@ fn automatic(hub: &Hub<'_>, registry: &Registry, manifest: &str) {
 }
 
 #[test]
+fn keys_are_rotated_without_an_outage() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let registry = tutorial::registry(&device, &["1.0"]);
+    let hub = Hub::start(&device);
+    let mut agent = Agent::start(&device, &hub.enrol(DEVICE));
+    let whole = tutorial::deployment(&registry, "1.0");
+    let mut part = whole.clone();
+    let modules = "/modulesContent/$edgeAgent/properties.desired/modules";
+    let modules = part.pointer_mut(modules).and_then(Value::as_object_mut);
+    let _ = modules.expect("modules").remove("button-acr");
+    hub.set_modules(DEVICE, &part);
+    hub.wait_in_sync(DEVICE, 90);
+    let pid = agent.wait_running("led-acr")["pid"].clone();
+    let connections = || {
+        hub.log()
+            .matches("connected identity=pump-1/$edgeAgent")
+            .count()
+    };
+    let rotate = |key: &str| hub.cli(&["device", "rotate", DEVICE, "--key", key]).ok();
+    let first = connections();
+    let secondary = rotate("secondary");
+    let mp = ["config", "mp", "-f", "-c", secondary.trim()];
+    let _ = agent.cli(&mp).ok();
+    assert_eq!(connections(), first, "{}", hub.log());
+    agent.terminate();
+    agent.restart();
+    until(60, "the connection with the other key", || {
+        connections() > first
+    });
+    let second = connections();
+    let primary = rotate("primary");
+    assert_ne!(primary, secondary);
+    // A new module needs an identity, and for that the device's key.
+    hub.set_modules(DEVICE, &whole);
+    hub.wait_in_sync(DEVICE, 90);
+    agent.wait_running("button-acr");
+    hub.wait_for_key(DEVICE, "button-acr", 30);
+    assert_eq!(connections(), second, "{}", hub.log());
+    assert_eq!(agent.wait_running("led-acr")["pid"], pid, "it ran on");
+    agent.clear();
+}
+
+#[test]
 fn who_is_not_let_in_or_finds_no_hub_is_told_so() {
     if !privileged() {
         return;
