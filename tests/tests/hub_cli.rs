@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kobune_fixtures::Registry;
-use kobune_tests::{Agent, CliOutput, Device, Hub, Programs, privileged, tutorial};
+use kobune_tests::{Agent, CliOutput, Device, Hub, Programs, Relay, privileged, tutorial};
 use serde_json::{Value, json};
 
 const DEVICE: &str = "pump-1";
@@ -300,6 +300,42 @@ fn keys_are_rotated_without_an_outage() {
     assert_eq!(connections(), second, "{}", hub.log());
     assert_eq!(agent.wait_running("led-acr")["pid"], pid, "it ran on");
     agent.clear();
+}
+
+#[test]
+fn a_busy_hub_is_asked_again_and_not_for_ever() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let (hub, relay) = Relay::start(&device);
+    let state = hub.ca().with_file_name("service.connection-string");
+    let direct = std::fs::read_to_string(state).expect("a running hub has written it down");
+    let relayed = direct.trim().replace("localhost:18443", "localhost");
+    let run = |args: &[&str]| {
+        let mut command = device.command(Programs::built().agent("kobune-hub"));
+        command.env("KOBUNE_HUB_CONNECTION_STRING", &relayed);
+        command.env("KOBUNE_HUB_CA", relay.trust());
+        CliOutput::of(command.args(args))
+    };
+    relay.busy(2);
+    let made = run(&["device", "create", "pump"]).ok();
+    assert!(made.contains("DeviceId=pump;"), "{made}");
+    let asked = relay.traffic().requests;
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    assert!(
+        asked
+            .iter()
+            .all(|line| line.starts_with("PUT /devices/pump?")),
+        "{asked:?}"
+    );
+    relay.busy(1000);
+    let told = run(&["device", "list"]).failed(1);
+    assert!(
+        told.contains("cannot list the devices: the hub answered 429"),
+        "{told}"
+    );
+    assert_eq!(relay.traffic().requests.len(), 3 + 7);
 }
 
 #[test]
