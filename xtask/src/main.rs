@@ -9,6 +9,7 @@ mod bench;
 mod cross;
 mod demo;
 mod device;
+mod image;
 mod setup;
 mod test;
 
@@ -23,10 +24,12 @@ cargo xtask COMMAND
   test     set up, then run every check and every test; with --device also those on a
            virtual Arm machine, which cross-build for minutes the first time
   check    formatting, lints and documentation only
-  bench    measure the dist build: all, or some of size, idle, start, wire, pull; pull beside
-           docker, containerd, podman, skopeo and umoci, and curl and tar
+  bench    measure the dist build: all, or some of size, idle, start, wire, pull, store; pull
+           and store (updates) beside docker, containerd, podman, skopeo and umoci, and curl and tar
   cross    build static programs for a device: armv7, arm64, armv6 or x86_64
   device   boot a virtual device and run a command on it: [--arch armv7|arm64] [COMMAND]
+  image    republish an image so that devices fetch single files of it:
+           image chunk [--plain-http] SOURCE DESTINATION, as skopeo copy takes them
   setup    install what demo and tests need (Debian packages)
 ";
 
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         ["check"] => test::check(),
         ["cross", ref rest @ ..] => cross::run(rest),
         ["device", ref rest @ ..] => setup::as_root(&args, || device::run(rest)),
+        ["image", ref rest @ ..] => image::run(rest),
         ["setup"] => setup::install(setup::DEMO)
             .and_then(|()| setup::install(setup::TEST))
             .and_then(|()| setup::install(&device::PACKAGES)),
