@@ -88,7 +88,7 @@ export async function deployments(root, signal) {
       const counts = one.systemMetrics.results;
       return [one.id, el("code", {}, one.targetCondition || "(none)"), String(one.priority),
         String(counts.targetedCount), String(counts.appliedCount),
-        String(counts.reportedSuccessfulCount), String(counts.reportedFailedCount),
+        String(counts.reportedSuccessfulCount ?? "–"), String(counts.reportedFailedCount ?? "–"),
         isOperator() ? el("button", { type: "button", class: "danger", "aria-label": `Delete ${one.id}`, onclick: async () => {
           if (!confirm(`Delete the deployment ${one.id}?`)) return;
           try { await hub("DELETE", `/configurations/${device(one.id)}`); await load(); } catch (error) { notify(error.message); }
@@ -108,18 +108,18 @@ export async function deployments(root, signal) {
   root.append(form({ id: "deploy" }, async () => {
     if (!Number.isInteger(priority.valueAsNumber) || priority.valueAsNumber < 0) throw new Error("Priority: a whole number from 0 on");
     const parsed = json(content.value, "Content");
-    const modules = parsed.modulesContent ? parsed : parsed.content;
-    if (!modules?.modulesContent) throw new Error("Content: modulesContent is missing");
+    const { modulesContent, deviceContent, moduleContent } = parsed?.content ?? parsed ?? {};
+    if (!modulesContent && !deviceContent && !moduleContent) throw new Error("Content: modulesContent is missing");
     const tested = await hub("POST", "/configurations/testQueries", { targetCondition: condition.value });
     if (tested.targetConditionError) throw new Error(`Target condition: ${tested.targetConditionError}`);
     await hub("PUT", `/configurations/${device(id.value)}`, { id: id.value, schemaVersion: "2.0",
-      content: { modulesContent: modules.modulesContent }, targetCondition: condition.value, priority: priority.valueAsNumber });
+      content: { modulesContent, deviceContent, moduleContent }, targetCondition: condition.value, priority: priority.valueAsNumber });
     notify(`Deployment ${id.value} is made`);
     await load();
   }, el("h2", {}, "New deployment"),
   el("div", { class: "grid" }, field("deploy-id", "Id", id, "Lower-case letters, digits and -"),
-    field("deploy-condition", "Target condition", condition, "tags.*, deviceId, properties.reported.*; * for all"),
+    field("deploy-condition", "Target condition", condition, "tags.*, deviceId, properties.reported.*; * for all; FROM devices.modules WHERE before it for moduleContent"),
     field("deploy-priority", "Priority", priority)),
-  field("deploy-content", "Content (JSON)", content, "A deployment manifest; with dotted keys it is a layer"),
+  field("deploy-content", "Content (JSON)", content, "A deployment manifest; with dotted keys it is a layer. Or deviceContent, or moduleContent"),
   el("div", { class: "row" }, el("button", { type: "submit", class: "main" }, "Deploy"))));
 }
