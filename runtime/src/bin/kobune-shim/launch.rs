@@ -97,6 +97,10 @@ fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
     let job: ShimJob = read_json(&bundle.join(JOB_FILE)).step("read the job")?;
     let spec = Spec::load(bundle.join(CONFIG_FILE)).step("read the container's spec")?;
     let confinement = Confinement::of(&spec).step("read the confinement")?;
+    let cgroups = Cgroups::host().step("find the cgroup hierarchies")?;
+    cgroups
+        .make_parents(&confinement.cgroup)
+        .step("make the cgroups above the container's")?;
 
     let (stdout, stdout_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
     let (stderr, stderr_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
@@ -106,7 +110,7 @@ fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
         LogDriver::None => discarded_output().step("open /dev/null")?,
     };
     let mut container = create(bundle, &job, &spec, output)?;
-    if let Err(failure) = confine_and_start(&mut container, &confinement) {
+    if let Err(failure) = confine_and_start(&mut container, &cgroups, &confinement) {
         let _ = container.delete(true);
         return Err(failure);
     }
@@ -230,9 +234,12 @@ impl Confinement {
 }
 
 /// Enforces the device rules, then lets the container's program run.
-fn confine_and_start(container: &mut Container, confinement: &Confinement) -> Result<(), Failure> {
-    let cgroups = Cgroups::host().step("find the cgroup hierarchies")?;
-    device_cgroup::apply(&cgroups, &confinement.cgroup, &confinement.rules)
+fn confine_and_start(
+    container: &mut Container,
+    cgroups: &Cgroups,
+    confinement: &Confinement,
+) -> Result<(), Failure> {
+    device_cgroup::apply(cgroups, &confinement.cgroup, &confinement.rules)
         .step("apply the device rules")?;
     let init = container.pid().ok_or("libcontainer names no process");
     let init = init.step("find the container's process")?.as_raw();
