@@ -1,4 +1,4 @@
-//! Measures what agent and hub cost: `cargo xtask bench [start|idle|size|wire|fleet|pull]`.
+//! Measures what agent and hub cost: `cargo xtask bench [start|idle|size|wire|fleet|pull|store]`.
 //!
 //! Figures are of the `dist` build, on this machine, with whatever else it does at the
 //! moment: compare those of one run with each other. Each table is printed and written as
@@ -108,6 +108,20 @@ const BUDGETS: &[(&str, &str, &str, f64)] = &[
         1.02,
     ),
     ("pull goals", "10 Mbit/s, tail s", "reached", 0.5),
+    (
+        "store goals",
+        "few changed, wire / changed layer",
+        "reached",
+        0.15,
+    ),
+    ("store goals", "few changed, cpu / zst's", "reached", 1.0),
+    (
+        "store goals",
+        "base changed, wire / changed layer",
+        "reached",
+        0.15,
+    ),
+    ("store goals", "base changed, cpu / zst's", "reached", 1.0),
 ];
 
 /// A table of figures.
@@ -193,7 +207,7 @@ impl Table {
 
 /// Runs the benchmarks named, or all.
 pub(crate) fn run(names: &[&str]) -> Result<(), String> {
-    const ALL: [&str; 6] = ["size", "idle", "start", "wire", "fleet", "pull"];
+    const ALL: [&str; 7] = ["size", "idle", "start", "wire", "fleet", "pull", "store"];
     if names == ["measure"] || names.first() == Some(&"measure") {
         return pull::inside(&names[1..]);
     }
@@ -223,6 +237,7 @@ pub(crate) fn run(names: &[&str]) -> Result<(), String> {
             DEVICE => device::run()?,
             "wire" => wire::run()?,
             "fleet" => fleet::run()?,
+            "store" => pull::store()?,
             _ => pull::run()?,
         };
         for table in tables {
