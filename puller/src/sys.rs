@@ -1,5 +1,5 @@
-//! The crate's only `unsafe`: what nix does not offer, extended attributes, writing back one file, and
-//! local time.
+//! The crate's only `unsafe`: what nix does not offer, extended attributes, writing back one file,
+//! files that share their blocks, and local time.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -44,6 +44,17 @@ pub(crate) fn write_back(file: &File) {
         | libc::SYNC_FILE_RANGE_WAIT_AFTER;
     // SAFETY: the descriptor is open as long as `file` lives; no memory is passed.
     let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, flags) };
+}
+
+/// Makes `to` have the content of `from`, on the same blocks of the device. Few file systems can.
+pub(crate) fn share_blocks(from: &File, to: &File) -> io::Result<()> {
+    // SAFETY: both descriptors are open as long as the files live; no memory is passed.
+    let outcome = unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) };
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// How far local time is ahead of UTC at `unix` seconds since 1970, in seconds; 0 where that cannot

@@ -1,4 +1,4 @@
-//! Measures what the agent costs: `cargo xtask bench [start|idle|size|wire|pull]`.
+//! Measures what the agent costs: `cargo xtask bench [start|idle|size|wire|pull|store]`.
 //!
 //! Figures are of the `dist` build, on this machine, with whatever else it does at the
 //! moment: compare those of one run with each other. Each table is printed and written as
@@ -107,6 +107,20 @@ const BUDGETS: &[(&str, &str, &str, f64)] = &[
         1.02,
     ),
     ("pull goals", "10 Mbit/s, tail s", "reached", 0.5),
+    (
+        "store goals",
+        "few changed, wire / changed layer",
+        "reached",
+        0.15,
+    ),
+    ("store goals", "few changed, cpu / zst's", "reached", 1.0),
+    (
+        "store goals",
+        "base changed, wire / changed layer",
+        "reached",
+        0.15,
+    ),
+    ("store goals", "base changed, cpu / zst's", "reached", 1.0),
 ];
 
 /// A table of figures.
@@ -192,7 +206,7 @@ impl Table {
 
 /// Runs the benchmarks named, or all.
 pub(crate) fn run(names: &[&str]) -> Result<(), String> {
-    const ALL: [&str; 5] = ["size", "idle", "start", "wire", "pull"];
+    const ALL: [&str; 6] = ["size", "idle", "start", "wire", "pull", "store"];
     if names == ["measure"] || names.first() == Some(&"measure") {
         return pull::inside(&names[1..]);
     }
@@ -221,6 +235,7 @@ pub(crate) fn run(names: &[&str]) -> Result<(), String> {
             "start" => vec![start::run()?],
             DEVICE => device::run()?,
             "wire" => wire::run()?,
+            "store" => pull::store()?,
             _ => pull::run()?,
         };
         for table in tables {

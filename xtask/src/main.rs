@@ -6,6 +6,7 @@
 )]
 
 mod bench;
+mod chunk;
 mod cross;
 mod demo;
 mod device;
@@ -24,13 +25,15 @@ cargo xtask COMMAND
   test     set up, then run every check and every test, also those on a virtual Arm
            machine, which cross-build for minutes the first time; without with --no-device
   check    formatting, lints and documentation only
-  bench    measure the dist build: all, or some of size, idle, start, wire, pull; pull
-           beside docker, containerd, podman, skopeo and umoci, and curl and tar; device, where
-           named, on the virtual device with dockerd beside
+  bench    measure the dist build: all, or some of size, idle, start, wire, pull, store; pull
+           and store (updates) beside docker, containerd, podman, skopeo and umoci, and curl and
+           tar; device, where named, on the virtual device with dockerd beside
   cross    build static programs for a device: armv7, arm64, armv6 or x86_64
   images   build the tutorial's images for all of these as one index each; with --push
            REGISTRY [--plain-http] publish them there
   device   boot a virtual device and run a command on it: [--arch armv7|arm64] [COMMAND]
+  image    republish an image so that devices fetch single files of it:
+           image chunk [--plain-http] SOURCE DESTINATION, as skopeo copy takes them
   setup    install what demo and tests need (Debian packages)
 ";
 
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         ["check"] => test::check(),
         ["cross", ref rest @ ..] => cross::run(rest),
         ["device", ref rest @ ..] => setup::as_root(&args, || device::run(rest)),
+        ["image", ref rest @ ..] => chunk::run(rest),
         ["images", ref rest @ ..] => images::run(rest),
         ["setup"] => setup::install(setup::DEMO)
             .and_then(|()| setup::install(setup::TEST))

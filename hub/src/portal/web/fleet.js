@@ -1,6 +1,6 @@
-// Pages about all devices.
+// Pages about all devices but their list.
 
-import { device, el, field, form, hub, isOperator, json, notify, put, table, when } from "./page.js";
+import { device, el, field, form, hub, isOperator, json, notify, table, when } from "./page.js";
 import { shownOnce } from "./keys.js";
 
 /** Does `work` now and every `seconds`, until the page is left. */
@@ -12,31 +12,6 @@ export async function repeat(signal, seconds, work) {
     setTimeout(again, seconds * 1000);
   };
   setTimeout(again, seconds * 1000);
-}
-
-const connection = (state) => el("span", { class: `state ${state === "Connected" ? "good" : "wait"}` }, state);
-
-export async function deviceList(root, signal) {
-  const list = el("div");
-  put(root, el("h1", {}, "Devices"),
-    isOperator() ? el("p", { class: "row" }, el("a", { class: "button main", href: "#/enrol" }, "Enrol a device")) : null,
-    el("section", { "aria-label": "Devices" }, list));
-  await repeat(signal, 3, async () => {
-    const query = "SELECT deviceId, connectionState FROM devices.modules WHERE moduleId = '$edgeAgent'";
-    const [all, agents] = await Promise.all([hub("GET", "/devices?top=1000"), hub("POST", "/devices/query", { query })]);
-    const states = new Map(agents.map((one) => [one.deviceId, one.connectionState]));
-    if (signal.aborted) return;
-    const rows = all.map((one) => [
-      el("a", { href: `#/devices/${device(one.deviceId)}` }, one.deviceId),
-      connection(states.get(one.deviceId) === "Connected" ? "Connected" : one.connectionState),
-      one.status, one.capabilities?.iotEdge ? "edge" : "", when(one.lastActivityTime),
-    ]);
-    const focused = list.contains(document.activeElement) ? document.activeElement.textContent : null;
-    list.replaceChildren(rows.length
-      ? table("Devices", ["Device", "Connection", "Status", "Kind", "Last activity"], rows)
-      : el("p", {}, "There is no device yet."));
-    if (focused) [...list.querySelectorAll("a")].find((link) => link.textContent === focused)?.focus();
-  });
 }
 
 export function enrol(root) {
@@ -94,12 +69,14 @@ export async function deployments(root, signal) {
           try { await hub("DELETE", `/configurations/${device(one.id)}`); await load(); } catch (error) { notify(error.message); }
         } }, "Delete") : ""];
     });
+    const focused = list.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
     list.replaceChildren(rows.length ? table("Deployments",
       ["Deployment", "Target condition", "Priority", "Targeted", "Applied", "Successful", "Failed", "Action"], rows)
       : el("p", {}, "There is no automatic deployment."));
+    if (focused) [...list.querySelectorAll("button")].find((one) => one.getAttribute("aria-label") === focused)?.focus();
   };
   root.append(el("h1", {}, "Deployments"), el("section", { "aria-label": "Deployments" }, list));
-  await load();
+  await repeat(signal, 10, load);
   if (!isOperator()) return;
   const id = el("input", { required: true, autocomplete: "off" });
   const condition = el("input", { placeholder: "tags.type='nano'", autocomplete: "off" });
