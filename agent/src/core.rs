@@ -37,6 +37,7 @@ use crate::command::CoreChannels;
 use crate::deployment::{Deployment, Fingerprint, ModuleSpec};
 use crate::error_chain::chain;
 use crate::plan::{self, CurrentModule, History, Plan, Vitals};
+use crate::policy::ModulePolicy;
 
 use chains::{ChainDone, Request};
 use devices::Devices;
@@ -59,6 +60,8 @@ pub(crate) struct CoreParts {
     /// Directory of the agent's own state files.
     pub(crate) state_dir: PathBuf,
     pub(crate) stop_modules_on_exit: bool,
+    /// What modules may ask of the host; everything where absent.
+    pub(crate) policy: Option<ModulePolicy>,
     pub(crate) channels: CoreChannels,
 }
 
@@ -123,7 +126,7 @@ impl Core {
     /// no deployment means that whatever runs goes on running.
     pub(crate) fn new(parts: CoreParts) -> Self {
         let (sources, history) = state::load(&parts.state_dir);
-        let desired = sources.merged();
+        let desired = sources.permitted(parts.policy.as_ref());
         Self {
             parts,
             sources,
