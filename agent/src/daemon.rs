@@ -38,7 +38,7 @@ pub struct DaemonError {
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+pub(crate) fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     action: &'static str,
 ) -> impl FnOnce(E) -> DaemonError {
     move |source| DaemonError {
@@ -173,7 +173,7 @@ pub(crate) fn network_config(
     })
 }
 
-fn open_runtime(config: &Config) -> Result<LinuxRuntime, DaemonError> {
+pub(crate) fn open_runtime(config: &Config) -> Result<LinuxRuntime, DaemonError> {
     let exe = std::env::current_exe().map_err(failed("cannot find the agent's own program"))?;
     let program = |name: &'static str| {
         let found = config.find_program(name, &exe);

@@ -15,6 +15,7 @@ pub mod crash;
 pub mod daemon;
 pub mod deployment;
 pub mod error_chain;
+pub mod halt;
 pub mod health;
 mod hub;
 pub mod lock;
