@@ -8,6 +8,7 @@ mod create_options;
 mod exec_args;
 mod execute;
 mod help;
+mod images;
 mod manifest;
 mod output;
 mod progress;
@@ -84,6 +85,8 @@ enum CliError {
     DaemonEnded,
     #[error("this device lacks something; see above")]
     Checked,
+    #[error("images are damaged; see above")]
+    Damaged,
     /// A process in a module ended so; said already, if it was not its own doing.
     #[error("the process ended with code {0}")]
     Ended(u8),

@@ -14,6 +14,8 @@ mod chains;
 mod commands;
 mod crashes;
 mod health;
+mod images;
+mod previous;
 mod pulls;
 mod snapshot;
 mod state;
@@ -22,7 +24,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kobune_puller::{Puller, Store};
 use kobune_runtime::{
@@ -39,6 +41,8 @@ use crate::plan::{self, CurrentModule, History, Plan, Vitals};
 
 use chains::{ChainDone, Request};
 use health::{ProbeDone, Watched};
+use images::StoreDone;
+use previous::Previous;
 use pulls::{PullDone, PullWaits, Pulled, Pulling};
 use state::Sources;
 
@@ -57,6 +61,8 @@ pub(crate) struct CoreParts {
     /// Directory of the agent's own state files.
     pub(crate) state_dir: PathBuf,
     pub(crate) stop_modules_on_exit: bool,
+    /// How long images are kept that nothing needs; without it for ever.
+    pub(crate) keep_unused: Option<Duration>,
     pub(crate) channels: CoreChannels,
 }
 
@@ -78,6 +84,7 @@ enum Done {
     Pull(Box<PullDone>),
     Chain(Box<ChainDone>),
     Probe(Box<ProbeDone>),
+    Store(Box<StoreDone>),
     /// The module's process ended.
     Exit(ContainerId),
 }
@@ -108,6 +115,14 @@ pub(crate) struct Core {
     watched: BTreeSet<ContainerId>,
     /// What operators asked for and is not under way yet.
     requests: VecDeque<Request>,
+    /// What modules ran before.
+    previous: Previous,
+    /// When images are looked through the next time.
+    collect_at: Instant,
+    /// Removals of images under way; pulls wait for them.
+    collections: usize,
+    /// Modules for whose pull room was made.
+    made_room: BTreeSet<ContainerId>,
     work: JoinSet<Done>,
     deployment_state: DeploymentState,
 }
@@ -118,6 +133,7 @@ impl Core {
     pub(crate) fn new(parts: CoreParts) -> Self {
         let (sources, history) = state::load(&parts.state_dir);
         let desired = sources.merged();
+        let previous = Previous::load(&parts.state_dir);
         Self {
             parts,
             sources,
@@ -134,6 +150,10 @@ impl Core {
             crashed: BTreeMap::new(),
             watched: BTreeSet::new(),
             requests: VecDeque::new(),
+            previous,
+            collect_at: Instant::now() + images::FIRST_COLLECTION,
+            collections: 0,
+            made_room: BTreeSet::new(),
             work: JoinSet::new(),
             deployment_state: DeploymentState::Applying,
         }
@@ -197,6 +217,7 @@ impl Core {
             Ok(Done::Pull(done)) => self.pull_done(*done),
             Ok(Done::Chain(done)) => self.chain_done(*done),
             Ok(Done::Probe(done)) => self.probe_done(*done),
+            Ok(Done::Store(done)) => self.store_done(*done),
             Ok(Done::Exit(module)) => {
                 self.watched.remove(&module);
                 self.settle(module);
@@ -212,6 +233,7 @@ impl Core {
         self.look();
         self.record_crashes();
         self.start_requests();
+        self.collect_daily();
         let probe_at = self.check_health(Timestamp::now());
         let mut now = Timestamp::now();
         let mut plan = self.plan(now);

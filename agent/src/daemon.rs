@@ -73,24 +73,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     let runtime = Arc::new(open_runtime(config)?);
     keep_rules(&runtime);
     let store = Store::open(&config.state_dir).map_err(failed("cannot open the image store"))?;
-    let usual = PullerConfig::new(store.clone());
-    let registry = PullerConfig {
-        plain_http: config.registry.plain_http.clone(),
-        registries: config.registry.hosts.clone(),
-        proxy: config.registry.proxy.clone(),
-        docker_config: config.registry.docker_config.clone(),
-        spool_from: match config.registry.spool_from {
-            None => usual.spool_from,
-            Some(0) => None,
-            from => from,
-        },
-        metered: config.registry.metered.clone(),
-        policy: match &config.registry.policy {
-            None => usual.policy.clone(),
-            Some(path) => load_policy(path).map_err(failed("cannot use the signature policy"))?,
-        },
-        ..usual
-    };
+    let registry = puller_config(config, store.clone())?;
     let puller = Puller::new(registry).map_err(failed("cannot set up the registry client"))?;
     let core = Core::new(CoreParts {
         runtime,
@@ -98,6 +81,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         puller,
         state_dir: config.state_dir.join("state"),
         stop_modules_on_exit: config.stop_modules_on_exit,
+        keep_unused: config.images.keep_unused,
         channels,
     });
     let server = Server::bind(ServerOptions {
@@ -123,6 +107,29 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     tokio::join!(core.run(shutdown), api, hub);
     tracing::info!("ended");
     Ok(())
+}
+
+/// How images are pulled, as the configuration has it.
+fn puller_config(config: &Config, store: Store) -> Result<PullerConfig, DaemonError> {
+    let usual = PullerConfig::new(store);
+    Ok(PullerConfig {
+        plain_http: config.registry.plain_http.clone(),
+        registries: config.registry.hosts.clone(),
+        proxy: config.registry.proxy.clone(),
+        docker_config: config.registry.docker_config.clone(),
+        spool_from: match config.registry.spool_from {
+            None => usual.spool_from,
+            Some(0) => None,
+            from => from,
+        },
+        reserve: config.images.reserve.unwrap_or(usual.reserve),
+        metered: config.registry.metered.clone(),
+        policy: match &config.registry.policy {
+            None => usual.policy.clone(),
+            Some(path) => load_policy(path).map_err(failed("cannot use the signature policy"))?,
+        },
+        ..usual
+    })
 }
 
 /// Runs the hub's client where the configuration has a hub.

@@ -49,12 +49,14 @@ pub use manifest::ManifestError;
 pub use meter::{InvalidWindow, Metered, Wait, WaitReason, Window};
 pub use platform::{InvalidPlatform, Platform};
 pub use progress::{LayerProgress, LayerState, ProgressSink};
-pub use pull::{PullRequest, Puller};
+pub use pull::{PullRequest, Puller, Repair};
 pub use reference::{InvalidReference, parse_reference};
 pub use registry::reach::reach;
 pub use signature::{
     ImagePattern, InvalidKey, InvalidPattern, PublicKey, Refusal, Requirement, Signature,
     SignatureError, SignaturePolicy, SignedBy, Signer,
 };
-pub use store::{Images, PulledImage, Store, StoreError, Swept};
+pub use store::{
+    Collected, Damage, Images, Part, PulledImage, Roots, Space, Store, StoreError, Swept, Verified,
+};
 pub use unpack::UnpackError;

@@ -1,6 +1,8 @@
 //! Pulls: from whom, with which credentials, and what all of them share.
 
 mod job;
+mod repair;
+mod room;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -24,6 +26,7 @@ use crate::registry::{Client, Clients, Endpoint, PlainHttp, Session, Transport};
 use crate::signature::{SignatureError, SignaturePolicy};
 use crate::store::{PulledImage, Store};
 use job::Job;
+pub use repair::Repair;
 
 /// Layers transferred at once, over all pulls; docker's usual number.
 const CONCURRENT_LAYERS: usize = 3;
@@ -53,6 +56,7 @@ struct Shared {
     registries: BTreeMap<String, RegistryOptions>,
     docker_config: Option<PathBuf>,
     spool_from: Option<u64>,
+    reserve: u64,
     policy: SignaturePolicy,
     meter: Meter,
     retry_delay: Duration,
@@ -85,6 +89,7 @@ impl Puller {
                 registries: config.registries,
                 docker_config: config.docker_config,
                 spool_from,
+                reserve: config.reserve,
                 policy: config.policy,
                 meter,
                 retry_delay: config.retry_delay,

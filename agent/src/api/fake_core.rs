@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 
 use super::wire::{
     Accepted, DeploymentState, DeploymentView, DesiredStatus, ErrorCode, Event, ImageView,
-    LayerState, ModuleInspection, ModuleStatus, ModuleView, Problem, PullProgress,
+    LayerState, ModuleInspection, ModuleStatus, ModuleView, Problem, PullProgress, StoreReport,
+    StoreRequest,
 };
 use super::{Server, ServerOptions};
 use crate::command::{self, Command, CommandError, CoreChannels};
@@ -156,6 +157,16 @@ impl FakeCore {
             }
             Command::Images { reply } => {
                 let _ = reply.send(Ok(self.images()));
+            }
+            Command::Store { request, reply } => {
+                let images = match request {
+                    StoreRequest::Remove { images, .. } => images,
+                    _ => Vec::new(),
+                };
+                let _ = reply.send(Ok(StoreReport {
+                    images,
+                    ..StoreReport::default()
+                }));
             }
             Command::Deployment { reply } => {
                 let _ = reply.send(Ok(DeploymentView {

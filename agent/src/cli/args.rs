@@ -8,11 +8,13 @@ use kobune_runtime::{Timestamp, signal_number};
 use super::UsageError;
 use super::exec_args::ExecArguments;
 use super::help::{self, Topic};
+use super::images;
 use super::manifest::ManifestArguments;
 use super::provision::ConfigVerb;
 use super::run_args::RunArguments;
 use super::words::{Word, Words, text};
 use crate::api::client::LogParameters;
+use crate::api::wire::StoreRequest;
 use crate::check;
 use crate::moment;
 
@@ -54,6 +56,7 @@ pub(super) enum Verb {
     Inspect(Vec<String>),
     List,
     Images,
+    Store(StoreRequest),
     Logs(LogsArguments),
     Exec(Box<ExecArguments>),
     Pause(Vec<String>),
@@ -136,7 +139,9 @@ fn parse_verb(
     match verb {
         "daemon" => simple(words, global, Topic::Overview, no_names(Verb::Daemon)),
         "list" => simple(words, global, Topic::Overview, no_names(Verb::List)),
-        "images" => simple(words, global, Topic::Overview, no_names(Verb::Images)),
+        "images" => images::images(words, global),
+        "rmi" => images::remove(words, global),
+        "prune" => images::prune(words, global),
         "version" => simple(words, global, Topic::Overview, no_names(Verb::Version)),
         "rm" => simple(words, global, Topic::Overview, |names| {
             some(names, Verb::Remove)

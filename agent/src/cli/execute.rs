@@ -9,10 +9,10 @@ use super::args::{ApplyArguments, LogsArguments, Output, Verb};
 use super::create_options::{self, Surroundings};
 use super::manifest::fill_credentials;
 use super::run_args::RunArguments;
-use super::{CliError, Console, UsageError, output, session, wait, watch};
+use super::{CliError, Console, UsageError, images, output, session, wait, watch};
 use crate::api::BODY_LIMIT;
 use crate::api::client::{Client, ClientError};
-use crate::api::wire::{LogRecord, RegistryCredentials};
+use crate::api::wire::{LogRecord, RegistryCredentials, StoreRequest};
 
 /// Longest password on standard input in bytes; tokens of registries have a few thousand.
 const PASSWORD_LIMIT: u64 = 64 << 10;
@@ -33,6 +33,7 @@ pub(super) async fn execute(
             let images = client.images().await?;
             console.show(&images, |images| output::images(images))
         }
+        Verb::Store(request) => store(&request, client, console).await,
         Verb::Version => version(client, console).await,
         Verb::Inspect(names) => {
             let mut inspections = Vec::new();
@@ -86,6 +87,19 @@ async fn change(verb: &Verb, name: &str, client: &Client) -> Result<(), ClientEr
         Verb::Kill { signal, .. } => client.kill(name, signal).await,
         _ => unreachable!("invariant: it is no change of modules"),
     }
+}
+
+async fn store(
+    request: &StoreRequest,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<(), CliError> {
+    let report = client.store(request).await?;
+    console.show(&report, |report| images::report(request, report))?;
+    if report.damage.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::Damaged)
 }
 
 async fn version(client: &Client, console: &mut Console<'_>) -> Result<(), CliError> {

@@ -2,6 +2,7 @@ use super::args::{ApplyArguments, CheckArguments, LogsArguments};
 use super::help::Topic;
 use super::*;
 use crate::api::client::LogParameters;
+use crate::api::wire::StoreRequest;
 
 fn parse(line: &[&str]) -> Result<Arguments, String> {
     let now = Timestamp::from_unix(1_000_000, 0);
@@ -74,6 +75,15 @@ fn verbs_parse() {
         },
         timestamps: true,
     });
+    let verify = |repair| Verb::Store(StoreRequest::Verify { repair });
+    let prune = |all| Verb::Store(StoreRequest::Prune { all });
+    let rmi = |images: &[&str]| {
+        let images = names(images);
+        Verb::Store(StoreRequest::Remove {
+            images,
+            force: true,
+        })
+    };
     let plain_logs = Verb::Logs(LogsArguments {
         module: "led".to_owned(),
         ..LogsArguments::default()
@@ -82,6 +92,12 @@ fn verbs_parse() {
         (&["daemon"][..], Verb::Daemon),
         (&["list"], Verb::List),
         (&["images"], Verb::Images),
+        (&["images", "verify"], verify(false)),
+        (&["images", "verify", "--repair"], verify(true)),
+        (&["images", "repair"], verify(true)),
+        (&["rmi", "-f", "a:1", "b"], rmi(&["a:1", "b"])),
+        (&["prune"], prune(false)),
+        (&["prune", "-a"], prune(true)),
         (&["version"], Verb::Version),
         (&["--version"], Verb::Version),
         (&["help"], Verb::Help(Topic::Overview)),

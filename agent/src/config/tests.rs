@@ -78,6 +78,9 @@ mirrors = ["cache.lan:5000/hub"]
 ca = "/etc/kobune/ca.pem"
 client_certificate = "/etc/kobune/device.pem"
 client_key = "/etc/kobune/device.key"
+[images]
+keep_days = 2
+reserve_mib = 16
 "#,
     );
     let expected = Config {
@@ -100,8 +103,19 @@ client_key = "/etc/kobune/device.key"
             engine: PortEngine::Forwarder,
         },
         registry: every_registry_key(),
+        images: ImagesConfig {
+            keep_unused: Some(Duration::from_secs(2 * 86400)),
+            reserve: Some(16 << 20),
+        },
     };
     assert_eq!(config, Ok(expected));
+}
+
+#[test]
+fn unused_images_stay_for_ever_where_they_are_not_collected() {
+    let of = |text| parse(text).map(|config| config.images.keep_unused);
+    assert_eq!(of("[images]\ncollect = false\nkeep_days = 1"), Ok(None));
+    assert_eq!(of("[images]\nkeep_days = 0"), Ok(Some(Duration::ZERO)));
 }
 
 /// Text, line and key, begin of the reason.
