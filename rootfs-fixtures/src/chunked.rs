@@ -7,6 +7,7 @@
 //! same blob; nothing is read but the archive.
 
 mod blob;
+mod layout;
 mod member;
 mod split;
 
@@ -16,6 +17,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use serde_json::{Value, json};
 
 use self::blob::Blob;
+pub use self::layout::{ChunkError, Report, chunk_layout};
 use self::member::{Member, members};
 use self::split::Split;
 use crate::Digest;

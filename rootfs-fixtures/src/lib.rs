@@ -27,7 +27,7 @@ pub mod qwiic;
 mod registry;
 
 #[cfg(feature = "registry")]
-pub use crate::chunked::{Chunked, chunk};
+pub use crate::chunked::{ChunkError, Chunked, Report, chunk, chunk_layout};
 #[cfg(feature = "registry")]
 pub use crate::content::Content;
 #[cfg(feature = "registry")]

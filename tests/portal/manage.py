@@ -11,6 +11,35 @@ from sensor import REFUSED, Sensor, fields
 class Management:
     """Steps of a walk; what they use of it is in `walk.py`."""
 
+    def find_devices(self):
+        """More devices than a page has; those that are looked for."""
+        listed = lambda: self.find("main table").text
+        buttons = lambda: [self.find(name).is_displayed() for name in ["#back", "#next"]]
+        self.open("#/devices", "Devices")
+        self.until("the first page", lambda: self.device in listed())
+        assert buttons() == [False, True] and "z-110" not in listed()
+        self.picture("devices")
+        self.click("#next")
+        self.until("the next page", lambda: "z-110" in listed())
+        assert buttons() == [True, False] and self.device not in listed()
+        self.click("#back")
+        self.until("the first page", lambda: self.device in listed())
+        self.type("#find-id", "z-10")
+        self.click("#find button[type=submit]")
+        self.until("what begins so", lambda: self.device not in listed())
+        found = [link.text for link in self.driver.find_elements(By.CSS_SELECTOR, "main td a")]
+        assert found == [f"z-10{n}" for n in range(10)], found
+        self.type("#find-condition", "tags.type =")
+        self.click("#find button[type=submit]")
+        self.until("the refusal", lambda: "literal" in self.find("#find .error").text)
+        self.type("#find-id", "")
+        self.type("#find-condition", "tags.type = 'nano' AND connectionState = 'Disconnected'")
+        self.click("#find button[type=submit]")
+        self.until("what has the tag", lambda: "z-10" not in listed())
+        assert self.device in listed()
+        # Its agent is connected, and so is it.
+        assert "Connected" in listed() and "Disconnected" not in listed()
+
     def enrol_sensor(self):
         """A plain device with tags, which connects; its page follows."""
         self.open("#/enrol", "Enrol")

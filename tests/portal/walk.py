@@ -278,6 +278,7 @@ STEPS = [
     "set_modules",
     "troubleshoot",
     "deploy_by_tag",
+    "find_devices",
     "look_around",
     "enrol_sensor",
     "rotate_keys",

@@ -7,7 +7,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use kobune_tests::{Agent, Device, Hub, Programs, packages, privileged, target_dir, tutorial};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What drives the browser, and what a device connects with.
 const DRIVER: [&str; 2] = ["selenium==4.38.0", "paho-mqtt==1.6.1"];
@@ -35,6 +35,10 @@ fn walk(size: &str) {
     let hub = Hub::start(&device);
     add_user(&device, "anna", "operator");
     add_user(&device, "ben", "reader");
+    // More than a page of the list has; a phone scrolls them.
+    for n in 0..=110 {
+        let _ = hub.register(&json!({ "deviceId": format!("z-{n:03}") }));
+    }
     let mut walk = browser.start(&device, &tutorial::deployment(&registry, "1.0"));
     let (ended, agent) = see_through(&mut walk, &device, &hub, &browser.connection());
     let told = browser.told();

@@ -11,7 +11,7 @@ fn archive() -> Vec<u8> {
         .file("etc/empty", 0o600, "")
         .file("etc/hosts", 0o644, "127.0.0.1 localhost\n".repeat(100))
         .owner(3, 4)
-        .xattr("user.note", b"\0\xff")
+        .xattr("user.note", b"\0\n=\xff")
         .symlink("etc/link", "hosts")
         .hardlink("etc/hard", "etc/hosts")
         .device("null", 0o666, 1, 3)
@@ -72,7 +72,7 @@ fn every_file_is_where_the_table_says() {
     }
     let hosts = &entries[2];
     assert_eq!(hosts["modtime"], "2021-01-01T00:00:00Z");
-    assert_eq!(hosts["xattrs"]["user.note"], "AP8=");
+    assert_eq!(hosts["xattrs"]["user.note"], "AAo9/w==");
     assert_eq!(
         (hosts["uid"].as_u64(), hosts["gid"].as_u64()),
         (Some(3), Some(4))

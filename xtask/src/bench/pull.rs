@@ -6,6 +6,7 @@ mod images;
 mod measure;
 mod peers;
 mod server;
+mod store;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,6 +52,17 @@ struct Compared {
 
 /// Gives the costs, the goals with what was reached, and what an update costs.
 pub(super) fn run() -> Result<Vec<Table>, String> {
+    with_bench(|bench, debian, many| bench.all(debian, many))
+}
+
+/// Gives what updates cost, and the goals with what was reached.
+pub(super) fn store() -> Result<Vec<Table>, String> {
+    with_bench(|bench, debian, _| bench.store(debian))
+}
+
+fn with_bench(
+    measure: impl FnOnce(&Bench, &[Image; 3], &Image) -> Result<Vec<Table>, String> + Send,
+) -> Result<Vec<Table>, String> {
     setup::install(&peers::INSTALLED)?;
     let kept = directory()?;
     let target = kept.parent().unwrap_or(&kept).to_owned();
@@ -73,7 +85,7 @@ pub(super) fn run() -> Result<Vec<Table>, String> {
                 work,
                 server,
             };
-            bench.all(&debian, &many)
+            measure(&bench, &debian, &many)
         });
         let failed = |_| Err("the benchmark panicked".to_owned());
         thread.join().unwrap_or_else(failed)
@@ -154,7 +166,7 @@ impl Bench {
         let repository = rest.split(':').next().unwrap_or_default();
         let decode = match packing {
             Packing::Gzip => "gunzip",
-            Packing::Zstd => "unzstd",
+            Packing::Zstd | Packing::Chunked => "unzstd",
         };
         let stages = self.stages.display();
         let mut scripts = Vec::new();

@@ -261,7 +261,7 @@ export async function troubleshoot(root, signal, id) {
     el("div", { class: "row" }, el("button", { type: "submit", class: "main" }, "Show the log"), isOperator() ? restart : null), log));
   const follow = async () => {
     while (!signal.aborted && live.checked) {
-      try { await read(); } catch (error) { live.checked = false; if (!signal.aborted) notify(error.message); }
+      try { await read(); } catch (error) { if (!signal.aborted) notify(error.message); }
       await new Promise((done) => setTimeout(done, 2000));
     }
   };

@@ -46,13 +46,25 @@ export function notify(text) {
   notify.timer = setTimeout(() => { notice.textContent = ""; }, 6000);
 }
 
-/** A request to the portal; throws an Error with what the hub said. */
-export async function request(method, path, body, headers = {}) {
-  const answer = await fetch(path, {
+/** An answer; what changes nothing is asked again where the network fails for a moment. */
+async function fetched(path, options, changes) {
+  for (let left = changes ? 0 : 4; ; left--) {
+    try {
+      return await fetch(path, options);
+    } catch {
+      if (!left) throw new Error("The hub cannot be reached");
+      await new Promise((done) => setTimeout(done, 500));
+    }
+  }
+}
+
+/** An answer of the portal and what it holds; throws an Error with what the hub said. */
+async function exchange(method, path, body, headers = {}) {
+  const answer = await fetched(path, {
     method,
     headers: { "content-type": "application/json", "x-csrf-token": session.csrf ?? "", ...headers },
     body: body === undefined ? undefined : JSON.stringify(body),
-  });
+  }, method !== "GET" && !path.endsWith("/devices/query"));
   const text = await answer.text();
   const value = text ? JSON.parse(text) : null;
   if (!answer.ok) {
@@ -61,7 +73,16 @@ export async function request(method, path, body, headers = {}) {
     error.status = answer.status;
     throw error;
   }
-  return value;
+  return [answer, value];
+}
+
+export const request = async (...all) => (await exchange(...all))[1];
+
+/** A page of a query's results: at most `size` items after the place `after`, and the place after them. */
+export async function query(text, size, after) {
+  const headers = { "x-ms-max-item-count": size, ...(after ? { "x-ms-continuation": after } : {}) };
+  const [answer, items] = await exchange("POST", "/portal/api/hub/devices/query", { query: text }, headers);
+  return { items, after: answer.headers.get("x-ms-continuation") };
 }
 
 export const hub = (method, path, body, headers) => request(method, `/portal/api/hub${path}`, body, headers);

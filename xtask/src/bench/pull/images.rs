@@ -1,11 +1,13 @@
 //! The images: a Debian with Python in four layers, and a `node_modules` of many small files above
 //! a small first layer. Packed once, kept between runs.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kobune_fixtures::Digest;
+use kobune_fixtures::{Digest, chunk};
 use serde_json::json;
 
 use crate::setup;
@@ -20,6 +22,8 @@ const PARTS: [&str; 2] = ["usr/share", "usr/lib/python3*"];
 pub(super) enum Packing {
     Gzip,
     Zstd,
+    /// zstd:chunked.
+    Chunked,
 }
 
 /// An image's layers, uncompressed archives in a directory that is kept.
@@ -34,20 +38,24 @@ pub(super) struct Blob {
     pub(super) file: PathBuf,
     pub(super) digest: Digest,
     pub(super) diff_id: Digest,
+    pub(super) annotations: BTreeMap<String, String>,
 }
 
 impl Packing {
+    pub(super) const ALL: [Self; 3] = [Self::Gzip, Self::Zstd, Self::Chunked];
+
     pub(super) fn suffix(self) -> &'static str {
         match self {
             Self::Gzip => "gz",
             Self::Zstd => "zst",
+            Self::Chunked => "chunked",
         }
     }
 
     fn media_type(self) -> &'static str {
         match self {
             Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
-            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+            Self::Zstd | Self::Chunked => "application/vnd.oci.image.layer.v1.tar+zstd",
         }
     }
 }
@@ -63,28 +71,25 @@ impl Image {
 
     /// The layers, lowest first; compressed where they are not yet.
     pub(super) fn blobs(&self, packing: Packing) -> Result<Vec<Blob>, String> {
-        let pack = |layer: &String| {
+        let blob = |layer: &String| {
             let tar = self.directory.join(format!("{layer}.tar"));
             let file = self
                 .directory
                 .join(format!("{layer}.tar.{}", packing.suffix()));
             if !file.exists() {
-                let part = file.with_extension("part");
-                let tool = match packing {
-                    Packing::Gzip => "gzip -6",
-                    Packing::Zstd => "zstd -q -3",
-                };
-                let script = format!("{tool} -c <{} >{}", tar.display(), part.display());
-                shell(&script)?;
-                rename(&part, &file)?;
+                pack(&tar, &file, packing)?;
             }
             Ok(Blob {
                 digest: sha256(&file)?,
                 diff_id: sha256(&tar)?,
+                annotations: match packing {
+                    Packing::Gzip | Packing::Zstd => BTreeMap::new(),
+                    Packing::Chunked => read_annotations(&file)?,
+                },
                 file,
             })
         };
-        self.layers.iter().map(pack).collect()
+        self.layers.iter().map(blob).collect()
     }
 
     /// The archives themselves.
@@ -92,6 +97,38 @@ impl Image {
         let path = |layer: &String| self.directory.join(format!("{layer}.tar"));
         self.layers.iter().map(path).collect()
     }
+}
+
+/// Compresses an archive.
+fn pack(tar: &Path, file: &Path, packing: Packing) -> Result<(), String> {
+    let part = file.with_extension("part");
+    let tool = match packing {
+        Packing::Gzip => "gzip -6",
+        Packing::Zstd => "zstd -q -3",
+        Packing::Chunked => return pack_chunked(tar, file),
+    };
+    shell(&format!("{tool} -c <{} >{}", tar.display(), part.display()))?;
+    rename(&part, file)
+}
+
+/// Compresses an archive file by file, as well as others do that in one piece.
+fn pack_chunked(tar: &Path, file: &Path) -> Result<(), String> {
+    let part = file.with_extension("part");
+    let packed = || {
+        let archive = BufReader::new(fs::File::open(tar)?);
+        let mut out = BufWriter::new(fs::File::create(&part)?);
+        let chunked = chunk(archive, &mut out, 3)?;
+        out.flush()?;
+        let annotations = serde_json::to_vec(&chunked.annotations)?;
+        fs::write(file.with_extension("annotations"), annotations)
+    };
+    packed().map_err(|error: std::io::Error| format!("pack {}: {error}", tar.display()))?;
+    rename(&part, file)
+}
+
+fn read_annotations(file: &Path) -> Result<BTreeMap<String, String>, String> {
+    let text = fs::read(file.with_extension("annotations")).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&text).map_err(|error| error.to_string())
 }
 
 /// Debian's minbase with Python, as the puller's tests keep it; a version with four changed files in
@@ -202,7 +239,8 @@ pub(super) fn push(
         let _ = std::os::unix::fs::symlink(&layer.file, link);
         let size = fs::metadata(&layer.file).map_err(|error| error.to_string())?;
         listed.push(json!({"mediaType": packing.media_type(),
-            "digest": layer.digest.as_str(), "size": size.len()}));
+            "digest": layer.digest.as_str(), "size": size.len(),
+            "annotations": layer.annotations}));
     }
     let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
     let (config, length) = put(json!({
