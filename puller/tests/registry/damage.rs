@@ -74,6 +74,17 @@ async fn heal(scene: &Scene, damage: &Damage) {
     }
 }
 
+/// As it was before the damage to `path`, in all respects.
+fn assert_sound(scene: &Scene, path: &Path, layers: &[PathBuf]) {
+    let store = scene.puller.store();
+    let after = store.verify().expect("verified").damage;
+    assert!(after.is_empty(), "{}: {after:?}", path.display());
+    let again = store.lookup(&scene.reference(":1.0")).expect("read");
+    assert_eq!(again.expect("the image").layers, layers);
+    assert_eq!(store.images().expect("images").images.len(), 1);
+    assert_eq!(scene.count("staging"), 0);
+}
+
 #[tokio::test]
 async fn a_flipped_bit_is_found_wherever_it_is_and_only_that_part_is_fetched_again() {
     if !is_root() {
@@ -129,17 +140,7 @@ async fn a_flipped_bit_is_found_wherever_it_is_and_only_that_part_is_fetched_aga
             "{} costs the layer alone",
             path.display()
         );
-        let after = store.verify().expect("verified");
-        assert!(
-            after.damage.is_empty(),
-            "{}: {:?}",
-            path.display(),
-            after.damage
-        );
-        let again = store.lookup(&scene.reference(":1.0")).expect("read");
-        assert_eq!(again.map(|image| image.layers), Some(pulled.layers.clone()));
-        assert_eq!(store.images().expect("images").images.len(), 1);
-        assert_eq!(scene.count("staging"), 0);
+        assert_sound(&scene, path, &pulled.layers);
     }
 }
 
