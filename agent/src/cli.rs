@@ -4,6 +4,7 @@
 //! progress and complaints to standard error.
 
 mod args;
+mod bundle;
 mod create_options;
 mod exec_args;
 mod execute;
@@ -35,6 +36,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::daemon::{self, DaemonError};
 use crate::error_chain::chain;
 use args::{Arguments, CheckArguments, Global, Output, Verb};
+use bundle::BundleVerb;
 use manifest::ManifestError;
 use provision::{ConfigVerb, ProvisionError};
 
@@ -85,6 +87,8 @@ enum CliError {
     DaemonEnded,
     #[error("this device lacks something; see above")]
     Checked,
+    #[error(transparent)]
+    Bundle(Box<kobune_puller::BundleError>),
     #[error("images are damaged; see above")]
     Damaged,
     /// A process in a module ended so; said already, if it was not its own doing.
@@ -160,6 +164,10 @@ fn run(
             let result = match verb {
                 Verb::Check(arguments) => {
                     runtime.block_on(examine(&arguments, &global, &mut console))
+                }
+                Verb::Bundle(BundleVerb::Create(arguments)) => {
+                    let config = configuration(&global)?;
+                    runtime.block_on(bundle::create(&arguments, &config, &mut console))
                 }
                 verb => {
                     let client = Client::new(&socket(&global)?);

@@ -110,7 +110,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
 }
 
 /// How images are pulled, as the configuration has it.
-fn puller_config(config: &Config, store: Store) -> Result<PullerConfig, DaemonError> {
+pub(crate) fn puller_config(config: &Config, store: Store) -> Result<PullerConfig, DaemonError> {
     let usual = PullerConfig::new(store);
     Ok(PullerConfig {
         plain_http: config.registry.plain_http.clone(),

@@ -1,5 +1,6 @@
 //! Pulls: from whom, with which credentials, and what all of them share.
 
+mod bundle;
 mod job;
 mod repair;
 mod room;
@@ -25,6 +26,7 @@ use crate::progress::ProgressSink;
 use crate::registry::{Client, Clients, Endpoint, PlainHttp, Session, Transport};
 use crate::signature::{SignatureError, SignaturePolicy};
 use crate::store::{PulledImage, Store};
+pub use bundle::{BundleError, BundleRequest, Bundled};
 use job::Job;
 pub use repair::Repair;
 
@@ -105,6 +107,11 @@ impl Puller {
     /// The store that images go to.
     pub fn store(&self) -> &Store {
         &self.shared.store
+    }
+
+    /// Bytes of the disk that pulls leave free.
+    pub fn reserve(&self) -> u64 {
+        self.shared.reserve
     }
 
     /// Whether the policy accepts an image that is on the device, by what was found when it was

@@ -2,6 +2,8 @@
 //! everything that can go wrong on the way.
 #![allow(clippy::print_stdout, reason = "says why a test is skipped")]
 
+#[path = "registry/bundle.rs"]
+mod bundle;
 #[path = "registry/damage.rs"]
 mod damage;
 #[path = "registry/delta.rs"]

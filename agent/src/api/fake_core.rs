@@ -159,14 +159,7 @@ impl FakeCore {
                 let _ = reply.send(Ok(self.images()));
             }
             Command::Store { request, reply } => {
-                let images = match request {
-                    StoreRequest::Remove { images, .. } => images,
-                    _ => Vec::new(),
-                };
-                let _ = reply.send(Ok(StoreReport {
-                    images,
-                    ..StoreReport::default()
-                }));
+                let _ = reply.send(Ok(stored(request)));
             }
             Command::Deployment { reply } => {
                 let _ = reply.send(Ok(DeploymentView {
@@ -273,5 +266,17 @@ impl FakeCore {
             modules: vec![module.name.clone()],
         };
         self.modules.iter().map(view).collect()
+    }
+}
+
+/// As if everything that was asked for was done.
+fn stored(request: StoreRequest) -> StoreReport {
+    let images = match request {
+        StoreRequest::Remove { images, .. } => images,
+        _ => Vec::new(),
+    };
+    StoreReport {
+        images,
+        ..StoreReport::default()
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use kobune_runtime::{Timestamp, signal_number};
 
 use super::UsageError;
+use super::bundle::{self, BundleVerb};
 use super::exec_args::ExecArguments;
 use super::help::{self, Topic};
 use super::images;
@@ -57,6 +58,7 @@ pub(super) enum Verb {
     List,
     Images,
     Store(StoreRequest),
+    Bundle(BundleVerb),
     Logs(LogsArguments),
     Exec(Box<ExecArguments>),
     Pause(Vec<String>),
@@ -140,6 +142,8 @@ fn parse_verb(
         "daemon" => simple(words, global, Topic::Overview, no_names(Verb::Daemon)),
         "list" => simple(words, global, Topic::Overview, no_names(Verb::List)),
         "images" => images::images(words, global),
+        "image" => images::image(words, global),
+        "bundle" => bundle::parse(words, global),
         "rmi" => images::remove(words, global),
         "prune" => images::prune(words, global),
         "version" => simple(words, global, Topic::Overview, no_names(Verb::Version)),

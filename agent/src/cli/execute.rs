@@ -6,6 +6,7 @@ use std::path::Path;
 use kobune_runtime::Timestamp;
 
 use super::args::{ApplyArguments, LogsArguments, Output, Verb};
+use super::bundle::{self, BundleVerb};
 use super::create_options::{self, Surroundings};
 use super::manifest::fill_credentials;
 use super::run_args::RunArguments;
@@ -33,6 +34,7 @@ pub(super) async fn execute(
             let images = client.images().await?;
             console.show(&images, |images| output::images(images))
         }
+        Verb::Bundle(BundleVerb::Apply(given)) => bundle::apply(&given, client, console).await,
         Verb::Store(request) => store(&request, client, console).await,
         Verb::Version => version(client, console).await,
         Verb::Inspect(names) => {
@@ -70,7 +72,12 @@ pub(super) async fn execute(
         Verb::Events => watch::events(client, console).await,
         Verb::Exec(arguments) => session::exec(&arguments, client, console).await,
         Verb::Run(arguments) => run(&arguments, client, console).await,
-        Verb::Daemon | Verb::Check(_) | Verb::Config(_) | Verb::Manifest(_) | Verb::Help(_) => {
+        Verb::Bundle(BundleVerb::Create(_))
+        | Verb::Daemon
+        | Verb::Check(_)
+        | Verb::Config(_)
+        | Verb::Manifest(_)
+        | Verb::Help(_) => {
             unreachable!("invariant: they need no daemon")
         }
     }
@@ -165,6 +172,16 @@ async fn apply(
     console: &mut Console<'_>,
 ) -> Result<(), CliError> {
     let manifest = read_manifest(&arguments.file)?;
+    apply_text(manifest, arguments, client, console).await
+}
+
+/// Applies a deployment that `arguments.file` had.
+pub(super) async fn apply_text(
+    manifest: Vec<u8>,
+    arguments: &ApplyArguments,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<(), CliError> {
     let manifest = fill_credentials(manifest, &arguments.file, &arguments.env_files)?;
     // Before the request, so that nothing is missed.
     let events = client.events().await?;
@@ -209,7 +226,7 @@ async fn run(
     console.show(&done, |_| format!("{}\n", request.name))
 }
 
-fn read_manifest(file: &Path) -> Result<Vec<u8>, CliError> {
+pub(super) fn read_manifest(file: &Path) -> Result<Vec<u8>, CliError> {
     let what = match file.to_str() {
         Some("-") => "standard input".to_owned(),
         _ => file.display().to_string(),

@@ -13,6 +13,7 @@ pub(super) enum Topic {
     Config,
     Manifest,
     Images,
+    Bundle,
 }
 
 /// The text for a command; the overview for any other word.
@@ -26,7 +27,8 @@ pub(super) fn topic(word: Option<&str>) -> Topic {
         Some("stats" | "top" | "events" | "history") => Topic::Watch,
         Some("config") => Topic::Config,
         Some("manifest") => Topic::Manifest,
-        Some("images" | "rmi" | "prune") => Topic::Images,
+        Some("bundle") => Topic::Bundle,
+        Some("image" | "images" | "rmi" | "prune") => Topic::Images,
         _ => Topic::Overview,
     }
 }
@@ -44,6 +46,7 @@ impl Topic {
             Self::Config => CONFIG,
             Self::Manifest => MANIFEST,
             Self::Images => IMAGES,
+            Self::Bundle => BUNDLE,
         }
     }
 }
@@ -72,6 +75,8 @@ Commands:
   history NAME           show how a module's last runs failed, also before its update
   inspect NAME...        show all about modules, as JSON
   images [verify|repair] show the images on disk, check them, mend them
+  image load -i FILE     take images from a file
+  bundle create|apply    carry a deployment with its images in one file
   rmi IMAGE...           remove images
   prune                  remove the images that nothing needs
   check                  find out what this device lacks
@@ -79,7 +84,7 @@ Commands:
   manifest build FILE    turn a deployment template into a manifest, without the daemon
   version                show the versions of this program and of the daemon
   help [COMMAND]         show this text, or that of apply, run, exec, logs, stats,
-                         images, check, config or manifest
+                         images, bundle, check, config or manifest
 
 Options of every command:
   -o, --output text|json  form of the output
@@ -99,18 +104,38 @@ Usage: kobune apply [OPTIONS] FILE|-
   -d, --detach          return when the deployment is accepted
 ";
 
+const BUNDLE: &str = "\
+Carries a deployment with all its images in one file, to devices without a network.
+
+Usage: kobune bundle create -o FILE [OPTIONS] DEPLOYMENT
+       kobune bundle apply [-d] FILE
+
+  create  fetch the images, needs no daemon; prints the file's digest, length and parts
+  apply   load the images and apply the deployment
+
+      --have LIST      leave out layers named here, such as 'ls /var/lib/kobune/layers' shows
+      --platform NAME  of the device, such as linux/arm/v7 [this machine's]
+      --env-file FILE  variables for the credentials that DEPLOYMENT names as $NAME
+  -d, --detach         return when the deployment is accepted
+
+The same images, deployment and list give the same file. It is an OCI archive, which skopeo and
+podman read.
+";
+
 const IMAGES: &str = "\
 Looks after the images on disk.
 
 Usage: kobune images
        kobune images verify [--repair]
        kobune images repair
+       kobune image load -i FILE
        kobune rmi [-f] IMAGE...
        kobune prune [-a]
 
   images          show them, and which modules use them
   images verify   read every file from the disk and find out what has changed
   images repair   the same, fetch what is damaged anew, and restart the modules that use it
+  image load      take the images of an OCI layout (directory or tar) or of 'docker save'
   rmi             forget images, and remove what only they had
   prune           remove images that no module runs, shall run, or ran before
 

@@ -1,6 +1,7 @@
 //! The words after `images`, `rmi` and `prune`, and what their answers look like.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use super::UsageError;
 use super::args::{Global, Verb};
@@ -70,6 +71,35 @@ pub(super) fn prune(words: &mut Words, global: &mut Global) -> Result<Verb, Usag
     Ok(Verb::Store(StoreRequest::Prune { all }))
 }
 
+/// `image load -i FILE`
+pub(super) fn image(words: &mut Words, global: &mut Global) -> Result<Verb, UsageError> {
+    let (mut what, mut file) = (None, None);
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(word) if what.is_none() => what = Some(text(word)?),
+            Word::Value(path) if file.is_none() => file = Some(PathBuf::from(path)),
+            Word::Option(name) => match name.as_str() {
+                "-h" | "--help" => return Ok(Verb::Help(Topic::Images)),
+                "-i" | "--input" if file.is_none() => file = Some(words.value()?.into()),
+                _ => global.take(Word::Option(name), words)?,
+            },
+            other => return Err(other.unexpected()),
+        }
+    }
+    match (what.as_deref(), file) {
+        (Some("load"), Some(file)) => load(&file),
+        (Some("load"), None) => Err(UsageError("no file named".to_owned())),
+        _ => Err(UsageError(
+            "expected 'image load'; see 'kobune help images'".to_owned(),
+        )),
+    }
+}
+
+fn load(file: &Path) -> Result<Verb, UsageError> {
+    let path = std::path::absolute(file).map_err(|error| UsageError(error.to_string()))?;
+    Ok(Verb::Store(StoreRequest::Load { path }))
+}
+
 /// What was done, for people.
 pub(super) fn report(request: &StoreRequest, report: &StoreReport) -> String {
     let mut shown = String::new();
@@ -83,6 +113,11 @@ pub(super) fn report(request: &StoreRequest, report: &StoreReport) -> String {
             }
             let freed = output::size(report.freed);
             line(format!("{} layers removed, {freed} freed", report.layers));
+        }
+        StoreRequest::Load { .. } => {
+            for image in &report.images {
+                line(format!("loaded {image}"));
+            }
         }
         StoreRequest::Verify { .. } => {
             for image in &report.images {

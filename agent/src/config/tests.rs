@@ -78,9 +78,6 @@ mirrors = ["cache.lan:5000/hub"]
 ca = "/etc/kobune/ca.pem"
 client_certificate = "/etc/kobune/device.pem"
 client_key = "/etc/kobune/device.key"
-[images]
-keep_days = 2
-reserve_mib = 16
 "#,
     );
     let expected = Config {
@@ -103,10 +100,7 @@ reserve_mib = 16
             engine: PortEngine::Forwarder,
         },
         registry: every_registry_key(),
-        images: ImagesConfig {
-            keep_unused: Some(Duration::from_secs(2 * 86400)),
-            reserve: Some(16 << 20),
-        },
+        images: ImagesConfig::default(),
     };
     assert_eq!(config, Ok(expected));
 }
@@ -116,6 +110,8 @@ fn unused_images_stay_for_ever_where_they_are_not_collected() {
     let of = |text| parse(text).map(|config| config.images.keep_unused);
     assert_eq!(of("[images]\ncollect = false\nkeep_days = 1"), Ok(None));
     assert_eq!(of("[images]\nkeep_days = 0"), Ok(Some(Duration::ZERO)));
+    let reserve = parse("[images]\nreserve_mib = 16").map(|config| config.images.reserve);
+    assert_eq!(reserve, Ok(Some(16 << 20)));
 }
 
 /// Text, line and key, begin of the reason.

@@ -3,11 +3,12 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kobune_puller::{
-    Collected, Credentials, Part, Puller, Reference, Repair, Roots, Store, StoreError, Verified,
-    parse_reference,
+    Collected, Credentials, Loaded, Part, Platform, Puller, Reference, Repair, Roots, Store,
+    StoreError, Verified, parse_reference,
 };
 use kobune_runtime::ContainerId;
 
@@ -37,9 +38,11 @@ pub(super) struct StoreDone {
 
 impl Core {
     pub(super) fn store_request(&mut self, request: StoreRequest, reply: Reply<StoreReport>) {
-        if let StoreRequest::Verify { repair } = request {
-            return self.start_verification(repair, reply);
-        }
+        let request = match request {
+            StoreRequest::Verify { repair } => return self.start_verification(repair, reply),
+            StoreRequest::Load { path } => return self.start_load(path, reply),
+            request => request,
+        };
         let with_previous = request != StoreRequest::Prune { all: true };
         let Some(roots) = self.roots(with_previous) else {
             let message = "what shall run is not known: a state file cannot be read";
@@ -57,7 +60,7 @@ impl Core {
                     let _ = reply.send(Err(error));
                 }
             },
-            StoreRequest::Verify { .. } => {}
+            StoreRequest::Verify { .. } | StoreRequest::Load { .. } => {}
         }
     }
 
@@ -200,6 +203,31 @@ impl Core {
         });
     }
 
+    fn start_load(&mut self, path: PathBuf, reply: Reply<StoreReport>) {
+        let (store, reserve) = (self.parts.store.clone(), self.parts.puller.reserve());
+        self.work.spawn(async move {
+            let load = move || {
+                let loaded = kobune_puller::load(&store, &path, &Platform::host(), reserve);
+                loaded.map_err(|error| chain(&error))
+            };
+            let result = match tokio::task::spawn_blocking(load).await {
+                Ok(loaded) => loaded
+                    .map(loaded_report)
+                    .map_err(|why| CommandError::new(ErrorCode::Failed, why)),
+                Err(error) => {
+                    let message = format!("this is a defect: {error}");
+                    Err(CommandError::new(ErrorCode::Failed, message))
+                }
+            };
+            Done::Store(Box::new(StoreDone {
+                result,
+                repaired: HashSet::new(),
+                was_collection: false,
+                reply: Some(reply),
+            }))
+        });
+    }
+
     fn start_verification(&mut self, repair: bool, reply: Reply<StoreReport>) {
         let puller = repair.then(|| self.parts.puller.clone());
         let store = self.parts.store.clone();
@@ -293,6 +321,15 @@ fn collected(collected: &Collected) -> StoreReport {
         images: collected.images.iter().map(Reference::whole).collect(),
         layers: collected.swept.layers,
         freed: collected.freed,
+        ..StoreReport::default()
+    }
+}
+
+fn loaded_report(loaded: Loaded) -> StoreReport {
+    let images = loaded.images.iter().map(|image| image.reference.whole());
+    StoreReport {
+        images: images.collect(),
+        deployment: loaded.deployment,
         ..StoreReport::default()
     }
 }

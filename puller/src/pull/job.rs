@@ -76,7 +76,7 @@ impl Job<'_> {
     }
 
     /// The manifest for `platform`, verified, and the digests from what the reference names to it.
-    async fn resolve(
+    pub(super) async fn resolve(
         &self,
         platform: &Platform,
     ) -> Result<(Vec<Digest>, ImageManifest), PullError> {
@@ -133,7 +133,7 @@ impl Job<'_> {
     }
 
     /// The configuration, verified.
-    async fn config(&self, manifest: &ImageManifest) -> Result<Vec<u8>, PullError> {
+    pub(super) async fn config(&self, manifest: &ImageManifest) -> Result<Vec<u8>, PullError> {
         let descriptor = manifest.config();
         let subject = Subject::Config(descriptor.digest().clone());
         manifest::check_config(descriptor)

@@ -1,5 +1,7 @@
 //! What can be done with the images on disk.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// One thing to do: body of `POST /images`.
@@ -26,13 +28,18 @@ pub enum StoreRequest {
         #[serde(default)]
         repair: bool,
     },
+    /// Take every image of a file: an OCI layout, what `docker save` wrote, or a bundle.
+    Load {
+        /// The file or directory, absolute: the daemon reads it.
+        path: PathBuf,
+    },
 }
 
 /// How it went.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StoreReport {
-    /// Images that were removed or repaired.
+    /// Images that were removed, repaired or loaded.
     pub images: Vec<String>,
     /// Layers that were removed, or looked at.
     pub layers: usize,
@@ -50,4 +57,7 @@ pub struct StoreReport {
     pub unlisted: Vec<String>,
     /// Modules that are restarted to use what was repaired.
     pub restarted: Vec<String>,
+    /// The deployment that a bundle carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
 }
