@@ -13,6 +13,7 @@
 mod chains;
 mod commands;
 mod crashes;
+mod devices;
 mod health;
 mod images;
 mod previous;
@@ -38,8 +39,10 @@ use crate::command::CoreChannels;
 use crate::deployment::{Deployment, Fingerprint, ModuleSpec};
 use crate::error_chain::chain;
 use crate::plan::{self, CurrentModule, History, Plan, Vitals};
+use crate::policy::ModulePolicy;
 
 use chains::{ChainDone, Request};
+use devices::Devices;
 use health::{ProbeDone, Watched};
 use images::StoreDone;
 use previous::Previous;
@@ -63,6 +66,8 @@ pub(crate) struct CoreParts {
     pub(crate) stop_modules_on_exit: bool,
     /// How long images are kept that nothing needs; without it for ever.
     pub(crate) keep_unused: Option<Duration>,
+    /// What modules may ask of the host; everything where absent.
+    pub(crate) policy: Option<ModulePolicy>,
     pub(crate) channels: CoreChannels,
 }
 
@@ -87,6 +92,8 @@ enum Done {
     Store(Box<StoreDone>),
     /// The module's process ended.
     Exit(ContainerId),
+    /// Devices came or went.
+    Devices,
 }
 
 pub(crate) struct Core {
@@ -109,6 +116,8 @@ pub(crate) struct Core {
     busy: BTreeMap<ContainerId, i64>,
     /// Runs of modules that have a health check.
     health: BTreeMap<ContainerId, Watched>,
+    /// Devices that modules miss or lost.
+    devices: Devices,
     /// Ends of runs that were recorded, or need not be.
     crashed: BTreeMap<ContainerId, Timestamp>,
     /// Running modules whose exit is waited for.
@@ -132,7 +141,7 @@ impl Core {
     /// no deployment means that whatever runs goes on running.
     pub(crate) fn new(parts: CoreParts) -> Self {
         let (sources, history) = state::load(&parts.state_dir);
-        let desired = sources.merged();
+        let desired = sources.permitted(parts.policy.as_ref());
         let previous = Previous::load(&parts.state_dir);
         Self {
             parts,
@@ -147,6 +156,7 @@ impl Core {
             waits: watch::Sender::default(),
             busy: BTreeMap::new(),
             health: BTreeMap::new(),
+            devices: Devices::default(),
             crashed: BTreeMap::new(),
             watched: BTreeSet::new(),
             requests: VecDeque::new(),
@@ -218,6 +228,7 @@ impl Core {
             Ok(Done::Chain(done)) => self.chain_done(*done),
             Ok(Done::Probe(done)) => self.probe_done(*done),
             Ok(Done::Store(done)) => self.store_done(*done),
+            Ok(Done::Devices) => self.devices_changed(),
             Ok(Done::Exit(module)) => {
                 self.watched.remove(&module);
                 self.settle(module);
@@ -230,7 +241,10 @@ impl Core {
     /// Looks, plans, starts what may start, tells everybody; returns how long nothing will
     /// change by itself.
     fn reconcile(&mut self) -> Duration {
+        // Before the look, so that no change goes unnoticed after it.
+        self.watch_devices();
         self.look();
+        self.look_at_devices();
         self.record_crashes();
         self.start_requests();
         self.collect_daily();
@@ -304,6 +318,8 @@ impl Core {
                     paused: container.paused,
                     out_of_memory: container.out_of_memory,
                     health: self.health_of(id),
+                    missing_device: self.devices.missing(id, &container.status),
+                    replaced_device: self.devices.replaced(id, &container.status),
                 },
             };
             (id.clone(), module)
@@ -389,6 +405,13 @@ impl Core {
                 });
             }
             let history = self.history.get(module);
+            if let Some(path) = self.waits_for(module, spec) {
+                return Some(Problem {
+                    module: Some(module.to_string()),
+                    path: String::new(),
+                    message: crate::status::waiting(&path),
+                });
+            }
             let failed = [&history.create, &history.start, &history.stop];
             let failed = failed.into_iter().find(|attempts| attempts.failures > 0)?;
             Some(Problem {

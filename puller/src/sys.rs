@@ -1,5 +1,5 @@
-//! The crate's only `unsafe`: what nix does not offer, extended attributes, writing back one file, and
-//! local time.
+//! The crate's only `unsafe`: what nix does not offer, extended attributes, writing back one file,
+//! files that share their blocks, and local time.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -46,12 +46,24 @@ pub(crate) fn write_back(file: &File) {
     let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, flags) };
 }
 
+/// Makes `to` have the content of `from`, on the same blocks of the device. Few file systems can.
+pub(crate) fn share_blocks(from: &File, to: &File) -> io::Result<()> {
+    // SAFETY: both descriptors are open as long as the files live; no memory is passed.
+    let outcome = unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) };
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// How far local time is ahead of UTC at `unix` seconds since 1970, in seconds; 0 where that cannot
 /// be told.
 #[allow(
     clippy::unnecessary_fallible_conversions,
     clippy::useless_conversion,
-    reason = "these C types have 32 bits elsewhere"
+    deprecated,
+    reason = "these C types have 32 bits elsewhere, musl's until libc follows it to 64"
 )]
 pub(crate) fn local_offset(unix: i64) -> i64 {
     let time = libc::time_t::try_from(unix).unwrap_or(libc::time_t::MAX);

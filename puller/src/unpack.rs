@@ -16,6 +16,7 @@ mod tree;
 mod write;
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -38,6 +39,12 @@ pub(crate) trait Files {
     /// The file at `path`, relative to the root, has content of this sha256. Told in the order of
     /// the archive, once for each regular file that is an entry of its own, unless it has holes.
     fn add(&mut self, path: &[u8], sha256: &[u8; 32]) -> io::Result<()>;
+
+    /// A file with the content that comes next, if there is one: its blocks can be shared. What it
+    /// hashes to is told as ever.
+    fn donor(&mut self) -> Option<File> {
+        None
+    }
 }
 
 /// What is special about an archive.

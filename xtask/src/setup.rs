@@ -20,6 +20,9 @@ pub(crate) const TEST: &[Package] = &[
     ("docker-registry", "/usr/bin/docker-registry"),
     ("e2fsprogs", "/sbin/mkfs.ext4"),
     ("faketime", "/usr/bin/faketime"),
+    ("fish", "fish"),
+    ("lintian", "/usr/bin/lintian"),
+    ("man-db", "/usr/bin/man"),
     ("nftables", "/usr/sbin/nft"),
     ("npm", "npm"),
     ("openssl", "/usr/bin/openssl"),
@@ -36,6 +39,7 @@ pub(crate) const TEST: &[Package] = &[
     ("systemd", "/usr/bin/systemd-analyze"),
     ("umoci", "/usr/bin/umoci"),
     ("xfsprogs", "/usr/sbin/xfs_io"),
+    ("zsh", "zsh"),
 ];
 
 /// Installs the missing of `packages` with `apt-get`, through `sudo` where needed. Idempotent.

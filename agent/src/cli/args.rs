@@ -46,6 +46,7 @@ pub(super) enum Output {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verb {
     Daemon,
+    Halt,
     Apply(ApplyArguments),
     Check(CheckArguments),
     Config(ConfigVerb),
@@ -140,6 +141,7 @@ fn parse_verb(
     let no_names = |verb| move |names: Vec<String>| none(names, verb);
     match verb {
         "daemon" => simple(words, global, Topic::Overview, no_names(Verb::Daemon)),
+        "halt" => simple(words, global, Topic::Overview, no_names(Verb::Halt)),
         "list" => simple(words, global, Topic::Overview, no_names(Verb::List)),
         "images" => images::images(words, global),
         "image" => images::image(words, global),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use kobune_puller::{BundleRequest, Credentials, Platform, PullRequest, Puller, Store};
+use kobune_puller::{BundleRequest, Credentials, Platform, PullRequest, Store};
 
 use super::args::{ApplyArguments, Global, Verb};
 use super::execute::{self, read_manifest};
@@ -14,7 +14,7 @@ use super::{CliError, Console, UsageError};
 use crate::api::client::Client;
 use crate::api::wire::StoreRequest;
 use crate::config::Config;
-use crate::daemon::puller_config;
+use crate::daemon::open_puller;
 use crate::deployment::{self, Strictness};
 
 /// What to do with bundles.
@@ -124,8 +124,7 @@ async fn bundle(
     let store = Store::open(work.join("store"));
     let store =
         store.map_err(|error| failed("the directory for blobs", std::io::Error::other(error)))?;
-    let puller = Puller::new(puller_config(config, store)?);
-    let puller = puller.map_err(|error| CliError::Bundle(Box::new(error.into())))?;
+    let puller = open_puller(config, &store)?;
     let bundled = puller.bundle(request, &work.join("layout"), file).await;
     bundled.map_err(|error| CliError::Bundle(Box::new(error)))
 }

@@ -74,6 +74,7 @@ pub(super) async fn execute(
         Verb::Run(arguments) => run(&arguments, client, console).await,
         Verb::Bundle(BundleVerb::Create(_))
         | Verb::Daemon
+        | Verb::Halt
         | Verb::Check(_)
         | Verb::Config(_)
         | Verb::Manifest(_)

@@ -19,6 +19,7 @@ mod split;
 mod toc;
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
 use archive::{Archive, Arrivals};
-use plan::Plan;
+use plan::{Plan, Source};
 use toc::{Content, Toc};
 
 use super::{
@@ -90,7 +91,9 @@ struct Prepared {
 /// Holds each file's content against the table, and lists it.
 struct Checked<'a> {
     list: &'a mut FileList,
-    expected: std::slice::Iter<'a, Content>,
+    prepared: &'a Prepared,
+    /// The first of the table's files that was not told of.
+    next: usize,
     /// The file that has other content.
     wrong: Option<String>,
 }
@@ -260,7 +263,8 @@ fn receive(
     let mut list = staging.list().map_err(Failure::Store)?;
     let mut files = Checked {
         list: &mut list,
-        expected: prepared.contents.iter(),
+        prepared,
+        next: 0,
         wrong: None,
     };
     let parts = (&*prepared.contents, &*prepared.plan.sources);
@@ -306,15 +310,25 @@ pub(crate) fn hostile(toc: &[u8], split: &[u8], blob: &[u8]) -> impl Read {
 
 impl Files for Checked<'_> {
     fn add(&mut self, path: &[u8], sha256: &Sha256) -> io::Result<()> {
-        let known = *sha256 == EMPTY
-            || self
-                .expected
-                .next()
-                .is_some_and(|content| content.sha256 == *sha256);
+        let expected = self.prepared.contents.get(self.next);
+        let known = match *sha256 == EMPTY {
+            true => true,
+            false => {
+                self.next += 1;
+                expected.is_some_and(|content| content.sha256 == *sha256)
+            }
+        };
         if !known {
             self.wrong = Some(String::from_utf8_lossy(path).into_owned());
             return Err(io::ErrorKind::InvalidData.into());
         }
         self.list.add(path, sha256)
+    }
+
+    fn donor(&mut self) -> Option<File> {
+        match self.prepared.plan.sources.get(self.next)? {
+            Source::Here(place) => place.open().ok(),
+            Source::Fetched { .. } => None,
+        }
     }
 }

@@ -22,6 +22,7 @@ use super::path::components;
 use super::tree::{self, Missing, Tree, set_opaque};
 use super::{Files, Unpacked};
 use crate::digest::Hasher;
+use crate::sys;
 
 /// Bytes moved between the decoder and a file at once.
 const BUFFER: usize = 128 * 1024;
@@ -41,6 +42,8 @@ pub(super) struct Writer<'a> {
     /// Directories get their times at the end, when nothing is put into them any more.
     directories: Listed,
     files: &'a mut dyn Files,
+    /// Whether the file system may let files share blocks.
+    shares: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -52,6 +55,7 @@ impl<'a> Writer<'a> {
             buffer: vec![0; BUFFER].into_boxed_slice(),
             directories: Listed::default(),
             files,
+            shares: true,
         }
     }
 
@@ -206,6 +210,7 @@ impl<'a> Writer<'a> {
     ) -> Result<Option<[u8; 32]>, UnpackError> {
         let mut position = 0;
         let mut hasher = Hasher::sha256();
+        let is_shared = self.share(file, entry);
         // A sparse map may end with an empty segment, which writes nothing.
         for segment in entry.segments.iter().filter(|segment| segment.length > 0) {
             let mut left = segment.length;
@@ -225,10 +230,13 @@ impl<'a> Writer<'a> {
                     source,
                 })?;
                 hasher.update(&self.buffer[..count]);
-                file.write_all(&self.buffer[..count])
-                    .map_err(UnpackError::io("write", &entry.path))?;
                 left -= count as u64;
                 self.flusher.tick();
+                if is_shared {
+                    continue;
+                }
+                file.write_all(&self.buffer[..count])
+                    .map_err(UnpackError::io("write", &entry.path))?;
                 self.flusher.grown(file, count as u64);
             }
             position = segment.offset + segment.length;
@@ -240,6 +248,22 @@ impl<'a> Writer<'a> {
         }
         let stored = entry.segments.iter().map(|segment| segment.length);
         Ok((stored.sum::<u64>() == entry.size).then(|| hasher.finish_sha256()))
+    }
+
+    /// Gives `file` the blocks of one that is said to have the entry's content; true if it has them.
+    fn share(&mut self, file: &File, entry: &Entry) -> bool {
+        if !self.shares || entry.size == 0 || entry.segments.len() != 1 {
+            return false;
+        }
+        let Some(donor) = self.files.donor() else {
+            return false;
+        };
+        if donor.metadata().map_or(0, |donor| donor.len()) != entry.size {
+            return false;
+        }
+        // One file system holds all layers: what it cannot do once it can never do.
+        self.shares = sys::share_blocks(&donor, file).is_ok();
+        self.shares
     }
 
     /// A second name for a file of this layer, which keeps the metadata it has.

@@ -1,7 +1,7 @@
 //! A registry, a store and a puller between them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kobune_fixtures::{
@@ -31,6 +31,12 @@ impl Scene {
         Self::configured(content, options, |_, _| {})
     }
 
+    /// With the store in a directory below `place`.
+    pub(crate) fn below(place: &Path, content: Content) -> Self {
+        let directory = tempfile::tempdir_in(place).expect("a directory");
+        Self::within(directory, content, Options::default(), |_, _| {})
+    }
+
     /// A puller of a configuration that `change` makes, knowing the registry's address.
     pub(crate) fn configured(
         content: Content,
@@ -38,6 +44,15 @@ impl Scene {
         change: impl FnOnce(&mut PullerConfig, &str),
     ) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
+        Self::within(directory, content, options, change)
+    }
+
+    fn within(
+        directory: tempfile::TempDir,
+        content: Content,
+        options: Options,
+        change: impl FnOnce(&mut PullerConfig, &str),
+    ) -> Self {
         let store = Store::open(directory.path()).expect("a store");
         let mut config = PullerConfig::new(store);
         config.retry_delay = Duration::from_millis(5);
