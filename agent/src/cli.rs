@@ -4,10 +4,12 @@
 //! progress and complaints to standard error.
 
 mod args;
+mod bundle;
 mod create_options;
 mod exec_args;
 mod execute;
 mod help;
+mod images;
 mod manifest;
 mod output;
 mod progress;
@@ -35,6 +37,7 @@ use crate::daemon::{self, DaemonError};
 use crate::error_chain::chain;
 use crate::halt;
 use args::{Arguments, CheckArguments, Global, Output, Verb};
+use bundle::BundleVerb;
 use manifest::ManifestError;
 use provision::{ConfigVerb, ProvisionError};
 
@@ -85,6 +88,10 @@ enum CliError {
     DaemonEnded,
     #[error("this device lacks something; see above")]
     Checked,
+    #[error(transparent)]
+    Bundle(Box<kobune_puller::BundleError>),
+    #[error("images are damaged; see above")]
+    Damaged,
     /// A process in a module ended so; said already, if it was not its own doing.
     #[error("the process ended with code {0}")]
     Ended(u8),
@@ -159,6 +166,10 @@ fn run(
             let result = match verb {
                 Verb::Check(arguments) => {
                     runtime.block_on(examine(&arguments, &global, &mut console))
+                }
+                Verb::Bundle(BundleVerb::Create(arguments)) => {
+                    let config = configuration(&global)?;
+                    runtime.block_on(bundle::create(&arguments, &config, &mut console))
                 }
                 verb => {
                     let client = Client::new(&socket(&global)?);

@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::api::wire::{
     Accepted, DeploymentView, ErrorCode, Event, ImageView, ModuleInspection, ModuleView, Problem,
-    RunRequest,
+    RunRequest, StoreReport, StoreRequest,
 };
 
 pub use snapshot::{ModuleSnapshot, Snapshot};
@@ -99,6 +99,13 @@ pub enum Command {
     Images {
         /// Answer.
         reply: Reply<Vec<ImageView>>,
+    },
+    /// Work with the images on disk. Answered when it is done.
+    Store {
+        /// What to do.
+        request: StoreRequest,
+        /// Answer.
+        reply: Reply<StoreReport>,
     },
     /// The deployment in force.
     Deployment {

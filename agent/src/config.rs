@@ -12,6 +12,7 @@ mod raw;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kobune_puller::{Metered, ProxyConfig, RegistryOptions};
 use serde::Deserialize;
@@ -61,6 +62,17 @@ pub struct Config {
     pub network: NetworkConfig,
     /// How registries are reached.
     pub registry: RegistryConfig,
+    /// What is kept on the disk.
+    pub images: ImagesConfig,
+}
+
+/// What is kept on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImagesConfig {
+    /// How long images are kept that nothing needs; for ever where absent.
+    pub keep_unused: Option<Duration>,
+    /// Bytes that pulls leave free; the puller's usual number where absent.
+    pub reserve: Option<u64>,
 }
 
 /// The modules' network.
@@ -266,6 +278,17 @@ impl Default for Config {
             hub: None,
             network: NetworkConfig::default(),
             registry: RegistryConfig::default(),
+            images: ImagesConfig::default(),
+        }
+    }
+}
+
+impl Default for ImagesConfig {
+    /// As long as IoT Edge keeps them.
+    fn default() -> Self {
+        Self {
+            keep_unused: Some(Duration::from_secs(7 * 24 * 3600)),
+            reserve: None,
         }
     }
 }

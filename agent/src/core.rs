@@ -15,6 +15,8 @@ mod commands;
 mod crashes;
 mod devices;
 mod health;
+mod images;
+mod previous;
 mod pulls;
 mod snapshot;
 mod state;
@@ -23,7 +25,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kobune_puller::{Puller, Store};
 use kobune_runtime::{
@@ -42,6 +44,8 @@ use crate::policy::ModulePolicy;
 use chains::{ChainDone, Request};
 use devices::Devices;
 use health::{ProbeDone, Watched};
+use images::StoreDone;
+use previous::Previous;
 use pulls::{PullDone, PullWaits, Pulled, Pulling};
 use state::Sources;
 
@@ -60,6 +64,8 @@ pub(crate) struct CoreParts {
     /// Directory of the agent's own state files.
     pub(crate) state_dir: PathBuf,
     pub(crate) stop_modules_on_exit: bool,
+    /// How long images are kept that nothing needs; without it for ever.
+    pub(crate) keep_unused: Option<Duration>,
     /// What modules may ask of the host; everything where absent.
     pub(crate) policy: Option<ModulePolicy>,
     pub(crate) channels: CoreChannels,
@@ -83,6 +89,7 @@ enum Done {
     Pull(Box<PullDone>),
     Chain(Box<ChainDone>),
     Probe(Box<ProbeDone>),
+    Store(Box<StoreDone>),
     /// The module's process ended.
     Exit(ContainerId),
     /// Devices came or went.
@@ -117,6 +124,14 @@ pub(crate) struct Core {
     watched: BTreeSet<ContainerId>,
     /// What operators asked for and is not under way yet.
     requests: VecDeque<Request>,
+    /// What modules ran before.
+    previous: Previous,
+    /// When images are looked through the next time.
+    collect_at: Instant,
+    /// Removals of images under way; pulls wait for them.
+    collections: usize,
+    /// Modules for whose pull room was made.
+    made_room: BTreeSet<ContainerId>,
     work: JoinSet<Done>,
     deployment_state: DeploymentState,
 }
@@ -127,6 +142,7 @@ impl Core {
     pub(crate) fn new(parts: CoreParts) -> Self {
         let (sources, history) = state::load(&parts.state_dir);
         let desired = sources.permitted(parts.policy.as_ref());
+        let previous = Previous::load(&parts.state_dir);
         Self {
             parts,
             sources,
@@ -144,6 +160,10 @@ impl Core {
             crashed: BTreeMap::new(),
             watched: BTreeSet::new(),
             requests: VecDeque::new(),
+            previous,
+            collect_at: Instant::now() + images::FIRST_COLLECTION,
+            collections: 0,
+            made_room: BTreeSet::new(),
             work: JoinSet::new(),
             deployment_state: DeploymentState::Applying,
         }
@@ -207,6 +227,7 @@ impl Core {
             Ok(Done::Pull(done)) => self.pull_done(*done),
             Ok(Done::Chain(done)) => self.chain_done(*done),
             Ok(Done::Probe(done)) => self.probe_done(*done),
+            Ok(Done::Store(done)) => self.store_done(*done),
             Ok(Done::Devices) => self.devices_changed(),
             Ok(Done::Exit(module)) => {
                 self.watched.remove(&module);
@@ -226,6 +247,7 @@ impl Core {
         self.look_at_devices();
         self.record_crashes();
         self.start_requests();
+        self.collect_daily();
         let probe_at = self.check_health(Timestamp::now());
         let mut now = Timestamp::now();
         let mut plan = self.plan(now);

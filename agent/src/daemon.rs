@@ -85,6 +85,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         puller,
         state_dir: config.state_dir.join("state"),
         stop_modules_on_exit: config.stop_modules_on_exit,
+        keep_unused: config.images.keep_unused,
         channels,
     });
     let server = Server::bind(ServerOptions {
@@ -113,7 +114,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
 }
 
 /// The client of registries as the configuration has it.
-fn open_puller(config: &Config, store: &Store) -> Result<Puller, DaemonError> {
+pub(crate) fn open_puller(config: &Config, store: &Store) -> Result<Puller, DaemonError> {
     let usual = PullerConfig::new(store.clone());
     let registry = PullerConfig {
         plain_http: config.registry.plain_http.clone(),
@@ -125,6 +126,7 @@ fn open_puller(config: &Config, store: &Store) -> Result<Puller, DaemonError> {
             Some(0) => None,
             from => from,
         },
+        reserve: config.images.reserve.unwrap_or(usual.reserve),
         metered: config.registry.metered.clone(),
         policy: match &config.registry.policy {
             None => usual.policy.clone(),

@@ -16,6 +16,9 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// hundred it comes before any of it is written.
 const SPOOL_FROM: u64 = 64 << 20;
 
+/// Logs, records and what modules write for a while.
+const RESERVE: u64 = 64 << 20;
+
 /// How a [`Puller`](crate::Puller) behaves.
 #[derive(Debug, Clone)]
 pub struct PullerConfig {
@@ -44,6 +47,9 @@ pub struct PullerConfig {
     /// kernel's write-back delay (30 seconds usually): what came faster is gone before it is
     /// written. Without it no compressed byte is written, and a layer under way begins again.
     pub spool_from: Option<u64>,
+    /// Bytes of the file system that a pull leaves free: one that would not, as far as can be told
+    /// before, does not begin. What is on the device besides needs room too.
+    pub reserve: u64,
     /// What the link may be used for. With a daily budget or windows every layer is spooled.
     pub metered: Metered,
     /// Which images must be signed, and by whom.
@@ -83,7 +89,7 @@ pub struct ProxyConfig {
 
 impl PullerConfig {
     /// The usual configuration: TLS everywhere but on this machine, repetition after one second,
-    /// the environment's proxy, layers of 64 MiB or more spooled, no signatures asked for.
+    /// the environment's proxy, layers of 64 MiB or more spooled, 64 MiB left free, no signatures asked for.
     pub fn new(store: Store) -> Self {
         Self {
             store,
@@ -94,6 +100,7 @@ impl PullerConfig {
             proxy: None,
             docker_config: None,
             spool_from: Some(SPOOL_FROM),
+            reserve: RESERVE,
             metered: Metered::default(),
             policy: SignaturePolicy::default(),
         }

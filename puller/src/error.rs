@@ -87,6 +87,21 @@ pub enum PullError {
         /// The platforms the index lists.
         offered: Vec<String>,
     },
+    /// There is no room for what is missing of the image. Nothing of it was fetched.
+    #[error(
+        "find room for {reference}: it takes about {} MiB, of {} MiB that are free {} MiB stay free",
+        .needed >> 20, .free >> 20, .reserve >> 20
+    )]
+    Room {
+        /// The image.
+        reference: Reference,
+        /// Bytes it takes, estimated from what its manifest says.
+        needed: u64,
+        /// Bytes that were free.
+        free: u64,
+        /// Bytes that are not to be used.
+        reserve: u64,
+    },
     /// The signature policy does not accept the image. Nothing of it was unpacked.
     #[error("accept {reference}")]
     Signature {
@@ -153,10 +168,23 @@ impl PullError {
     /// True if this machine is to blame, not what is served: its store or its file system.
     pub(crate) fn is_local(&self) -> bool {
         match self {
-            Self::Store { .. } => true,
+            Self::Store { .. } | Self::Room { .. } => true,
             Self::Unpack { source, .. } => !source.is_content(),
             _ => false,
         }
+    }
+
+    /// True if there was no room for it: it may succeed when there is.
+    pub fn is_out_of_space(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<std::io::Error>() {
+                use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+                return matches!(error.kind(), StorageFull | QuotaExceeded);
+            }
+            cause = error.source();
+        }
+        matches!(self, Self::Room { .. })
     }
 
     /// True if other credentials are needed.

@@ -9,7 +9,7 @@
 mod delta;
 mod input;
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 
 use flate2::bufread::MultiGzDecoder;
@@ -53,7 +53,7 @@ enum Piece {
 }
 
 /// Why unpacking stopped.
-enum Failure {
+pub(crate) enum Failure {
     /// The sender gave up; it knows why.
     Abandoned,
     Verify(VerifyError),
@@ -72,6 +72,14 @@ pub(crate) struct Transfer<'a> {
     pub(crate) meter: &'a Meter,
     /// Whether it is part of a large pull.
     pub(crate) is_large: bool,
+}
+
+/// A layer in a file.
+pub(crate) struct LocalLayer<'a> {
+    /// Of the file, if it is known.
+    pub(crate) digest: Option<&'a Digest>,
+    pub(crate) diff_id: &'a Digest,
+    pub(crate) compression: Compression,
 }
 
 /// Hashes what is read through it, and refuses endless archives.
@@ -230,15 +238,62 @@ fn receive(
     received
 }
 
+/// Takes a layer from a file into the store: verified, unpacked and named as one that is pulled.
+/// Blocking.
+pub(crate) fn take_local(
+    store: &Store,
+    layer: &LocalLayer<'_>,
+    file: impl Read,
+) -> Result<PathBuf, Failure> {
+    let staging = store.stage().map_err(Failure::Store)?;
+    let mut list = staging.list().map_err(Failure::Store)?;
+    let mut file = BufReader::new(Hashed {
+        inner: file,
+        hasher: hasher(layer.digest.unwrap_or(layer.diff_id)),
+        left: MAX_ARCHIVE,
+    });
+    let diff_id = layer.diff_id;
+    let unpacked = match layer.compression {
+        Compression::Gzip => write(MultiGzDecoder::new(&mut file), &staging, diff_id, &mut list),
+        Compression::Zstd => zstd_decoder(&mut file)
+            .map_err(|source| UnpackError::Read { entries: 0, source })
+            .and_then(|archive| write(archive, &staging, diff_id, &mut list)),
+        Compression::None => write(&mut file, &staging, diff_id, &mut list),
+    };
+    if let Err(error) = &unpacked
+        && !error.is_content()
+    {
+        return unpacked.map(|_| PathBuf::new()).map_err(Failure::Unpack);
+    }
+    // What is wrong with the archive may be that it is another.
+    io::copy(&mut file, &mut io::sink())
+        .map_err(|source| Failure::Unpack(UnpackError::Read { entries: 0, source }))?;
+    let actual = file.into_inner().hasher.finish();
+    if let Some(expected) = layer.digest.filter(|expected| **expected != actual) {
+        let expected = expected.clone();
+        return Err(Failure::Verify(VerifyError::Digest { expected, actual }));
+    }
+    let (actual, unpacked) = unpacked.map_err(Failure::Unpack)?;
+    check_diff_id(diff_id, actual)?;
+    staging
+        .commit(diff_id, &unpacked, Some(list))
+        .map_err(Failure::Store)
+}
+
 fn unpack_verified(store: &Store, layer: &Layer, input: &mut Input) -> Result<PathBuf, Failure> {
     let staging = store.stage().map_err(Failure::Store)?;
     let mut list = staging.list().map_err(Failure::Store)?;
     let unpacked = match layer.compression {
-        Compression::Gzip => write(MultiGzDecoder::new(&mut *input), &staging, layer, &mut list),
+        Compression::Gzip => write(
+            MultiGzDecoder::new(&mut *input),
+            &staging,
+            &layer.diff_id,
+            &mut list,
+        ),
         Compression::Zstd => zstd_decoder(&mut *input)
             .map_err(|source| UnpackError::Read { entries: 0, source })
-            .and_then(|archive| write(archive, &staging, layer, &mut list)),
-        Compression::None => write(&mut *input, &staging, layer, &mut list),
+            .and_then(|archive| write(archive, &staging, &layer.diff_id, &mut list)),
+        Compression::None => write(&mut *input, &staging, &layer.diff_id, &mut list),
     };
     // The disk's fault is final. The archive's may come from bytes that were never the layer's, which
     // is better said: then the digest differs, or the size.
@@ -250,7 +305,7 @@ fn unpack_verified(store: &Store, layer: &Layer, input: &mut Input) -> Result<Pa
     }
     input.verify(layer)?;
     let (diff_id, unpacked) = unpacked.map_err(Failure::Unpack)?;
-    check_diff_id(layer, diff_id)?;
+    check_diff_id(&layer.diff_id, diff_id)?;
     // Before the flush, which would write what of it is still only in memory.
     input.drop_spool();
     staging
@@ -259,12 +314,12 @@ fn unpack_verified(store: &Store, layer: &Layer, input: &mut Input) -> Result<Pa
 }
 
 /// Holds what the archive hashed to against the configuration.
-fn check_diff_id(layer: &Layer, actual: Digest) -> Result<(), Failure> {
-    if actual == layer.diff_id {
+fn check_diff_id(expected: &Digest, actual: Digest) -> Result<(), Failure> {
+    if actual == *expected {
         return Ok(());
     }
     Err(Failure::Verify(VerifyError::DiffId {
-        expected: layer.diff_id.clone(),
+        expected: expected.clone(),
         actual,
     }))
 }
@@ -280,12 +335,12 @@ pub(crate) fn zstd_decoder<R: BufRead>(input: R) -> io::Result<zstd::Decoder<'st
 fn write(
     archive: impl Read,
     staging: &Staging,
-    layer: &Layer,
+    diff_id: &Digest,
     files: &mut dyn Files,
 ) -> Result<(Digest, Unpacked), UnpackError> {
     let mut archive = Hashed {
         inner: archive,
-        hasher: hasher(&layer.diff_id),
+        hasher: hasher(diff_id),
         left: MAX_ARCHIVE,
     };
     let unpacked = unpack::unpack(&mut archive, staging.path(), Resolver::probe(), files)?;

@@ -7,6 +7,7 @@
 //!
 //! - [`Store`]: images and layers on disk; looking up, removing, sweeping. Blocking.
 //! - [`Puller`]: fetches a [`PullRequest`] into a store. Async, on tokio.
+//! - [`load`], [`BundleRequest`]: images from and to files.
 //! - [`parse_reference`], [`Platform`], [`Credentials`]: what a request is made of.
 //!
 //! The way of the data: `registry` (HTTP and authentication) -> `manifest` and `platform` (pure) ->
@@ -26,6 +27,7 @@ mod error;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
 mod layer;
+mod layout;
 mod manifest;
 mod meter;
 mod platform;
@@ -45,16 +47,19 @@ pub use config::{ClientCertificate, ProxyConfig, PullerConfig, RegistryOptions};
 pub use credentials::{Credentials, Secret};
 pub use digest::VerifyError;
 pub use error::PullError;
+pub use layout::{LayoutError, Loaded, load};
 pub use manifest::ManifestError;
 pub use meter::{InvalidWindow, Metered, Wait, WaitReason, Window};
 pub use platform::{InvalidPlatform, Platform};
 pub use progress::{LayerProgress, LayerState, ProgressSink};
-pub use pull::{PullRequest, Puller};
+pub use pull::{BundleError, BundleRequest, Bundled, PullRequest, Puller, Repair};
 pub use reference::{InvalidReference, parse_reference};
 pub use registry::reach::reach;
 pub use signature::{
     ImagePattern, InvalidKey, InvalidPattern, PublicKey, Refusal, Requirement, Signature,
     SignatureError, SignaturePolicy, SignedBy, Signer,
 };
-pub use store::{Images, PulledImage, Store, StoreError, Swept};
+pub use store::{
+    Collected, Damage, Images, Part, PulledImage, Roots, Space, Store, StoreError, Swept, Verified,
+};
 pub use unpack::UnpackError;

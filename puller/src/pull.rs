@@ -1,6 +1,9 @@
 //! Pulls: from whom, with which credentials, and what all of them share.
 
+mod bundle;
 mod job;
+mod repair;
+mod room;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -23,7 +26,9 @@ use crate::progress::ProgressSink;
 use crate::registry::{Client, Clients, Endpoint, PlainHttp, Session, Transport};
 use crate::signature::{SignatureError, SignaturePolicy};
 use crate::store::{PulledImage, Store};
+pub use bundle::{BundleError, BundleRequest, Bundled};
 use job::Job;
+pub use repair::Repair;
 
 /// Layers transferred at once, over all pulls; docker's usual number.
 const CONCURRENT_LAYERS: usize = 3;
@@ -53,6 +58,7 @@ struct Shared {
     registries: BTreeMap<String, RegistryOptions>,
     docker_config: Option<PathBuf>,
     spool_from: Option<u64>,
+    reserve: u64,
     policy: SignaturePolicy,
     meter: Meter,
     retry_delay: Duration,
@@ -85,6 +91,7 @@ impl Puller {
                 registries: config.registries,
                 docker_config: config.docker_config,
                 spool_from,
+                reserve: config.reserve,
                 policy: config.policy,
                 meter,
                 retry_delay: config.retry_delay,
@@ -100,6 +107,11 @@ impl Puller {
     /// The store that images go to.
     pub fn store(&self) -> &Store {
         &self.shared.store
+    }
+
+    /// Bytes of the disk that pulls leave free.
+    pub fn reserve(&self) -> u64 {
+        self.shared.reserve
     }
 
     /// Whether the policy accepts an image that is on the device, by what was found when it was

@@ -5,6 +5,7 @@
 //! root/layers/<diff_id>/           one whole, verified layer; never changed once it has this name
 //! root/implied/<diff_id>           directories that layer uses without listing them, if any
 //! root/files/<diff_id>             what that layer's files hash to, if it is known
+//! root/replaced/<diff_id>.<n>/      a damaged layer that was replaced while modules may use it
 //! root/images/<hash>.json          one record per reference
 //! root/images/configs/<image id>   configurations, byte for byte
 //! root/spool/<digest>              beginnings of compressed layers, where that is asked for
@@ -15,16 +16,20 @@
 //! A layer is flushed before it gets its name, and a record is written after its layers: what can
 //! be found after a power loss is whole.
 
+mod collect;
 mod disk;
 mod files;
 mod layer;
 mod metered;
 mod parents;
 mod record;
+mod space;
 mod spool;
+mod suspect;
 mod sweep;
+mod verify;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,15 +40,18 @@ use nix::fcntl::{Flock, FlockArg};
 use oci_spec::image::Digest;
 use thiserror::Error;
 
+pub use collect::{Collected, Roots};
 use disk::Disk;
 pub(crate) use files::{FileList, Place, Sha256, parse_hex};
 pub(crate) use layer::Staging;
 pub(crate) use parents::parents_id;
 pub(crate) use record::Record;
 pub use record::{Images, PulledImage};
+pub use space::Space;
 pub(crate) use spool::Spool;
 use spool::Spools;
 pub use sweep::Swept;
+pub use verify::{Damage, Part, Verified};
 
 /// Stores this process has open, so that opening one again shares its locks.
 static OPEN: Mutex<Vec<(PathBuf, Weak<Inner>)>> = Mutex::new(Vec::new());
@@ -98,6 +106,8 @@ struct Inner {
     root: PathBuf,
     /// Digests that pulls under way need, with the number of pulls.
     pins: Mutex<HashMap<Digest, usize>>,
+    /// Damaged layers that are being fetched anew.
+    suspects: Mutex<HashSet<Digest>>,
     serial: AtomicU64,
     disk: Disk,
     spools: Spools,
@@ -122,6 +132,7 @@ impl Store {
             "layers",
             "implied",
             "files",
+            "replaced",
             "images/configs",
             "spool",
             "staging",
@@ -138,6 +149,7 @@ impl Store {
         let inner = Arc::new(Inner {
             root: root.clone(),
             pins: Mutex::default(),
+            suspects: Mutex::default(),
             serial: AtomicU64::new(0),
             disk,
             spools: Spools::default(),
@@ -146,6 +158,7 @@ impl Store {
         open.push((root.clone(), Arc::downgrade(&inner)));
         let store = Self { inner };
         store.empty_staging()?;
+        store.put_back()?;
         Ok(store)
     }
 

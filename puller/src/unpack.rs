@@ -21,6 +21,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 pub use error::UnpackError;
+pub(crate) use error::lossy;
 pub(crate) use path::MAX_PATH;
 pub(crate) use tree::{Resolver, hides_lower, open_file, sync};
 

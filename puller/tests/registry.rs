@@ -2,10 +2,16 @@
 //! everything that can go wrong on the way.
 #![allow(clippy::print_stdout, reason = "says why a test is skipped")]
 
+#[path = "registry/bundle.rs"]
+mod bundle;
+#[path = "registry/damage.rs"]
+mod damage;
 #[path = "registry/delta.rs"]
 mod delta;
 #[path = "registry/faults.rs"]
 mod faults;
+#[path = "registry/full.rs"]
+mod full;
 #[path = "registry/killed.rs"]
 mod killed;
 #[path = "registry/metered.rs"]

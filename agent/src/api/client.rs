@@ -16,7 +16,8 @@ use super::query;
 use super::session::{self, Session};
 use super::wire::{
     Accepted, DeploymentView, ErrorBody, ErrorView, Event, ExecBody, ImageView, LogRecord,
-    ModuleInspection, ModuleView, ProcessView, RunRequest, StatsView, VersionView,
+    ModuleInspection, ModuleView, ProcessView, RunRequest, StatsView, StoreReport, StoreRequest,
+    VersionView,
 };
 use crate::crash::Crash;
 
@@ -110,6 +111,12 @@ impl Client {
     /// The images on disk.
     pub async fn images(&self) -> Result<Vec<ImageView>, ClientError> {
         self.get("/images").await
+    }
+
+    /// Does something with the images on disk; may take minutes.
+    pub async fn store(&self, request: &StoreRequest) -> Result<StoreReport, ClientError> {
+        let response = self.send(Method::POST, "/images", json(request)).await?;
+        read_json("POST /images", response).await
     }
 
     /// The deployment in force.

@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 
 use super::wire::{
     Accepted, DeploymentState, DeploymentView, DesiredStatus, ErrorCode, Event, ImageView,
-    LayerState, ModuleInspection, ModuleStatus, ModuleView, Problem, PullProgress,
+    LayerState, ModuleInspection, ModuleStatus, ModuleView, Problem, PullProgress, StoreReport,
+    StoreRequest,
 };
 use super::{Server, ServerOptions};
 use crate::command::{self, Command, CommandError, CoreChannels};
@@ -157,6 +158,9 @@ impl FakeCore {
             Command::Images { reply } => {
                 let _ = reply.send(Ok(self.images()));
             }
+            Command::Store { request, reply } => {
+                let _ = reply.send(Ok(stored(request)));
+            }
             Command::Deployment { reply } => {
                 let _ = reply.send(Ok(DeploymentView {
                     revision: self.revision,
@@ -262,5 +266,17 @@ impl FakeCore {
             modules: vec![module.name.clone()],
         };
         self.modules.iter().map(view).collect()
+    }
+}
+
+/// As if everything that was asked for was done.
+fn stored(request: StoreRequest) -> StoreReport {
+    let images = match request {
+        StoreRequest::Remove { images, .. } => images,
+        _ => Vec::new(),
+    };
+    StoreReport {
+        images,
+        ..StoreReport::default()
     }
 }

@@ -127,8 +127,13 @@ async fn change(
             let accepted = handle.ask(apply).await?;
             Ok(body::json(StatusCode::ACCEPTED, &accepted))
         }
+        (&Method::POST, Resource::Images) => {
+            let request = parse(&text(request).await?)?;
+            let work = |reply| Command::Store { request, reply };
+            Ok(body::json(StatusCode::OK, &handle.ask(work).await?))
+        }
         (&Method::POST, Resource::Modules) => {
-            let request = run_request(&text(request).await?)?;
+            let request: RunRequest = parse(&text(request).await?)?;
             let run = |reply| Command::Run { request, reply };
             let accepted = handle.ask(run).await?;
             Ok(body::json(StatusCode::ACCEPTED, &accepted))
@@ -160,7 +165,7 @@ fn version() -> VersionView {
     }
 }
 
-fn run_request(text: &str) -> Result<RunRequest, CommandError> {
+fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, CommandError> {
     serde_json::from_str(text)
         .map_err(|error| CommandError::new(ErrorCode::Invalid, format!("invalid request: {error}")))
 }

@@ -1,6 +1,7 @@
 //! The API's JSON, shared by server and client; nothing else.
 
 mod running;
+mod store;
 
 use std::fmt;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::status::ModuleStatus;
 pub use running::{ExecBody, ProcessView, StatsView, Window};
+pub use store::{StoreReport, StoreRequest};
 
 /// A module as a list shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,13 +6,16 @@ use std::path::PathBuf;
 use kobune_runtime::{Timestamp, signal_number};
 
 use super::UsageError;
+use super::bundle::{self, BundleVerb};
 use super::exec_args::ExecArguments;
 use super::help::{self, Topic};
+use super::images;
 use super::manifest::ManifestArguments;
 use super::provision::ConfigVerb;
 use super::run_args::RunArguments;
 use super::words::{Word, Words, text};
 use crate::api::client::LogParameters;
+use crate::api::wire::StoreRequest;
 use crate::check;
 use crate::moment;
 
@@ -55,6 +58,8 @@ pub(super) enum Verb {
     Inspect(Vec<String>),
     List,
     Images,
+    Store(StoreRequest),
+    Bundle(BundleVerb),
     Logs(LogsArguments),
     Exec(Box<ExecArguments>),
     Pause(Vec<String>),
@@ -138,7 +143,11 @@ fn parse_verb(
         "daemon" => simple(words, global, Topic::Overview, no_names(Verb::Daemon)),
         "halt" => simple(words, global, Topic::Overview, no_names(Verb::Halt)),
         "list" => simple(words, global, Topic::Overview, no_names(Verb::List)),
-        "images" => simple(words, global, Topic::Overview, no_names(Verb::Images)),
+        "images" => images::images(words, global),
+        "image" => images::image(words, global),
+        "bundle" => bundle::parse(words, global),
+        "rmi" => images::remove(words, global),
+        "prune" => images::prune(words, global),
         "version" => simple(words, global, Topic::Overview, no_names(Verb::Version)),
         "rm" => simple(words, global, Topic::Overview, |names| {
             some(names, Verb::Remove)

@@ -6,13 +6,14 @@ use std::path::Path;
 use kobune_runtime::Timestamp;
 
 use super::args::{ApplyArguments, LogsArguments, Output, Verb};
+use super::bundle::{self, BundleVerb};
 use super::create_options::{self, Surroundings};
 use super::manifest::fill_credentials;
 use super::run_args::RunArguments;
-use super::{CliError, Console, UsageError, output, session, wait, watch};
+use super::{CliError, Console, UsageError, images, output, session, wait, watch};
 use crate::api::BODY_LIMIT;
 use crate::api::client::{Client, ClientError};
-use crate::api::wire::{LogRecord, RegistryCredentials};
+use crate::api::wire::{LogRecord, RegistryCredentials, StoreRequest};
 
 /// Longest password on standard input in bytes; tokens of registries have a few thousand.
 const PASSWORD_LIMIT: u64 = 64 << 10;
@@ -33,6 +34,8 @@ pub(super) async fn execute(
             let images = client.images().await?;
             console.show(&images, |images| output::images(images))
         }
+        Verb::Bundle(BundleVerb::Apply(given)) => bundle::apply(&given, client, console).await,
+        Verb::Store(request) => store(&request, client, console).await,
         Verb::Version => version(client, console).await,
         Verb::Inspect(names) => {
             let mut inspections = Vec::new();
@@ -69,7 +72,8 @@ pub(super) async fn execute(
         Verb::Events => watch::events(client, console).await,
         Verb::Exec(arguments) => session::exec(&arguments, client, console).await,
         Verb::Run(arguments) => run(&arguments, client, console).await,
-        Verb::Daemon
+        Verb::Bundle(BundleVerb::Create(_))
+        | Verb::Daemon
         | Verb::Halt
         | Verb::Check(_)
         | Verb::Config(_)
@@ -91,6 +95,19 @@ async fn change(verb: &Verb, name: &str, client: &Client) -> Result<(), ClientEr
         Verb::Kill { signal, .. } => client.kill(name, signal).await,
         _ => unreachable!("invariant: it is no change of modules"),
     }
+}
+
+async fn store(
+    request: &StoreRequest,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<(), CliError> {
+    let report = client.store(request).await?;
+    console.show(&report, |report| images::report(request, report))?;
+    if report.damage.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::Damaged)
 }
 
 async fn version(client: &Client, console: &mut Console<'_>) -> Result<(), CliError> {
@@ -156,6 +173,16 @@ async fn apply(
     console: &mut Console<'_>,
 ) -> Result<(), CliError> {
     let manifest = read_manifest(&arguments.file)?;
+    apply_text(manifest, arguments, client, console).await
+}
+
+/// Applies a deployment that `arguments.file` had.
+pub(super) async fn apply_text(
+    manifest: Vec<u8>,
+    arguments: &ApplyArguments,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<(), CliError> {
     let manifest = fill_credentials(manifest, &arguments.file, &arguments.env_files)?;
     // Before the request, so that nothing is missed.
     let events = client.events().await?;
@@ -200,7 +227,7 @@ async fn run(
     console.show(&done, |_| format!("{}\n", request.name))
 }
 
-fn read_manifest(file: &Path) -> Result<Vec<u8>, CliError> {
+pub(super) fn read_manifest(file: &Path) -> Result<Vec<u8>, CliError> {
     let what = match file.to_str() {
         Some("-") => "standard input".to_owned(),
         _ => file.display().to_string(),

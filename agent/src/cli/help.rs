@@ -12,6 +12,8 @@ pub(super) enum Topic {
     Watch,
     Config,
     Manifest,
+    Images,
+    Bundle,
 }
 
 /// The text for a command; the overview for any other word.
@@ -25,6 +27,8 @@ pub(super) fn topic(word: Option<&str>) -> Topic {
         Some("stats" | "top" | "events" | "history") => Topic::Watch,
         Some("config") => Topic::Config,
         Some("manifest") => Topic::Manifest,
+        Some("bundle") => Topic::Bundle,
+        Some("image" | "images" | "rmi" | "prune") => Topic::Images,
         _ => Topic::Overview,
     }
 }
@@ -41,6 +45,8 @@ impl Topic {
             Self::Watch => WATCH,
             Self::Config => CONFIG,
             Self::Manifest => MANIFEST,
+            Self::Images => IMAGES,
+            Self::Bundle => BUNDLE,
         }
     }
 }
@@ -70,13 +76,17 @@ Commands:
   events                 show what happens
   history NAME           show how a module's last runs failed, also before its update
   inspect NAME...        show all about modules, as JSON
-  images                 show the images on disk
+  images [verify|repair] show the images on disk, check them, mend them
+  image load -i FILE     take images from a file
+  bundle create|apply    carry a deployment with its images in one file
+  rmi IMAGE...           remove images
+  prune                  remove the images that nothing needs
   check                  find out what this device lacks
   config mp|apply        connect the device to a hub, check the configuration
   manifest build FILE    turn a deployment template into a manifest, without the daemon
   version                show the versions of this program and of the daemon
   help [COMMAND]         show this text, or that of apply, run, exec, logs, stats,
-                         check, config or manifest
+                         images, bundle, check, config or manifest
 
 Options of every command:
   -o, --output text|json  form of the output
@@ -94,6 +104,49 @@ Usage: kobune apply [OPTIONS] FILE|-
       --env-file FILE   variables for the credentials that FILE names as $NAME; a later
                         file wins, the environment over all
   -d, --detach          return when the deployment is accepted
+";
+
+const BUNDLE: &str = "\
+Carries a deployment with all its images in one file, to devices without a network.
+
+Usage: kobune bundle create -o FILE [OPTIONS] DEPLOYMENT
+       kobune bundle apply [-d] FILE
+
+  create  fetch the images, needs no daemon; prints the file's digest, length and parts
+  apply   load the images and apply the deployment
+
+      --have LIST      leave out layers named here, such as 'ls /var/lib/kobune/layers' shows
+      --platform NAME  of the device, such as linux/arm/v7 [this machine's]
+      --env-file FILE  variables for the credentials that DEPLOYMENT names as $NAME
+  -d, --detach         return when the deployment is accepted
+
+The same images, deployment and list give the same file. It is an OCI archive, which skopeo and
+podman read.
+";
+
+const IMAGES: &str = "\
+Looks after the images on disk.
+
+Usage: kobune images
+       kobune images verify [--repair]
+       kobune images repair
+       kobune image load -i FILE
+       kobune rmi [-f] IMAGE...
+       kobune prune [-a]
+
+  images          show them, and which modules use them
+  images verify   read every file from the disk and find out what has changed
+  images repair   the same, fetch what is damaged anew, and restart the modules that use it
+  image load      take the images of an OCI layout (directory or tar) or of 'docker save'
+  rmi             forget images, and remove what only they had
+  prune           remove images that no module runs, shall run, or ran before
+
+      --repair    as images repair
+  -f, --force     also an image that a module uses: its files go when it no longer does
+  -a, --all       also images that modules ran before the ones they have now
+
+The agent removes images by itself that nothing needed for images.keep_days, and when a pull
+finds no room. Exit status of verify and repair: 1 where something is still damaged.
 ";
 
 const CHECK: &str = "\

@@ -2,6 +2,7 @@ use super::args::{ApplyArguments, CheckArguments, LogsArguments};
 use super::help::Topic;
 use super::*;
 use crate::api::client::LogParameters;
+use crate::api::wire::StoreRequest;
 
 fn parse(line: &[&str]) -> Result<Arguments, String> {
     let now = Timestamp::from_unix(1_000_000, 0);
@@ -113,6 +114,46 @@ fn verbs_parse() {
         (&["logs", "--tail", "all", "led"], plain_logs),
     ] {
         assert_eq!(parse(line).map(|a| a.verb), Ok(verb), "{line:?}");
+    }
+}
+
+#[test]
+fn verbs_of_images_parse() {
+    let verify = |repair| Verb::Store(StoreRequest::Verify { repair });
+    let load = |path: &str| Verb::Store(StoreRequest::Load { path: path.into() });
+    let prune = |all| Verb::Store(StoreRequest::Prune { all });
+    let rmi = |images: &[&str]| {
+        let images = images.iter().map(|&image| image.to_owned()).collect();
+        Verb::Store(StoreRequest::Remove {
+            images,
+            force: true,
+        })
+    };
+    for (line, verb) in [
+        (&["images", "verify"][..], verify(false)),
+        (&["images", "verify", "--repair"], verify(true)),
+        (&["images", "repair"], verify(true)),
+        (&["rmi", "-f", "a:1", "b"], rmi(&["a:1", "b"])),
+        (&["image", "load", "-i", "/a.tar"], load("/a.tar")),
+        (&["image", "load", "/a.tar"], load("/a.tar")),
+        (&["prune"], prune(false)),
+        (&["prune", "-a"], prune(true)),
+    ] {
+        assert_eq!(parse(line).map(|a| a.verb), Ok(verb), "{line:?}");
+    }
+    for bad in [
+        &["images", "x"][..],
+        &["images", "--repair"],
+        &["rmi"],
+        &["prune", "x"],
+        &["image"],
+        &["image", "load"],
+        &["bundle", "create", "d.json"],
+        &["bundle", "create", "-o", "b"],
+        &["bundle", "apply"],
+        &["bundle", "x", "y"],
+    ] {
+        parse(bad).expect_err(&bad.join(" "));
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use kobune_puller::{ClientCertificate, InvalidWindow, Metered, ProxyConfig, RegistryOptions};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::provisioning::{AziotConfig, RawAgent, RawProvisioning};
-use super::{Config, LogLevel, NetworkConfig, PortEngine, RegistryConfig, Subnet};
+use super::{Config, ImagesConfig, LogLevel, NetworkConfig, PortEngine, RegistryConfig, Subnet};
 
 /// Longest path of the socket in bytes: `sun_path` has 107 without the final zero, and the
 /// server binds under a name that is 4 longer.
@@ -35,6 +36,8 @@ pub(super) struct RawConfig {
     network: RawNetwork,
     #[serde(default)]
     registry: RawRegistry,
+    #[serde(default)]
+    images: RawImages,
     provisioning: Field<RawProvisioning>,
     trust_bundle_cert: Field<String>,
     #[serde(default)]
@@ -63,6 +66,14 @@ struct RawRegistry {
     metered: RawMetered,
     #[serde(default)]
     host: BTreeMap<Spanned<String>, RawHost>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawImages {
+    collect: Option<bool>,
+    keep_days: Option<u16>,
+    reserve_mib: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -119,6 +130,7 @@ impl RawConfig {
             hub: hub.validate()?,
             network: self.network.validate()?,
             registry: self.registry.validate()?,
+            images: self.images.validate(),
         })
     }
 }
@@ -156,6 +168,18 @@ impl RawRegistry {
             policy: checked(self.policy, path)?,
             metered: self.metered.validate()?,
         })
+    }
+}
+
+impl RawImages {
+    fn validate(self) -> ImagesConfig {
+        let usual = ImagesConfig::default().keep_unused;
+        let days = |days| Duration::from_secs(u64::from(days) * 24 * 3600);
+        let keep_unused = self.keep_days.map(days).or(usual);
+        ImagesConfig {
+            keep_unused: keep_unused.filter(|_| self.collect != Some(false)),
+            reserve: self.reserve_mib.map(|mib| u64::from(mib) << 20),
+        }
     }
 }
 

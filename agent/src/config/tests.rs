@@ -102,8 +102,18 @@ client_key = "/etc/kobune/device.key"
             engine: PortEngine::Forwarder,
         },
         registry: every_registry_key(),
+        images: ImagesConfig::default(),
     };
     assert_eq!(config, Ok(expected));
+}
+
+#[test]
+fn unused_images_stay_for_ever_where_they_are_not_collected() {
+    let of = |text| parse(text).map(|config| config.images.keep_unused);
+    assert_eq!(of("[images]\ncollect = false\nkeep_days = 1"), Ok(None));
+    assert_eq!(of("[images]\nkeep_days = 0"), Ok(Some(Duration::ZERO)));
+    let reserve = parse("[images]\nreserve_mib = 16").map(|config| config.images.reserve);
+    assert_eq!(reserve, Ok(Some(16 << 20)));
 }
 
 /// Text, line and key, begin of the reason.

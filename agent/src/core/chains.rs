@@ -196,11 +196,17 @@ impl Core {
                 self.start_warnings.remove(module);
                 if !self.desired.modules.contains_key(module) {
                     self.history.forget(module);
+                    self.previous.forget(&self.parts.state_dir, module);
                 }
             }
             Action::Create => {
                 self.history.record_created(module);
-                self.pulled.remove(module);
+                let before = self.seen.get(module).map(|it| &it.request.image);
+                if let (Some(before), Some(pulled)) = (before, self.pulled.remove(module)) {
+                    let id = pulled.image.id.to_string();
+                    let dir = &self.parts.state_dir;
+                    self.previous.replaced(dir, module, before, &id);
+                }
             }
             Action::Start => {
                 self.start_warnings

@@ -32,6 +32,7 @@ impl Core {
             // After every command the core looks.
             Command::Look { reply } => answer(reply, Ok(())),
             Command::Images { reply } => answer(reply, self.images()),
+            Command::Store { request, reply } => self.store_request(request, reply),
             Command::Deployment { reply } => answer(reply, Ok(self.deployment_view())),
         }
     }

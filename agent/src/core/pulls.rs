@@ -20,7 +20,7 @@ use crate::plan::{Action, Plan};
 /// An image that is on the device for the module of this fingerprint.
 pub(super) struct Pulled {
     fingerprint: Fingerprint,
-    image: PulledImage,
+    pub(super) image: PulledImage,
 }
 
 /// A pull under way.
@@ -48,6 +48,10 @@ impl Core {
     /// known to be missing from now on, which makes another plan.
     pub(super) fn start_pulls(&mut self, plan: &Plan) -> bool {
         let mut failed = false;
+        if self.collections > 0 {
+            // What is being removed may be what a pull would find here.
+            return failed;
+        }
         for step in &plan.steps {
             let module = &step.module;
             let wanted = matches!(step.action, Action::Pull | Action::Create);
@@ -153,6 +157,13 @@ impl Core {
             return;
         }
         self.pulling.remove(&module);
+        if let Err(error) = &result
+            && error.is_out_of_space()
+            && self.make_room(&module)
+        {
+            return;
+        }
+        self.made_room.remove(&module);
         match result {
             Ok(pulled) => self.take_image(module, fingerprint, image, pulled),
             Err(error) => match self.fall_back(&module, &error) {

@@ -271,7 +271,7 @@ fn receive(
     let written = plain(&prepared.split, prepared.split_length)
         .and_then(|framing| Archive::new(framing, parts, arrivals))
         .map_err(|source| UnpackError::Read { entries: 0, source })
-        .and_then(|archive| write(archive, &staging, layer, &mut files));
+        .and_then(|archive| write(archive, &staging, &layer.diff_id, &mut files));
     if let Some(wrong) = files.wrong {
         return Ok(Err(Doubt::Content(wrong)));
     }
@@ -280,7 +280,7 @@ fn receive(
         Err(error) if error.is_content() => return Ok(Err(Doubt::Parts(error))),
         Err(error) => return Err(Failure::Unpack(error)),
     };
-    match check_diff_id(layer, diff_id) {
+    match check_diff_id(&layer.diff_id, diff_id) {
         Err(Failure::Verify(error)) => return Ok(Err(Doubt::DiffId(error))),
         other => other?,
     }

@@ -48,6 +48,7 @@ impl Job<'_> {
         let parents = parents_id(&diff_ids);
         let needed = diff_ids.iter().chain([&id, &parents]);
         let _pins = self.shared.store.pin(needed.cloned());
+        self.check_room(&layers).await?;
         self.fetch(&layers).await?;
         let reference = self.session.reference;
         let mut record = Record::new(reference, SystemTime::now(), manifest_digest, id);
@@ -75,7 +76,7 @@ impl Job<'_> {
     }
 
     /// The manifest for `platform`, verified, and the digests from what the reference names to it.
-    async fn resolve(
+    pub(super) async fn resolve(
         &self,
         platform: &Platform,
     ) -> Result<(Vec<Digest>, ImageManifest), PullError> {
@@ -132,7 +133,7 @@ impl Job<'_> {
     }
 
     /// The configuration, verified.
-    async fn config(&self, manifest: &ImageManifest) -> Result<Vec<u8>, PullError> {
+    pub(super) async fn config(&self, manifest: &ImageManifest) -> Result<Vec<u8>, PullError> {
         let descriptor = manifest.config();
         let subject = Subject::Config(descriptor.digest().clone());
         manifest::check_config(descriptor)
@@ -176,7 +177,7 @@ impl Job<'_> {
 
     /// Bytes of the layers that are not here.
     fn missing(&self, layers: &[Layer]) -> u64 {
-        let is_missing = |layer: &&Layer| self.shared.store.layer(&layer.diff_id).is_none();
+        let is_missing = |layer: &&Layer| self.shared.store.good_layer(&layer.diff_id).is_none();
         layers
             .iter()
             .filter(is_missing)
@@ -192,7 +193,7 @@ impl Job<'_> {
     ) -> Result<(), PullError> {
         let turn = self.shared.turn(&layer.diff_id);
         let _turn = turn.lock().await;
-        if self.shared.store.layer(&layer.diff_id).is_some() {
+        if self.shared.store.good_layer(&layer.diff_id).is_some() {
             self.tell(layer, LayerState::Present);
             return Ok(());
         }

@@ -94,7 +94,7 @@ impl Store {
         places
     }
 
-    fn list_path(&self, diff_id: &Digest) -> PathBuf {
+    pub(super) fn list_path(&self, diff_id: &Digest) -> PathBuf {
         self.path("files").join(diff_id.digest())
     }
 }
@@ -176,7 +176,10 @@ fn write_line(lines: &mut impl Write, path: &[u8], sha256: &Sha256) -> io::Resul
 }
 
 /// Reads a list line by line.
-fn read_list(mut list: impl BufRead, mut each: impl FnMut(Sha256, Vec<u8>)) -> io::Result<()> {
+pub(super) fn read_list(
+    mut list: impl BufRead,
+    mut each: impl FnMut(Sha256, Vec<u8>),
+) -> io::Result<()> {
     let mut line = Vec::new();
     loop {
         line.clear();

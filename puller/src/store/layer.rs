@@ -65,7 +65,8 @@ impl Staging {
         list: Option<FileList>,
     ) -> Result<PathBuf, StoreError> {
         let target = self.store.layer_path(diff_id);
-        if target.is_dir() {
+        let replaces = target.is_dir();
+        if replaces && !self.store.is_suspect(diff_id) {
             return Ok(target);
         }
         self.store.put_implied(diff_id, &unpacked.implied)?;
@@ -77,6 +78,9 @@ impl Staging {
         let disk = self.store.disk();
         disk.flush(&self.path)
             .map_err(failed("flush", &self.path))?;
+        if replaces {
+            self.store.set_replaced(diff_id)?;
+        }
         disk.rename(&self.path, &target)
             .map_err(failed("name layer", &target))?;
         self.store.sync_directory(&self.store.path("layers"))?;

@@ -54,6 +54,7 @@ pub struct Images {
 
 /// An image record as it is on disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Record {
     pub(crate) schema: u32,
     /// As text: what a reader of the file looks for.
@@ -70,6 +71,9 @@ pub(crate) struct Record {
     pub(crate) pulled_at: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) signature: Option<Signature>,
+    /// Digest of the record without this field, as compact JSON; older ones have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    check: Option<Digest>,
 }
 
 /// Only the schema, which says how to read the rest.
@@ -96,7 +100,24 @@ impl Record {
             size: 0,
             pulled_at: pulled_at.unwrap_or_default().as_secs(),
             signature: None,
+            check: None,
         }
+    }
+
+    /// What `check` has to be.
+    fn sum(&self) -> serde_json::Result<Digest> {
+        let plain = Self {
+            check: None,
+            ..self.clone()
+        };
+        serde_json::to_vec(&plain).map(|json| digest::sha256(&json))
+    }
+
+    fn checked(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec_pretty(&Self {
+            check: Some(self.sum()?),
+            ..self.clone()
+        })
     }
 
     /// All layers, lowest first.
@@ -129,6 +150,11 @@ impl Store {
         Ok(found)
     }
 
+    /// Whether there is a record of `reference`, readable or not. Blocking.
+    pub fn has_record(&self, reference: &Reference) -> bool {
+        self.record_path(reference).exists()
+    }
+
     /// Forgets the image pulled as `reference`; true if there was a record. Its layers stay until
     /// they are swept. Blocking.
     pub fn remove(&self, reference: &Reference) -> Result<bool, StoreError> {
@@ -152,26 +178,35 @@ impl Store {
         record: &Record,
     ) -> Result<(), StoreError> {
         let path = self.record_path(reference);
-        let json = serde_json::to_vec_pretty(record)
+        let json = record
+            .checked()
             .map_err(io::Error::other)
             .map_err(failed("write", &path))?;
         self.write_atomic(&path, &json)
     }
 
+    /// Digest of the manifest of which an image was made, if its record can be read. Blocking.
+    pub(crate) fn manifest_of(&self, reference: &Reference) -> Option<Digest> {
+        let record = read(&self.record_path(reference)).ok()??;
+        Some(record.manifest_digest)
+    }
+
     /// All records, or why one cannot be read.
     pub(super) fn records(&self) -> Result<Vec<Result<Record, StoreError>>, StoreError> {
+        let files = self.record_files()?.into_iter();
+        Ok(files.filter_map(|path| read(&path).transpose()).collect())
+    }
+
+    /// Where records are.
+    pub(super) fn record_files(&self) -> Result<Vec<PathBuf>, StoreError> {
         let directory = self.path("images");
-        let mut records = Vec::new();
+        let mut files = Vec::new();
         for entry in fs::read_dir(&directory).map_err(failed("list", &directory))? {
             let path = entry.map_err(failed("list", &directory))?.path();
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "json")
-            {
-                records.extend(read(&path).transpose());
-            }
+            files.extend(Some(path).filter(|path| path.extension().is_some_and(|it| it == "json")));
         }
-        Ok(records)
+        files.sort();
+        Ok(files)
     }
 
     pub(super) fn config_path(&self, id: &Digest) -> PathBuf {
@@ -224,7 +259,7 @@ impl Store {
     }
 
     /// References hold characters that file names cannot.
-    fn record_path(&self, reference: &Reference) -> PathBuf {
+    pub(super) fn record_path(&self, reference: &Reference) -> PathBuf {
         let name = digest::sha256(reference.whole().as_bytes());
         self.path("images").join(format!("{}.json", name.digest()))
     }
@@ -245,7 +280,7 @@ impl Store {
     }
 }
 
-fn read(path: &Path) -> Result<Option<Record>, StoreError> {
+pub(super) fn read(path: &Path) -> Result<Option<Record>, StoreError> {
     let body = match fs::read(path) {
         Ok(body) => body,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -264,6 +299,10 @@ fn read(path: &Path) -> Result<Option<Record>, StoreError> {
     let is_good = |digest: &Digest| digest::is_supported(digest);
     if !is_good(&record.id) || !record.layers().all(is_good) {
         return Err(broken(path, "a digest is not of a supported kind"));
+    }
+    let sum = record.sum().map_err(|source| broken(path, source))?;
+    if record.check.as_ref().is_some_and(|check| *check != sum) {
+        return Err(broken(path, "it is not what was written"));
     }
     Ok(Some(record))
 }

@@ -40,6 +40,7 @@ impl Store {
             let digests = record.layers().chain([&record.id]);
             used.extend(digests.map(|digest| OsString::from(digest.digest())));
         }
+        let replaced = self.set_aside_replaced(keep)?;
         let layers = self.set_aside(&self.path("layers"), &used)?;
         let implied = self.set_aside(&self.path("implied"), &used)?;
         let lists = self.set_aside(&self.path("files"), &used)?;
@@ -55,6 +56,7 @@ impl Store {
             .chain(configs)
             .chain(implied)
             .chain(lists)
+            .chain(replaced)
         {
             self.remove_tree(&path)?;
         }

@@ -1,0 +1,123 @@
+//! The images on a device: removed, checked and repaired, and brought without a network.
+
+use std::fs;
+
+use kobune_tests::{Agent, Device, privileged, probe, tutorial};
+use serde_json::Value;
+
+const SLEEP: &[&str] = &["sleep", "1000"];
+
+fn names(agent: &Agent<'_>) -> Vec<String> {
+    let images: Value = serde_json::from_str(&agent.cli(&["images", "-o", "json"]).ok()).unwrap();
+    let images = images.as_array().unwrap().iter();
+    images
+        .map(|image| image["reference"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn what_modules_use_stays_and_the_rest_can_be_removed() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let registry = probe::registry(&device, &["1", "2", "3"]);
+    let agent = Agent::start(&device, "");
+    for tag in ["1", "2", "3"] {
+        let module = probe::module(&registry, tag, SLEEP);
+        let _ = agent.apply(&probe::deployment([("m", module)])).ok();
+        let image = |module: &Value| module["image"].as_str().is_some_and(|it| it.ends_with(tag));
+        agent.wait_for("m", 30, |m| m["status"] == "running" && image(m));
+    }
+    let all = names(&agent);
+    assert_eq!(all.len(), 3, "{all:?}");
+    let used = agent.cli(&["rmi", &all[2]]).failed(1);
+    assert!(used.contains("the module m uses"), "{used}");
+    let unknown = agent.cli(&["rmi", "example.com/none:1"]).failed(1);
+    assert!(unknown.contains("no image example.com/none:1"), "{unknown}");
+    let pruned = agent.cli(&["prune"]).ok();
+    assert!(pruned.contains(&format!("removed {}", all[0])), "{pruned}");
+    assert_eq!(names(&agent), all[1..], "what runs, and what ran before it");
+    let _ = agent.cli(&["rmi", &all[1]]).ok();
+    assert_eq!(names(&agent), all[2..]);
+    assert_eq!(agent.module("m")["status"], "running");
+    agent.clear();
+    assert_eq!(device.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_damaged_layer_is_repaired_under_a_running_module() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let registry = probe::registry(&device, &["1"]);
+    let agent = Agent::start(&device, "");
+    let module = probe::module(&registry, "1", SLEEP);
+    let _ = agent.apply(&probe::deployment([("m", module)])).ok();
+    let before = agent.wait_running("m");
+    let sound = agent.cli(&["images", "verify"]).ok();
+    assert!(sound.ends_with(" 0 damaged\n"), "{sound}");
+    let root = device.dir().join("state");
+    let lists = fs::read_dir(root.join("files")).unwrap();
+    let list = lists.map(|list| list.unwrap().path()).next().unwrap();
+    let text = fs::read_to_string(&list).unwrap();
+    let file = text.lines().next().unwrap().split_once("  ").unwrap().1;
+    let file = root
+        .join("layers")
+        .join(list.file_name().unwrap())
+        .join(file);
+    // As flash does it: in place, behind everybody's back.
+    let mut content = fs::read(&file).unwrap();
+    content.push(0);
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, content).unwrap();
+    let found = agent.cli(&["images", "verify"]);
+    assert_eq!(found.code, 1);
+    assert!(
+        found.stdout.contains("its content has changed"),
+        "{found:?}"
+    );
+    let repaired = agent.cli(&["images", "repair"]).ok();
+    assert!(repaired.contains("restarting m"), "{repaired}");
+    assert!(repaired.ends_with(" 0 damaged\n"), "{repaired}");
+    agent.wait_for("m", 30, |m| {
+        m["status"] == "running" && m["pid"] != before["pid"]
+    });
+    agent.clear();
+    assert_eq!(device.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_bundle_brings_the_tutorials_modules_up_without_a_network() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let registry = tutorial::registry(&device, &["1"]);
+    let deployment = device.dir().join("deployment.json");
+    let bundle = device.dir().join("site.bundle").display().to_string();
+    let manifest = tutorial::deployment(&registry, "1");
+    fs::write(&deployment, manifest.to_string()).unwrap();
+    let agent = Agent::start(&device, "");
+    let deployment = deployment.display().to_string();
+    let made = agent
+        .cli(&["bundle", "create", "-o", &bundle, &deployment])
+        .ok();
+    assert!(made.contains("2 images, 0 layers left out"), "{made}");
+    drop(registry);
+    let _ = agent.cli(&["bundle", "apply", &bundle]).ok();
+    for name in ["button-acr", "led-acr"] {
+        agent.wait_running(name);
+    }
+    let mut bytes = fs::read(&bundle).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&bundle, bytes).unwrap();
+    agent.clear();
+    let _ = agent.cli(&["prune", "-a"]).ok();
+    let refused = agent.cli(&["bundle", "apply", &bundle]).failed(1);
+    assert!(refused.contains("blobs/sha256/"), "{refused}");
+    assert!(names(&agent).is_empty());
+    assert_eq!(device.leftovers(), Vec::<String>::new());
+}
