@@ -21,6 +21,7 @@ mod hub;
 pub mod lock;
 mod moment;
 pub mod plan;
+pub mod policy;
 pub mod provisioning;
 mod report;
 pub mod restart;
