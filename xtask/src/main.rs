@@ -15,6 +15,7 @@ mod images;
 mod manual;
 mod setup;
 mod test;
+mod yocto;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ cargo xtask COMMAND
   cross    build static programs for a device: armv7, arm64, armv6 or x86_64
   deb      make the Debian package for amd64, arm64 or armhf; with --programs DIR from
            programs that are built already
+  yocto    write the Yocto recipe's list of crates anew, from Cargo.lock
   manual   write the manual page and the shells' completions into a directory
   images   build the tutorial's images for all of these as one index each; with --push
            REGISTRY [--plain-http] publish them there
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         ["setup"] => setup::install(setup::DEMO)
             .and_then(|()| setup::install(setup::TEST))
             .and_then(|()| setup::install(&device::PACKAGES)),
+        ["yocto"] => yocto::run(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())
