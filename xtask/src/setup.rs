@@ -20,6 +20,7 @@ pub(crate) const TEST: &[Package] = &[
     ("docker-registry", "/usr/bin/docker-registry"),
     ("e2fsprogs", "/sbin/mkfs.ext4"),
     ("faketime", "/usr/bin/faketime"),
+    ("iptables", "/usr/sbin/iptables-legacy"),
     ("nftables", "/usr/sbin/nft"),
     ("npm", "npm"),
     ("openssl", "/usr/bin/openssl"),
