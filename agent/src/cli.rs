@@ -8,6 +8,7 @@ mod create_options;
 mod exec_args;
 mod execute;
 mod help;
+mod manifest;
 mod output;
 mod progress;
 mod provision;
@@ -33,6 +34,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::daemon::{self, DaemonError};
 use crate::error_chain::chain;
 use args::{Arguments, CheckArguments, Global, Output, Verb};
+use manifest::ManifestError;
 use provision::{ConfigVerb, ProvisionError};
 
 /// Variable that names the daemon's socket.
@@ -60,6 +62,8 @@ enum CliError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Provision(#[from] ProvisionError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     #[error(transparent)]
     Daemon(#[from] DaemonError),
     #[error(transparent)]
@@ -135,6 +139,10 @@ fn run(
             .map_err(CliError::Output),
         Verb::Daemon => Ok(daemon::run(&configuration(&global)?)?),
         Verb::Config(verb) => configure(&verb, &global, out),
+        Verb::Manifest(arguments) => {
+            let text = manifest::run(&arguments)?.unwrap_or_default();
+            out.write_all(text.as_bytes()).map_err(CliError::Output)
+        }
         verb => {
             let mut console = Console {
                 out,
@@ -241,6 +249,11 @@ impl CliError {
         };
         for problem in problems {
             let _ = writeln!(text, "  {problem}");
+        }
+        if let Self::Manifest(error) = self {
+            for line in error.problems().lines() {
+                let _ = writeln!(text, "  {line}");
+            }
         }
         text
     }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use kobune_puller::{ProxyConfig, RegistryOptions};
+use kobune_puller::{Metered, ProxyConfig, RegistryOptions};
 use serde::Deserialize;
 
 use crate::provisioning::HubConfig;
@@ -109,6 +109,8 @@ pub struct RegistryConfig {
     pub spool_from: Option<u64>,
     /// File that says which images must be signed; without one none must. See [`load_policy`].
     pub policy: Option<PathBuf>,
+    /// What the link may be used for.
+    pub metered: Metered,
 }
 
 /// Level of a log message.

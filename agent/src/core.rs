@@ -39,7 +39,7 @@ use crate::plan::{self, CurrentModule, History, Plan, Vitals};
 
 use chains::{ChainDone, Request};
 use health::{ProbeDone, Watched};
-use pulls::{PullDone, Pulled, Pulling};
+use pulls::{PullDone, PullWaits, Pulled, Pulling};
 use state::Sources;
 
 /// Under this annotation a container carries the fingerprint of the spec it was made from.
@@ -96,6 +96,8 @@ pub(crate) struct Core {
     /// Images pulled for modules that are still to be created.
     pulled: BTreeMap<ContainerId, Pulled>,
     pulling: BTreeMap<ContainerId, Pulling>,
+    /// Pulls that wait for a metered link, and why.
+    waits: watch::Sender<PullWaits>,
     /// Modules with a chain of steps under way, and its rank.
     busy: BTreeMap<ContainerId, i64>,
     /// Runs of modules that have a health check.
@@ -126,6 +128,7 @@ impl Core {
             start_warnings: BTreeMap::new(),
             pulled: BTreeMap::new(),
             pulling: BTreeMap::new(),
+            waits: watch::Sender::default(),
             busy: BTreeMap::new(),
             health: BTreeMap::new(),
             crashed: BTreeMap::new(),
@@ -143,12 +146,14 @@ impl Core {
         self.look();
         self.publish_modules(Timestamp::now());
         self.sweep().await;
+        let mut waits = self.waits.subscribe();
         loop {
             let wake = self.reconcile();
             tokio::select! {
                 _ = shutdown.wait_for(|down| *down) => break,
                 Some(done) = self.work.join_next(), if !self.work.is_empty() => self.finish(done),
                 Some(command) = self.parts.channels.commands.recv() => self.command(command),
+                _ = waits.changed() => {}
                 () = tokio::time::sleep(wake) => {}
             }
         }

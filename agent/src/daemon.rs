@@ -84,6 +84,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
             Some(0) => None,
             from => from,
         },
+        metered: config.registry.metered.clone(),
         policy: match &config.registry.policy {
             None => usual.policy.clone(),
             Some(path) => load_policy(path).map_err(failed("cannot use the signature policy"))?,

@@ -4,9 +4,10 @@
 //! A base deployment says all of a device's modules; of those that match, the one of the
 //! highest priority is applied, and of equal ones the newest. A layered deployment changes
 //! parts by dotted keys, or whole modules; those of a higher priority than the base are put
-//! over it, the highest last.
+//! over it, the highest last. Configurations of other twins are in `settings`.
 
 mod content;
+mod settings;
 mod target;
 
 use std::collections::BTreeMap;
@@ -14,10 +15,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Id;
-use crate::query::QueryError;
+use crate::query::{QueryError, Source};
 use crate::twin::Object;
 
 pub(crate) use content::Content;
+pub(crate) use settings::{Settings, Settled, settled, transition};
 pub(crate) use target::Target;
 
 /// An automatic deployment as it lies in the store.
@@ -88,11 +90,22 @@ impl TryFrom<Configuration> for Deployment {
             let reason = "it has 1 to 128 lower-case letters, digits and -:+%_#*?!(),=@;$'";
             return Err(Invalid::field("id", reason));
         }
+        let target = Target::parse(&configuration.target_condition)?;
+        let content = Content::parse(&configuration.content)?;
+        target.check(content.source())?;
         Ok(Self {
-            target: Target::parse(&configuration.target_condition)?,
-            content: Content::parse(&configuration.content)?,
+            target,
+            content,
             configuration,
         })
+    }
+}
+
+impl Configuration {
+    /// The twins that it sets properties of; `None` if it is about the modules of edge devices.
+    pub(crate) fn settings_of(&self) -> Option<Source> {
+        let content = Content::parse(&self.content).ok()?;
+        content.settings().map(Settings::of)
     }
 }
 
@@ -113,30 +126,29 @@ impl Invalid {
     }
 }
 
-/// What `matching`, all that a device meets the conditions of, make of it.
-pub(crate) fn outcome(mut matching: Vec<&Deployment>) -> Outcome {
-    matching.sort_by_key(|deployment| {
-        let own = &deployment.configuration;
-        (own.priority, own.generation)
-    });
-    let base = matching.iter().rfind(|one| !one.content.is_layered());
+/// What `matching`, all that a device meets the conditions of, make of its modules.
+pub(crate) fn outcome<'d>(matching: impl IntoIterator<Item = &'d Deployment>) -> Outcome {
+    let matching = matching.into_iter();
+    let mut all: Vec<_> = matching
+        .filter_map(|one| Some((&one.configuration, one.content.modules()?)))
+        .collect();
+    all.sort_by_key(|(own, _)| (own.priority, own.generation));
     let mut outcome = Outcome::default();
-    for deployment in &matching {
-        let id = deployment.configuration.id.clone();
-        outcome.standing.insert(id, Standing::Targeted);
+    for (own, _) in &all {
+        outcome.standing.insert(own.id.clone(), Standing::Targeted);
     }
+    let base = all.iter().rfind(|(_, content)| !content.is_layered());
     let Some(base) = base else {
         return outcome;
     };
-    let over = base.configuration.priority;
-    let layers = matching
+    let over = base.0.priority;
+    let layers = all
         .iter()
-        .filter(|one| one.content.is_layered() && one.configuration.priority > over);
+        .filter(|(own, content)| content.is_layered() && own.priority > over);
     let mut modules = BTreeMap::new();
-    for deployment in std::iter::once(base).chain(layers) {
-        deployment.content.put_over(&mut modules);
-        let id = deployment.configuration.id.clone();
-        outcome.standing.insert(id, Standing::Applied);
+    for (own, content) in std::iter::once(base).chain(layers) {
+        content.put_over(&mut modules);
+        outcome.standing.insert(own.id.clone(), Standing::Applied);
     }
     outcome.modules = Some(modules);
     outcome

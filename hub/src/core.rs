@@ -14,6 +14,7 @@ mod journal;
 mod methods;
 mod registry;
 mod sessions;
+mod settings;
 mod twins;
 
 pub(crate) use access::{Caller, Proof};

@@ -2,7 +2,7 @@
 //!
 //! Pages are below `/portal/`, sign-in is `/portal/api/session`, and below `/portal/api/hub/`
 //! is the service's REST with the rights of whoever has signed in. No key ever goes to the
-//! browser, except a new device's in the answer that makes it. What changes something needs
+//! browser, except a device's in the answer that makes it. What changes something needs
 //! the session's cookie (which other sites cannot send) and a token that only the page knows.
 
 mod assets;
@@ -147,9 +147,9 @@ impl Portal {
         let checked =
             tokio::task::spawn_blocking(move || inner.users.check(&name, &password)).await;
         match checked {
-            Ok(Ok(Some(role))) => {
+            Ok(Ok(Some(found))) => {
                 self.inner.limiter.succeeded(&user, peer);
-                let Some((cookie, session)) = self.inner.sessions.start(&user, role) else {
+                let Some((cookie, session)) = self.inner.sessions.start(&found) else {
                     return refused(StatusCode::SERVICE_UNAVAILABLE, "no session can be made");
                 };
                 tracing::info!(user, %peer, "signed in to the portal");
@@ -174,15 +174,15 @@ impl Portal {
 
     /// `name` if a user has it: what others type there may be a password.
     fn known(&self, name: String) -> Option<String> {
-        let role = self.inner.users.role(&name).ok().flatten();
-        role.map(|_| name)
+        let found = self.inner.users.find(&name).ok().flatten();
+        found.map(|_| name)
     }
 
-    /// The session of a request, if its user is still one and has the same role.
+    /// The session of a request, if its user is still one and has the same role and password.
     fn current(&self, headers: &HeaderMap) -> Option<Session> {
         let session = self.inner.sessions.find(cookie(headers))?;
-        let role = self.inner.users.role(&session.user).ok()??;
-        (role == session.role).then_some(session)
+        let user = self.inner.users.find(&session.user).ok()??;
+        session.is_of(&user).then_some(session)
     }
 
     /// The service's REST.
@@ -207,7 +207,7 @@ impl Portal {
                 Err(message) => return refused(StatusCode::BAD_REQUEST, &message),
             }
         }
-        let is_new = parts.method == Method::PUT && !parts.headers.contains_key("if-match");
+        let made = redact::made_by(&parts.method, &parts.headers, &body);
         let mut inner = Request::new(body);
         *inner.method_mut() = parts.method.clone();
         let target = parts.uri.path_and_query().map_or("/", |all| all.as_str());
@@ -224,7 +224,7 @@ impl Portal {
             let status = answer.status().as_u16();
             tracing::info!(user = session.user, method = %parts.method, path, status, "portal");
         }
-        redact::answer(answer, is_new).await
+        redact::answer(answer, &made).await
     }
 }
 

@@ -12,7 +12,7 @@ mod parser;
 
 use serde_json::{Map, Value};
 
-pub(crate) use parser::{parse, parse_condition};
+pub(crate) use parser::{parse, parse_target};
 
 /// A query.
 #[derive(Debug, Clone, PartialEq)]

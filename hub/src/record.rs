@@ -6,7 +6,7 @@ use std::fmt;
 use kobune_iothub_auth::{InvalidKey, SharedAccessKey};
 use serde::{Deserialize, Serialize};
 
-use crate::configuration::Standing;
+use crate::configuration::{Settled, Standing};
 use crate::identity::Identity;
 use crate::twin::{Object, Section};
 
@@ -35,6 +35,9 @@ pub(crate) struct Record {
     /// if that could not be applied.
     #[serde(default)]
     pub(crate) deployed: Option<String>,
+    /// What configurations of devices or of modules set in the twin.
+    #[serde(default, skip_serializing_if = "Settled::is_nothing")]
+    pub(crate) settled: Settled,
     /// Counts the changes of the twin by the service.
     pub(crate) twin_revision: u64,
     pub(crate) tags: Object,
@@ -87,6 +90,7 @@ impl Record {
             subscriptions: BTreeSet::new(),
             configurations: BTreeMap::new(),
             deployed: None,
+            settled: Settled::default(),
             twin_revision: 1,
             tags: Object::new(),
             desired: Section::new(now),

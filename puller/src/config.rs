@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::meter::Metered;
 use crate::signature::SignaturePolicy;
 use crate::store::Store;
 
@@ -43,6 +44,8 @@ pub struct PullerConfig {
     /// kernel's write-back delay (30 seconds usually): what came faster is gone before it is
     /// written. Without it no compressed byte is written, and a layer under way begins again.
     pub spool_from: Option<u64>,
+    /// What the link may be used for. With a daily budget or windows every layer is spooled.
+    pub metered: Metered,
     /// Which images must be signed, and by whom.
     pub policy: SignaturePolicy,
 }
@@ -91,6 +94,7 @@ impl PullerConfig {
             proxy: None,
             docker_config: None,
             spool_from: Some(SPOOL_FROM),
+            metered: Metered::default(),
             policy: SignaturePolicy::default(),
         }
     }

@@ -73,6 +73,13 @@ impl Hasher {
         self.context.update(bytes);
     }
 
+    /// The sha256 that [`Self::sha256`] was for, as bytes.
+    pub(crate) fn finish_sha256(self) -> [u8; 32] {
+        let hash = self.context.finish();
+        let bytes = <[u8; 32]>::try_from(hash.as_ref());
+        bytes.expect("invariant: the hasher is one of sha256")
+    }
+
     pub(crate) fn finish(self) -> Digest {
         let hash = self.context.finish();
         let mut text = format!("{}:", self.algorithm);

@@ -21,7 +21,7 @@ const ARCHIVE: u64 = 2 << 20;
 pub type Target = fn(&[u8]);
 
 /// All targets, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("archive", archive),
     ("gzip", gzip),
     ("zstd", zstd),
@@ -30,6 +30,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("reference", reference),
     ("pax", pax),
     ("signature", signature),
+    ("delta", delta),
 ];
 
 /// A directory to unpack into, with a neighbour that nothing may reach.
@@ -90,7 +91,7 @@ pub fn zstd(data: &[u8]) {
 fn unpacked(stream: impl Read, resolver: Resolver) {
     let scene = Scene::new();
     let mut stream = stream.take(ARCHIVE);
-    let result = unpack::unpack(&mut stream, &scene.0.join("root"), resolver);
+    let result = unpack::unpack(&mut stream, &scene.0.join("root"), resolver, &mut ());
     if let Err(error) = result {
         assert!(!error.to_string().is_empty());
     }
@@ -146,6 +147,23 @@ pub fn pax(data: &[u8]) {
 /// A signature in either form, or the key to hold it against.
 pub fn signature(data: &[u8]) {
     crate::signature::hostile(data);
+}
+
+/// A layer's table of contents, its framing, and the blob that the table speaks of, with NUL bytes
+/// between them.
+pub fn delta(data: &[u8]) {
+    let mut parts = data.splitn(3, |byte| *byte == 0);
+    let mut next = || parts.next().unwrap_or_default();
+    let scene = Scene::new();
+    let mut archive = crate::layer::hostile(next(), next(), next()).take(ARCHIVE);
+    let _ = unpack::unpack(
+        &mut archive,
+        &scene.0.join("root"),
+        Resolver::probe(),
+        &mut (),
+    );
+    let _ = io::copy(&mut archive, &mut io::sink());
+    scene.assert_untouched();
 }
 
 #[cfg(test)]

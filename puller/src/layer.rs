@@ -6,9 +6,9 @@
 //!                                   digest, size         diff_id               commit by rename
 //! ```
 
+mod delta;
 mod input;
 
-use std::collections::BTreeSet;
 use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
 
@@ -16,15 +16,19 @@ use flate2::bufread::MultiGzDecoder;
 use oci_spec::image::Digest;
 use tokio::sync::{mpsc, watch};
 
+use delta::Delta;
+#[cfg(any(test, fuzzing))]
+pub(crate) use delta::hostile;
 use input::{Input, State};
 
 use crate::digest::{Hasher, VerifyError};
 use crate::error::PullError;
 use crate::manifest::{Compression, Layer};
+use crate::meter::Meter;
 use crate::progress::{LayerProgress, LayerState, ProgressSink};
-use crate::registry::{Body, Session};
+use crate::registry::{Body, Session, Subject};
 use crate::store::{Spool, Staging, Store, StoreError};
-use crate::unpack::{self, Resolver, UnpackError};
+use crate::unpack::{self, Files, Resolver, UnpackError, Unpacked};
 
 /// Bytes in one piece between socket and decoder. The client hands out its whole read buffer, up to
 /// 400 KiB; copied into pieces it is reused at once, instead of one being allocated for each read.
@@ -48,9 +52,6 @@ enum Piece {
     End,
 }
 
-/// Directories a layer uses without listing them.
-type Implied = BTreeSet<Vec<u8>>;
-
 /// Why unpacking stopped.
 enum Failure {
     /// The sender gave up; it knows why.
@@ -68,6 +69,9 @@ pub(crate) struct Transfer<'a> {
     pub(crate) progress: &'a dyn ProgressSink,
     /// From which size on the compressed bytes are kept on disk meanwhile.
     pub(crate) spool_from: Option<u64>,
+    pub(crate) meter: &'a Meter,
+    /// Whether it is part of a large pull.
+    pub(crate) is_large: bool,
 }
 
 /// Hashes what is read through it, and refuses endless archives.
@@ -78,13 +82,25 @@ struct Hashed<R> {
 }
 
 impl Transfer<'_> {
-    /// Fetches, verifies and unpacks the layer, and gives it its name in the store. When `stop`
-    /// turns true it gives up. On any error nothing of the layer is left but its spooled beginning,
-    /// if it broke off.
+    /// Fetches what is missing of the layer, verifies and unpacks it, and gives it its name in the
+    /// store. When `stop`
+    /// turns true, or the meter wants a pause, it gives up, which is no error. What is left of a
+    /// layer that broke off is its spooled beginning, if anything.
     pub(crate) async fn run(
         &self,
         stop: &watch::Receiver<bool>,
     ) -> Result<Option<PathBuf>, PullError> {
+        if let Some(chunked) = &self.layer.chunked {
+            match self.delta(chunked, stop).await? {
+                Delta::Done(path) => return Ok(Some(path)),
+                Delta::Stopped => return Ok(None),
+                Delta::Whole(doubt) => {
+                    if let Some(doubt) = doubt {
+                        self.progress.whole(&self.layer.digest, &doubt);
+                    }
+                }
+            }
+        }
         let spool = self.spool().await?;
         let resumed = spool.as_ref().is_some_and(|spool| spool.length() > 0);
         match self.attempt(spool, stop).await {
@@ -127,20 +143,26 @@ impl Transfer<'_> {
         let mut body = Body::layer(self.session, self.layer, kept);
         let sent = self.send(&mut body, sender, stop.clone()).await;
         let unpacked = joined(worker).await;
-        let reference = self.session.reference.clone();
         match (sent, unpacked) {
             (Err(error), _) => Err(error),
             (Ok(()), Ok(path)) => Ok(Some(path)),
             (Ok(()), Err(Failure::Abandoned)) => Ok(None),
-            (Ok(()), Err(Failure::Verify(source))) => {
-                Err(self.session.unverified(body.subject(), source))
-            }
-            (Ok(()), Err(Failure::Store(source))) => Err(PullError::Store { reference, source }),
-            (Ok(()), Err(Failure::Unpack(source))) => Err(PullError::Unpack {
+            (Ok(()), Err(failure)) => Err(self.failed(failure)),
+        }
+    }
+
+    /// What a failure is to the caller of the pull.
+    fn failed(&self, failure: Failure) -> PullError {
+        let (reference, layer) = (self.session.reference.clone(), self.layer.digest.clone());
+        match failure {
+            Failure::Verify(source) => self.session.unverified(&Subject::Layer(layer), source),
+            Failure::Store(source) => PullError::Store { reference, source },
+            Failure::Unpack(source) => PullError::Unpack {
                 reference,
-                layer: self.layer.digest.clone(),
+                layer,
                 source,
-            }),
+            },
+            Failure::Abandoned => unreachable!("invariant: whoever gave up knows why"),
         }
     }
 
@@ -178,6 +200,9 @@ impl Transfer<'_> {
                 }
             }
             tell(body.received(), LayerState::Downloading);
+            if !self.meter.took(chunk.as_ref().len(), self.is_large).await {
+                return Ok(());
+            }
         }
     }
 }
@@ -207,12 +232,13 @@ fn receive(
 
 fn unpack_verified(store: &Store, layer: &Layer, input: &mut Input) -> Result<PathBuf, Failure> {
     let staging = store.stage().map_err(Failure::Store)?;
+    let mut list = staging.list().map_err(Failure::Store)?;
     let unpacked = match layer.compression {
-        Compression::Gzip => write(MultiGzDecoder::new(&mut *input), &staging, layer),
+        Compression::Gzip => write(MultiGzDecoder::new(&mut *input), &staging, layer, &mut list),
         Compression::Zstd => zstd_decoder(&mut *input)
             .map_err(|source| UnpackError::Read { entries: 0, source })
-            .and_then(|archive| write(archive, &staging, layer)),
-        Compression::None => write(&mut *input, &staging, layer),
+            .and_then(|archive| write(archive, &staging, layer, &mut list)),
+        Compression::None => write(&mut *input, &staging, layer, &mut list),
     };
     // The disk's fault is final. The archive's may come from bytes that were never the layer's, which
     // is better said: then the digest differs, or the size.
@@ -223,18 +249,24 @@ fn unpack_verified(store: &Store, layer: &Layer, input: &mut Input) -> Result<Pa
         return unpacked.map(|_| PathBuf::new()).map_err(Failure::Unpack);
     }
     input.verify(layer)?;
-    let (diff_id, implied) = unpacked.map_err(Failure::Unpack)?;
-    if diff_id != layer.diff_id {
-        return Err(Failure::Verify(VerifyError::DiffId {
-            expected: layer.diff_id.clone(),
-            actual: diff_id,
-        }));
-    }
+    let (diff_id, unpacked) = unpacked.map_err(Failure::Unpack)?;
+    check_diff_id(layer, diff_id)?;
     // Before the flush, which would write what of it is still only in memory.
     input.drop_spool();
     staging
-        .commit(&layer.diff_id, &implied)
+        .commit(&layer.diff_id, &unpacked, Some(list))
         .map_err(Failure::Store)
+}
+
+/// Holds what the archive hashed to against the configuration.
+fn check_diff_id(layer: &Layer, actual: Digest) -> Result<(), Failure> {
+    if actual == layer.diff_id {
+        return Ok(());
+    }
+    Err(Failure::Verify(VerifyError::DiffId {
+        expected: layer.diff_id.clone(),
+        actual,
+    }))
 }
 
 /// A decoder for all frames of the stream, skippable ones such as those of zstd:chunked included.
@@ -249,17 +281,18 @@ fn write(
     archive: impl Read,
     staging: &Staging,
     layer: &Layer,
-) -> Result<(Digest, Implied), UnpackError> {
+    files: &mut dyn Files,
+) -> Result<(Digest, Unpacked), UnpackError> {
     let mut archive = Hashed {
         inner: archive,
         hasher: hasher(&layer.diff_id),
         left: MAX_ARCHIVE,
     };
-    let implied = unpack::unpack(&mut archive, staging.path(), Resolver::probe())?;
+    let unpacked = unpack::unpack(&mut archive, staging.path(), Resolver::probe(), files)?;
     // Padding behind the last entry is part of the digest.
     io::copy(&mut archive, &mut io::sink())
         .map_err(|source| UnpackError::Read { entries: 0, source })?;
-    Ok((archive.hasher.finish(), implied))
+    Ok((archive.hasher.finish(), unpacked))
 }
 
 fn hasher(digest: &Digest) -> Hasher {

@@ -1,6 +1,10 @@
 //! Manifests, indexes and configurations: which kind a document is, and whether it can be used.
 //! Pure: bytes in, types out.
 
+mod chunked;
+
+pub(crate) use chunked::{Chunked, Part};
+
 use oci_spec::image::{
     Descriptor, Digest, ImageConfiguration, ImageIndex, ImageManifest, MediaType,
 };
@@ -87,6 +91,8 @@ pub(crate) struct Layer {
     pub(crate) size: u64,
     pub(crate) compression: Compression,
     pub(crate) diff_id: Digest,
+    /// How single files of it can be fetched, if they can.
+    pub(crate) chunked: Option<Chunked>,
 }
 
 /// The fields that tell documents apart.
@@ -182,7 +188,10 @@ pub(crate) fn digest(text: &str) -> Result<Digest, ManifestError> {
 fn layer(descriptor: &Descriptor, diff_id: &str) -> Result<Layer, ManifestError> {
     check_digest(descriptor.digest())?;
     let compression = compression(descriptor)?;
+    let annotations = descriptor.annotations().as_ref();
+    let annotations = annotations.filter(|_| compression == Compression::Zstd);
     Ok(Layer {
+        chunked: annotations.and_then(|all| Chunked::read(all, descriptor.size())),
         digest: descriptor.digest().clone(),
         size: descriptor.size(),
         compression,

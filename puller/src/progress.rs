@@ -2,6 +2,8 @@
 
 use oci_spec::image::Digest;
 
+use crate::meter::Wait;
+
 /// Where one layer of a pull is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayerState {
@@ -34,6 +36,16 @@ pub struct LayerProgress {
 pub trait ProgressSink: Send + Sync {
     /// One layer moved on.
     fn update(&self, progress: &LayerProgress);
+
+    /// A layer of which some is here is fetched as a whole nevertheless, and why.
+    fn whole(&self, layer: &Digest, why: &dyn std::error::Error) {
+        let _ = (layer, why);
+    }
+
+    /// Layers are not fetched now, and why; or, with nothing, they are again.
+    fn waiting(&self, wait: Option<&Wait>) {
+        let _ = wait;
+    }
 }
 
 /// Nobody watches.

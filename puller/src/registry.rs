@@ -10,6 +10,6 @@ mod session;
 mod tls;
 
 pub(crate) use body::Body;
-pub(crate) use client::{Client, PlainHttp, Transport};
+pub(crate) use client::{Client, Clients, PlainHttp, Transport};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use session::{Served, Session, Subject};

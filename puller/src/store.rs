@@ -4,9 +4,11 @@
 //! root/lock                        held by the process that has the store open
 //! root/layers/<diff_id>/           one whole, verified layer; never changed once it has this name
 //! root/implied/<diff_id>           directories that layer uses without listing them, if any
+//! root/files/<diff_id>             what that layer's files hash to, if it is known
 //! root/images/<hash>.json          one record per reference
 //! root/images/configs/<image id>   configurations, byte for byte
 //! root/spool/<digest>              beginnings of compressed layers, where that is asked for
+//! root/metered.json                what was fetched today, where that is limited
 //! root/staging/                    what is being made; emptied when the store is opened
 //! ```
 //!
@@ -14,7 +16,9 @@
 //! be found after a power loss is whole.
 
 mod disk;
+mod files;
 mod layer;
+mod metered;
 mod parents;
 mod record;
 mod spool;
@@ -32,6 +36,7 @@ use oci_spec::image::Digest;
 use thiserror::Error;
 
 use disk::Disk;
+pub(crate) use files::{FileList, Place, Sha256, parse_hex};
 pub(crate) use layer::Staging;
 pub(crate) use parents::parents_id;
 pub(crate) use record::Record;
@@ -113,7 +118,14 @@ impl Store {
     pub fn open(root: impl AsRef<Path>) -> Result<Self, StoreError> {
         let root = root.as_ref();
         let disk = Disk::default();
-        for directory in ["layers", "implied", "images/configs", "spool", "staging"] {
+        for directory in [
+            "layers",
+            "implied",
+            "files",
+            "images/configs",
+            "spool",
+            "staging",
+        ] {
             make_directories(&disk, &root.join(directory))?;
         }
         let root = &root.canonicalize().map_err(failed("find", root))?;

@@ -1,4 +1,5 @@
-//! The crate's only `unsafe`: what nix does not offer, extended attributes and writing back one file.
+//! The crate's only `unsafe`: what nix does not offer, extended attributes, writing back one file,
+//! files that share their blocks, and local time.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -43,4 +44,34 @@ pub(crate) fn write_back(file: &File) {
         | libc::SYNC_FILE_RANGE_WAIT_AFTER;
     // SAFETY: the descriptor is open as long as `file` lives; no memory is passed.
     let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, flags) };
+}
+
+/// Makes `to` have the content of `from`, on the same blocks of the device. Few file systems can.
+pub(crate) fn share_blocks(from: &File, to: &File) -> io::Result<()> {
+    // SAFETY: both descriptors are open as long as the files live; no memory is passed.
+    let outcome = unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) };
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// How far local time is ahead of UTC at `unix` seconds since 1970, in seconds; 0 where that cannot
+/// be told.
+#[allow(
+    clippy::unnecessary_fallible_conversions,
+    clippy::useless_conversion,
+    reason = "these C types have 32 bits elsewhere"
+)]
+pub(crate) fn local_offset(unix: i64) -> i64 {
+    let time = libc::time_t::try_from(unix).unwrap_or(libc::time_t::MAX);
+    // SAFETY: all fields of `tm` are integers and a pointer, for which zeros are valid.
+    let mut local: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live values of the types the call wants; it writes the second only.
+    let known = unsafe { !libc::localtime_r(&raw const time, &raw mut local).is_null() };
+    match known {
+        true => i64::from(local.tm_gmtoff),
+        false => 0,
+    }
 }

@@ -16,11 +16,13 @@ mod tree;
 mod write;
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 pub use error::UnpackError;
-pub(crate) use tree::{Resolver, hides_lower, sync};
+pub(crate) use path::MAX_PATH;
+pub(crate) use tree::{Resolver, hides_lower, open_file, sync};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -31,18 +33,40 @@ use path::{Leaf, components, leaf};
 use tree::{Missing, Tree};
 use write::Writer;
 
+/// Is told about the files of an archive.
+pub(crate) trait Files {
+    /// The file at `path`, relative to the root, has content of this sha256. Told in the order of
+    /// the archive, once for each regular file that is an entry of its own, unless it has holes.
+    fn add(&mut self, path: &[u8], sha256: &[u8; 32]) -> io::Result<()>;
+
+    /// A file with the content that comes next, if there is one: its blocks can be shared. What it
+    /// hashes to is told as ever.
+    fn donor(&mut self) -> Option<File> {
+        None
+    }
+}
+
+/// What is special about an archive.
+#[derive(Debug, Default)]
+pub(crate) struct Unpacked {
+    /// Directories that entries used without the archive listing them, which have the mode 0755
+    /// and belong to root; the empty path is the root itself.
+    pub(crate) implied: BTreeSet<Vec<u8>>,
+    /// Later entries replaced earlier ones.
+    pub(crate) has_replaced: bool,
+}
+
 /// Unpacks `stream` into the empty directory `root`, as whoever runs this process.
 ///
-/// Gives the directories that entries used without the archive listing them, which have the mode
-/// 0755 and belong to root; the empty path is the root itself. Whiteouts become character devices 0:0, opaque markers the attribute `trusted.overlay.opaque`;
-/// both need root. Reads to the end of the archive, not to the end of the stream. Flushes some of it while
-/// it takes long, but not all.
-/// After an error `root` holds what was unpacked so far.
+/// Whiteouts become character devices 0:0, opaque markers the attribute `trusted.overlay.opaque`;
+/// both need root. Reads to the end of the archive, not to the end of the stream. Flushes some of it
+/// while it takes long, but not all. After an error `root` holds what was unpacked so far.
 pub(crate) fn unpack(
     stream: impl Read,
     root: &Path,
     resolver: Resolver,
-) -> Result<BTreeSet<Vec<u8>>, UnpackError> {
+    files: &mut dyn Files,
+) -> Result<Unpacked, UnpackError> {
     let tree =
         Tree::open(root, resolver).map_err(UnpackError::io("open the root of layer", b""))?;
     let mut archive = Archive::new(stream);
@@ -50,7 +74,7 @@ pub(crate) fn unpack(
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let flushed = nix::fcntl::open(root, flags, Mode::empty())
         .map_err(UnpackError::io("open the root of layer", b""))?;
-    let mut writer = Writer::new(tree, Flusher::new(flushed));
+    let mut writer = Writer::new(tree, Flusher::new(flushed), files);
     while let Some(entry) = archive.next()? {
         place(&mut writer, &entry, &mut archive)?;
     }
@@ -58,7 +82,7 @@ pub(crate) fn unpack(
 }
 
 fn place<R: Read>(
-    writer: &mut Writer,
+    writer: &mut Writer<'_>,
     entry: &Entry,
     archive: &mut Archive<R>,
 ) -> Result<(), UnpackError> {
@@ -81,6 +105,14 @@ fn place<R: Read>(
         Leaf::Entry(name) => writer.entry(&parent, name, entry, archive),
         Leaf::Whiteout(name) => writer.whiteout(&parent, name, entry),
         Leaf::Opaque | Leaf::Ignored => writer.opaque(&parent, entry),
+    }
+}
+
+/// Nobody wants to know.
+#[cfg(any(test, fuzzing))]
+impl Files for () {
+    fn add(&mut self, _: &[u8], _: &[u8; 32]) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -3,11 +3,13 @@
 //! be what `umoci unpack` makes.
 //!
 //! Needs root, the Debian packages docker-registry, skopeo, umoci, debootstrap, apache2-utils,
-//! openssl and busybox-static, and, the first time, the machine's Debian mirror: the images are kept
+//! openssl, podman and busybox-static, and, the first time, the machine's Debian mirror: the images are kept
 //! below the target directory.
 
 #![allow(clippy::print_stdout, reason = "says why a test is skipped")]
 
+#[path = "real_registry/chunked.rs"]
+mod chunked;
 #[path = "real_registry/images.rs"]
 mod images;
 #[path = "real_registry/server.rs"]

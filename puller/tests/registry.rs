@@ -2,10 +2,14 @@
 //! everything that can go wrong on the way.
 #![allow(clippy::print_stdout, reason = "says why a test is skipped")]
 
+#[path = "registry/delta.rs"]
+mod delta;
 #[path = "registry/faults.rs"]
 mod faults;
 #[path = "registry/killed.rs"]
 mod killed;
+#[path = "registry/metered.rs"]
+mod metered;
 #[path = "registry/resume.rs"]
 mod resume;
 #[path = "registry/scene.rs"]

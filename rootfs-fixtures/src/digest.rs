@@ -13,10 +13,15 @@ impl Digest {
     /// The address of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
+        Self::from_hash(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
+    }
+
+    /// The address of what has this sha256.
+    pub(crate) fn from_hash(hash: &[u8]) -> Self {
         use fmt::Write as _;
 
         let mut text = String::from("sha256:");
-        for byte in ring::digest::digest(&ring::digest::SHA256, bytes).as_ref() {
+        for byte in hash {
             write!(text, "{byte:02x}").expect("invariant: writing to a string cannot fail");
         }
         Self(text)

@@ -3,11 +3,14 @@
 //!
 //! - [`LayerBuilder`], [`ImageBuilder`], [`Index`]: images in memory, also broken ones;
 //!   [`layout`] puts them on disk
+//! - [`chunk`]: layers that can be fetched file by file
 //! - [`Registry`]: serves a [`Content`], with [`Auth`] and [`Fault`]s
 //! - [`Issuer`]: tokens for a real registry that checks signatures
 //! - [`modules`]: what the programs `button` and `led` do
 //! - [`qwiic`]: the button's registers, as a model and as a driver
 
+#[cfg(feature = "registry")]
+mod chunked;
 #[cfg(feature = "registry")]
 mod content;
 #[cfg(feature = "registry")]
@@ -23,6 +26,8 @@ pub mod qwiic;
 #[cfg(feature = "registry")]
 mod registry;
 
+#[cfg(feature = "registry")]
+pub use crate::chunked::{ChunkError, Chunked, Report, chunk, chunk_layout};
 #[cfg(feature = "registry")]
 pub use crate::content::Content;
 #[cfg(feature = "registry")]

@@ -4,8 +4,10 @@
 //! removes it when all goes well. What a dead launcher leaves behind is ended and removed
 //! here. All operations may be repeated; a cgroup that does not exist is empty.
 
+mod error;
 mod freezer;
 mod mountinfo;
+mod path;
 #[cfg(test)]
 pub(crate) mod tests;
 mod usage;
@@ -21,18 +23,9 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::ContainerId;
+pub use error::CgroupError;
+pub use path::{CgroupPath, InvalidCgroupPath};
 pub use usage::Usage;
-
-/// Path of a cgroup below the root of each hierarchy: absolute, never the root itself, no
-/// `.` or `..`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CgroupPath(String);
-
-/// Text that is no [`CgroupPath`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid cgroup path {0:?}: expected /name or more, without '.' and '..'")]
-pub struct InvalidCgroupPath(pub String);
 
 /// The mounted hierarchies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,99 +52,6 @@ pub enum CgroupMode {
     Hybrid,
     /// Version 2.
     Unified,
-}
-
-/// A failure to find, empty or remove cgroups.
-#[derive(Debug, thiserror::Error)]
-pub enum CgroupError {
-    /// Nothing is mounted.
-    #[error("no cgroup hierarchy is mounted")]
-    NoHierarchy,
-    /// The mounts are not known.
-    #[error("read the mounts from {}", path.display())]
-    Mounts {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The controllers of the unified hierarchy are not known.
-    #[error("read the controllers from {}", path.display())]
-    Controllers {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The members of a cgroup are not known.
-    #[error("list the processes of cgroup {}", path.display())]
-    List {
-        /// The cgroup's directory or file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A member could not be signalled.
-    #[error("kill process {pid} of cgroup {path}")]
-    Kill {
-        /// The process.
-        pid: i32,
-        /// The cgroup.
-        path: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Members outlive SIGKILL: they hang in the kernel, or belong to another pid namespace.
-    #[error("processes {pids:?} of cgroup {path} outlive SIGKILL")]
-    StillPopulated {
-        /// The cgroup.
-        path: String,
-        /// Its processes.
-        pids: BTreeSet<i32>,
-    },
-    /// The cgroup is still there.
-    #[error("remove cgroup {}", path.display())]
-    Remove {
-        /// Its directory.
-        path: PathBuf,
-        /// Why; EBUSY where processes are left in it.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl CgroupPath {
-    /// The cgroup of a container below this one.
-    #[must_use]
-    pub fn join(&self, container: &ContainerId) -> Self {
-        Self(format!("{}/{container}", self.0))
-    }
-
-    /// As OCI's `cgroupsPath` has it.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn below(&self, mount_point: &Path) -> PathBuf {
-        mount_point.join(self.0.trim_start_matches('/'))
-    }
-}
-
-impl TryFrom<&str> for CgroupPath {
-    type Error = InvalidCgroupPath;
-
-    fn try_from(path: &str) -> Result<Self, Self::Error> {
-        let valid = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\0');
-        match path.strip_prefix('/') {
-            Some(names) if names.split('/').all(valid) => Ok(Self(path.to_owned())),
-            _ => Err(InvalidCgroupPath(path.to_owned())),
-        }
-    }
 }
 
 impl Cgroups {
@@ -240,6 +140,25 @@ impl Cgroups {
         self.v2.as_deref().map(|mount| path.below(mount))
     }
 
+    /// Makes the cgroups above this one in the unified hierarchy, where they are missing. Of
+    /// containers that start at the same time libcontainer fails all but the first to make
+    /// one; in version 1 hierarchies it does not.
+    ///
+    /// # Errors
+    /// [`CgroupError::Make`].
+    pub fn make_parents(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        let dir = self
+            .v2_dir(path)
+            .filter(|_| self.mode() == CgroupMode::Unified);
+        let Some(parent) = dir.as_deref().and_then(Path::parent) else {
+            return Ok(());
+        };
+        fs::create_dir_all(parent).map_err(|source| CgroupError::Make {
+            path: parent.to_owned(),
+            source,
+        })
+    }
+
     /// The processes in the cgroup and the cgroups below it, in any hierarchy; a process
     /// that this one's pid namespace does not show is 0.
     ///
@@ -291,7 +210,7 @@ impl Cgroups {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                let path = path.0.clone();
+                let path = path.as_str().to_owned();
                 return Err(CgroupError::StillPopulated { path, pids });
             }
             sleep(POLL_INTERVAL);
@@ -331,7 +250,7 @@ impl Cgroups {
                 Err(errno) => {
                     return Err(CgroupError::Kill {
                         pid,
-                        path: path.0.clone(),
+                        path: path.as_str().to_owned(),
                         source: errno.into(),
                     });
                 }

@@ -8,13 +8,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
-use oci_spec::runtime::{BoxBuilder, Process, Spec, User};
 use rustix::termios::{Winsize, tcsetwinsize};
+use serde::{Deserialize, Serialize};
 
 use crate::container::{CreateRequest, Paths};
 use crate::facts::{FactsError, lookup_user};
-use crate::shim::exec::{ExecFailure, ExecJob, ExecOrder, ExecReport, receive, send};
-use crate::shim::{CONFIG_FILE, CONTRACT, LAUNCH_TIMEOUT};
+use crate::shim::exec::{ExecFailure, ExecJob, ExecOrder, ExecReport, ExecUser, receive, send};
+use crate::shim::{CONTRACT, LAUNCH_TIMEOUT};
 use crate::spec::env;
 
 /// What to run in a container.
@@ -35,7 +35,7 @@ pub struct ExecRequest {
 }
 
 /// Size of a terminal in characters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct WindowSize {
     pub rows: u16,
@@ -94,14 +94,6 @@ pub enum ExecError {
     /// The user cannot be found in the container.
     #[error("wrong user")]
     User(#[source] FactsError),
-    /// The container's specification is not readable.
-    #[error("cannot read {}", path.display())]
-    Spec {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
     /// The launcher could not be run or does not answer.
     #[error("cannot run the launcher {}", program.display())]
     Launcher {
@@ -123,7 +115,7 @@ impl Exec {
         paths: &Paths,
         request: &ExecRequest,
     ) -> Result<Self, ExecError> {
-        let process = process(container, paths, request)?;
+        let job = job(container, paths, request)?;
         let failed = |source| ExecError::Launcher {
             program: shim.to_owned(),
             source,
@@ -149,10 +141,6 @@ impl Exec {
         exec.control
             .set_read_timeout(Some(LAUNCH_TIMEOUT))
             .map_err(failed)?;
-        let job = ExecJob {
-            contract: CONTRACT,
-            process,
-        };
         let theirs: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
         send(&exec.control, &job, &theirs).map_err(failed)?;
         exec.await_start()
@@ -267,63 +255,54 @@ fn streams(request: &ExecRequest) -> io::Result<(Option<ExecStreams>, Vec<OwnedF
     Ok((Some(ours), vec![stdin_end, stdout_end, stderr_end]))
 }
 
-/// The container's main process as its specification has it, changed as `request` asks.
-fn process(
+/// What the launcher changes of the container's main process.
+fn job(
     container: &CreateRequest,
     paths: &Paths,
     request: &ExecRequest,
-) -> Result<Process, ExecError> {
-    let path = paths.file(CONFIG_FILE);
-    let spec = Spec::load(&path).map_err(|error| ExecError::Spec {
-        path: path.clone(),
-        source: io::Error::other(error),
-    })?;
-    let mut process = spec.process().clone().unwrap_or_default();
-    let invalid = |message: &str| Err(ExecError::Invalid(message.to_owned()));
+) -> Result<ExecJob, ExecError> {
+    let invalid = |message: String| Err(ExecError::Invalid(message));
     if request.command.is_empty() {
-        return invalid("no command given");
+        return invalid("no command given".to_owned());
     }
     if request.command.iter().any(|word| word.contains('\0')) {
-        return invalid("an argument contains a NUL character");
+        return invalid("an argument contains a NUL character".to_owned());
     }
-    process.set_args(Some(request.command.clone()));
-    if let Some(dir) = &request.working_dir {
-        if !dir.starts_with('/') || dir.contains('\0') {
-            return Err(ExecError::Invalid(format!(
-                "the working directory {dir:?} is not an absolute path"
-            )));
-        }
-        process.set_cwd(dir.into());
+    if let Some(dir) = &request.working_dir
+        && (!dir.starts_with('/') || dir.contains('\0'))
+    {
+        return invalid(format!(
+            "the working directory {dir:?} is not an absolute path"
+        ));
     }
-    let mut variables = process.env().clone().unwrap_or_default();
-    if let Some(user) = &request.user {
-        let found = lookup_user(&paths.rootfs(), user).map_err(ExecError::User)?;
+    let mut env = Vec::new();
+    let mut user = None;
+    if let Some(name) = &request.user {
+        let found = lookup_user(&paths.rootfs(), name).map_err(ExecError::User)?;
         if !names_home(container) {
-            env::apply(&mut variables, &format!("HOME={}", found.home.display()));
+            env.push(format!("HOME={}", found.home.display()));
         }
-        let mut user = User::default();
-        user.set_uid(found.uid);
-        user.set_gid(found.gid);
-        user.set_additional_gids(Some(found.additional_gids));
-        process.set_user(user);
+        user = Some(ExecUser {
+            uid: found.uid,
+            gid: found.gid,
+            additional_gids: found.additional_gids,
+        });
     }
     if request.terminal.is_some() {
-        env::apply(&mut variables, "TERM=xterm");
+        env.push("TERM=xterm".to_owned());
     }
     for entry in &request.env {
         env::check(entry).map_err(|error| ExecError::Invalid(error.to_string()))?;
-        env::apply(&mut variables, entry);
+        env.push(entry.clone());
     }
-    process.set_env(Some(variables));
-    process.set_terminal(Some(request.terminal.is_some()));
-    if let Some(size) = request.terminal {
-        let size = BoxBuilder::default()
-            .height(size.rows)
-            .width(size.columns)
-            .build();
-        process.set_console_size(size.ok());
-    }
-    Ok(process)
+    Ok(ExecJob {
+        contract: CONTRACT,
+        args: request.command.clone(),
+        env,
+        cwd: request.working_dir.clone(),
+        user,
+        terminal: request.terminal,
+    })
 }
 
 /// Whether image or options say where the home directory is.

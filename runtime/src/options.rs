@@ -55,6 +55,9 @@ pub struct ContainerOptions {
     /// How its health is checked; by whoever runs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
+    /// Whether a first process stands above the program, which passes signals on and reaps.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub init: bool,
     /// Default confinement or none.
     pub privilege: Privilege,
     /// Mount the root filesystem read-only.

@@ -66,6 +66,9 @@ pub struct ShimJob {
     pub monitor: PathBuf,
     /// Directory of the log.
     pub log_dir: PathBuf,
+    /// Whether the program gets a first process above it.
+    #[serde(default)]
+    pub init: bool,
     /// Where the output goes.
     #[serde(default)]
     pub log_driver: LogDriver,

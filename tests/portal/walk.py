@@ -1,4 +1,5 @@
-"""The tutorial's second half, clicked through in Chromium: from enrolment to 200 and a log.
+"""The tutorial's second half, clicked through in Chromium: from enrolment to 200 and a log, and
+what operators and readers do besides.
 
 PORTAL_* in the environment say who signs in, what to deploy, where pictures go and axe is;
 PORTAL_SIZE is the viewport.
@@ -12,8 +13,12 @@ from pathlib import Path
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from manage import Management
 
 URL = "https://localhost/portal/"
 OUTPUT = Path(os.environ["PORTAL_OUTPUT"])
@@ -50,10 +55,33 @@ def browser(profile):
     return webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
 
 
-class Walk:
+class Walk(Management):
+    width, device, sensor, manifest = WIDTH, DEVICE, f"sensor-{WIDTH}", MANIFEST
+
     def __init__(self, driver):
         self.driver = driver
         self.pictures = 0
+
+    def open(self, page, title):
+        self.driver.get(URL + page)
+        self.title(title)
+
+    def fact(self, name):
+        """What a device's page says of it under `name`."""
+        path = f"//dt[normalize-space()='{name}']/following-sibling::dd[1]"
+        return self.driver.find_element(By.XPATH, path).text
+
+    def press(self, name):
+        """The button that is called so."""
+        path = f"//main//button[normalize-space()='{name}']"
+        button = self.until(name, lambda: self.driver.find_element(By.XPATH, path))
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        button.click()
+
+    def fill(self, selector, text):
+        """For text that would take long to type."""
+        script = "arguments[0].value = arguments[1]"
+        self.driver.execute_script(script, self.find(selector), text)
 
     def until(self, what, check, seconds=90):
         try:
@@ -108,9 +136,35 @@ class Walk:
         self.click("#sign-in button")
         self.until("the refusal", lambda: "wrong" in self.find("#sign-in .error").text)
         self.picture("sign-in")
-        self.type("#sign-in-password", os.environ["PORTAL_PASSWORD"])
-        self.click("#sign-in button")
-        self.title("Devices")
+        self.sign_in_as(os.environ["PORTAL_USER"])
+
+    def sign_in_as(self, user):
+        """By keyboard alone."""
+        self.title("Sign in")
+        self.type("#sign-in-user", user)
+        self.type("#sign-in-password", os.environ["PORTAL_PASSWORD"] + Keys.ENTER)
+        self.until("the pages", self.find("#nav").is_displayed)
+
+    def keyboard(self):
+        """Each page starts at its content; back from there are the pages, and what skips them."""
+        focused = lambda: self.driver.switch_to.active_element
+        at_content = lambda: focused().get_attribute("id") == "main"
+        press = lambda *keys: ActionChains(self.driver).send_keys(*keys).perform()
+        self.open("", "Devices")
+        self.until("the content", at_content)
+        names = []
+        for _ in range(6):
+            back = ActionChains(self.driver).key_down(Keys.SHIFT).send_keys(Keys.TAB)
+            back.key_up(Keys.SHIFT).perform()
+            names.append(focused().text)
+        pages = ["Devices", "Deployments", "Telemetry", "Events"]
+        assert names[::-1] == ["Skip to the content", *pages, "Sign out"], names
+        press(Keys.ENTER)
+        assert at_content(), "the pages are not skipped"
+        press(Keys.TAB, Keys.ENTER)
+        self.title("Enrol")
+        self.until("the content", at_content)
+        self.open("", "Devices")
 
     def enrol(self):
         self.click("a[href='#/enrol']")
@@ -185,21 +239,8 @@ class Walk:
         self.until("the answer", lambda: self.find("#method pre").text.startswith("200"))
 
     def look_around(self):
-        self.driver.get(URL + "#/telemetry")
-        self.title("Telemetry")
+        self.open("#/telemetry", "Telemetry")
         self.picture("telemetry")
-        self.driver.get(URL + "#/deployments")
-        self.title("Deployments")
-        self.type("#deploy-id", f"auto-{WIDTH}")
-        self.type("#deploy-condition", "tags.type='nobody'")
-        content = json.dumps(MANIFEST)
-        self.driver.execute_script(
-            "arguments[0].value = arguments[1]", self.find("#deploy-content"), content
-        )
-        self.click("#deploy button[type=submit]")
-        name = f"auto-{WIDTH}"
-        self.until("the deployment", lambda: name in self.find("main table").text)
-        self.picture("deployments")
         self.driver.get(URL + "#/events")
         self.title("Events")
         self.until("the event log", lambda: "modules set" in self.find("main table").text)
@@ -230,11 +271,31 @@ class Walk:
         assert self.driver.execute_script(script) == 401
 
 
+STEPS = [
+    "sign_in",
+    "keyboard",
+    "enrol",
+    "set_modules",
+    "troubleshoot",
+    "deploy_by_tag",
+    "find_devices",
+    "look_around",
+    "enrol_sensor",
+    "rotate_keys",
+    "watch_messages",
+    "edit_tags",
+    "disable",
+    "remove_sensor",
+    "security",
+    "reader",
+]
+
+
 def main():
     driver = browser(OUTPUT / f"profile-{WIDTH}")
     try:
         walk = Walk(driver)
-        for step in ["sign_in", "enrol", "set_modules", "troubleshoot", "look_around", "security"]:
+        for step in STEPS:
             started = time.monotonic()
             getattr(walk, step)()
             print(f"{step}: {time.monotonic() - started:.1f} s", flush=True)

@@ -328,6 +328,46 @@ class AutomaticDeployments(HubTest):
         self.assertIn("literal", told.target_condition_error)
         self.assertEqual(told.custom_metric_query_errors, {})
 
+    def set(self, name, condition, **content):
+        configuration = Configuration(
+            id=name,
+            schema_version="1.0",
+            content=ConfigurationContent(**content),
+            target_condition=condition,
+            priority=1,
+        )
+        self.addCleanup(self.drop, name)
+        return self.configuration.create_configuration(configuration)
+
+    def test_devices_and_modules_are_configured_by_their_tags(self):
+        device = self.make_device()
+        module = self.make_module(device)
+        name = device.device_id
+        client = self.client(device_string(device))
+        patches = []
+        client.on_twin_desired_properties_patch_received = patches.append
+        client.connect()
+        client.get_twin()
+        chiller = {"properties.desired.chiller": {"temperature": 66}}
+        self.set("chilled", "tags.type='chiller'", device_content=chiller)
+        bright = {"properties.desired.bright": True}
+        condition = f"from devices.modules where deviceId='{name}' and tags.type='led'"
+        self.set("bright", condition, module_content=bright)
+        self.registry.update_twin(name, Twin(tags={"type": "chiller"}))
+        eventually(lambda: patches, "the patch")
+        self.assertEqual(patches[0]["chiller"], {"temperature": 66})
+        self.registry.update_module_twin(name, module.module_id, Twin(tags={"type": "led"}))
+        twin = self.registry.get_module_twin(name, module.module_id)
+        self.assertEqual(twin.properties.desired["bright"], True)
+        for configuration, query in [("chilled", "devices"), ("bright", "devices.modules")]:
+            found = self.configuration.get_configuration(configuration).system_metrics
+            self.assertEqual(found.results, {"targetedCount": 1, "appliedCount": 1})
+            self.assertIn(f"FROM {query} WHERE", found.queries["appliedCount"])
+            self.configuration.delete_configuration(configuration)
+        twin = self.registry.get_twin(name)
+        self.assertNotIn("chiller", twin.properties.desired)
+        self.assertRefused(400, lambda: self.set("wrong", "*", module_content=bright))
+
     def test_what_is_not_valid_is_refused(self):
         self.assertRefused(400, self.make, "bad", "x' AND")
         self.assertRefused(400, self.make, "Bad", "x")

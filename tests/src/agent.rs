@@ -135,9 +135,13 @@ impl<'d> Agent<'d> {
             .create(true)
             .open(&self.log)
             .expect("the agent's log");
+        let program = Programs::built().agent("kobune");
         let child = self
-            .command(&["daemon"])
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .device
+            .command_with(&self.env, &program)
+            .arg("--config")
+            .arg(&self.config)
+            .arg("daemon")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a descriptor"))
             .stderr(log)

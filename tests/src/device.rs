@@ -123,6 +123,15 @@ impl Device {
         command
     }
 
+    /// As [`Device::command`], with variables that only the program has, not what leads it here.
+    #[must_use]
+    pub fn command_with(&self, env: &[(String, String)], program: &Path) -> Command {
+        let mut command = self.command("env");
+        command.args(env.iter().map(|(name, value)| format!("{name}={value}")));
+        command.arg(program);
+        command
+    }
+
     /// Runs `work` on a thread in the device's network; sockets made there stay there.
     ///
     /// # Panics
@@ -163,41 +172,6 @@ impl Device {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
-    }
-
-    /// Environment of a process whose clock, but for that of its timers, is off by `offset`
-    /// as libfaketime reads it.
-    #[must_use]
-    pub fn clock(offset: &str) -> Vec<(String, String)> {
-        let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        vec![
-            set("LD_PRELOAD", &fake_time()),
-            set("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-            set("FAKETIME", offset),
-        ]
-    }
-
-    /// Environment of a process whose time passes `factor` times as fast, that of its timers
-    /// as well.
-    #[must_use]
-    pub fn fast_clock(factor: u32) -> Vec<(String, String)> {
-        let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        vec![
-            set("LD_PRELOAD", &fake_time()),
-            set("FAKETIME", &format!("+0 x{factor}")),
-        ]
-    }
-
-    /// As [`Device::clock`], with an offset that `file` has at each moment.
-    #[must_use]
-    pub fn clock_of(file: &Path) -> Vec<(String, String)> {
-        let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        vec![
-            set("LD_PRELOAD", &fake_time()),
-            set("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-            set("FAKETIME_NO_CACHE", "1"),
-            set("FAKETIME_TIMESTAMP_FILE", &file.display().to_string()),
-        ]
     }
 
     /// Answer of `curl` on the device: status code and body.
@@ -361,12 +335,6 @@ impl Device {
             .and_then(|pid| pid.parse().ok())
             .expect("the device lives")
     }
-}
-
-/// The library, where Debian has it on this machine.
-fn fake_time() -> String {
-    let lib = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
-    format!("{lib}/faketime/libfaketimeMT.so.1")
 }
 
 impl Default for Device {

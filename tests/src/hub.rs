@@ -62,12 +62,11 @@ impl<'d> Hub<'d> {
             .expect("the hub's log");
         let child = self
             .device
-            .command(Programs::built().agent("kobune-hub"))
+            .command_with(&self.env, &Programs::built().agent("kobune-hub"))
             .arg("serve")
             .arg("--state")
             .arg(&self.state)
             .args(&self.arguments)
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a descriptor"))
             .stderr(log)

@@ -5,6 +5,7 @@
 //! process, its cgroups are removed with it.
 
 mod agent;
+pub mod clock;
 mod device;
 mod direct;
 mod hub;
@@ -48,16 +49,22 @@ pub fn privileged() -> bool {
     root
 }
 
-/// Says whether the tests that cross-build for devices were asked for, as `cargo xtask test
-/// --device` does by `KOBUNE_DEVICE=1`: the first time they build for minutes.
+/// Says whether the tests that cross-build for devices were asked for, as `cargo xtask test`
+/// does by `KOBUNE_DEVICE=1`: the first time they build for minutes.
 #[must_use]
 #[allow(clippy::print_stderr)]
 pub fn cross_built() -> bool {
     let asked = std::env::var_os("KOBUNE_DEVICE").is_some();
     if !asked {
-        eprintln!("\n*** SKIPPED: `cargo xtask test --device` runs this ***\n");
+        eprintln!("skipped: `cargo xtask test` runs it, or KOBUNE_DEVICE=1");
     }
     asked
+}
+
+/// Says whether the long variants of tests were asked for, by `KOBUNE_FULL=1`.
+#[must_use]
+pub fn full() -> bool {
+    std::env::var_os("KOBUNE_FULL").is_some()
 }
 
 /// Waits until `check` holds.

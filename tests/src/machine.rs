@@ -46,6 +46,8 @@ pub struct Machine<'d> {
     lab: &'d Device,
     files: MachineFiles,
     hardware: Hardware,
+    /// Nobody waits for it longer.
+    end: Instant,
     power: Option<Power>,
 }
 
@@ -79,6 +81,12 @@ impl MachineFiles {
         }
     }
 
+    /// Where the files are.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Path of a tutorial module for the device's processor.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
@@ -96,12 +104,13 @@ impl MachineFiles {
 }
 
 impl<'d> Machine<'d> {
-    /// A device with an empty data partition, switched off.
+    /// A device with an empty data partition, switched off. Whatever waits for it panics
+    /// from `end` on.
     ///
     /// # Panics
     /// Where its disk cannot be made.
     #[must_use]
-    pub fn new(lab: &'d Device, files: &MachineFiles) -> Self {
+    pub fn new(lab: &'d Device, files: &MachineFiles, end: Instant) -> Self {
         let address = format!("{HOST}/32");
         let status = lab
             .command("ip")
@@ -115,6 +124,7 @@ impl<'d> Machine<'d> {
             lab,
             files: files.clone(),
             hardware: Hardware::default(),
+            end,
             power: None,
         };
         let status = Command::new("/usr/sbin/mke2fs")
@@ -136,6 +146,11 @@ impl<'d> Machine<'d> {
         time.clone_into(&mut self.hardware.clock);
     }
 
+    /// Sets its memory, in MB, from the next boot on.
+    pub fn set_memory(&mut self, megabytes: u32) {
+        self.hardware.memory = megabytes;
+    }
+
     /// Switches it on and waits until its init is done; `parameters` are added to the
     /// kernel's.
     ///
@@ -147,7 +162,8 @@ impl<'d> Machine<'d> {
         let socket = self.lab.dir().join("control.sock");
         let _ = fs::remove_file(&socket);
         let mut qemu = qemu::spawn(self, &socket, parameters);
-        let deadline = Instant::now() + BOOT_TIMEOUT;
+        let patience = self.patience(BOOT_TIMEOUT);
+        let deadline = Instant::now() + patience;
         let control = loop {
             match UnixStream::connect(&socket) {
                 Ok(control) => break control,
@@ -157,9 +173,7 @@ impl<'d> Machine<'d> {
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
         };
-        control
-            .set_read_timeout(Some(BOOT_TIMEOUT))
-            .expect("a timeout");
+        control.set_read_timeout(Some(patience)).expect("a timeout");
         let mut control = BufReader::new(control);
         let mut line = String::new();
         let ready = control.read_line(&mut line);
@@ -191,8 +205,9 @@ impl<'d> Machine<'d> {
     #[track_caller]
     pub fn run(&mut self, line: &str) -> CliOutput {
         assert!(!line.contains('\n'), "one line: {line}");
+        let patience = self.patience(COMMAND_TIMEOUT);
         let power = self.power.as_mut().expect("it is on");
-        let answer = ask(&mut power.control, line);
+        let answer = ask(&mut power.control, line, patience);
         match answer {
             Ok((stdout, code)) => CliOutput {
                 code,
@@ -224,7 +239,7 @@ impl<'d> Machine<'d> {
     /// console.
     #[track_caller]
     pub fn wait_for(&mut self, line: &str, seconds: u64, check: impl Fn(&str) -> bool) -> String {
-        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let deadline = Instant::now() + self.patience(Duration::from_secs(seconds));
         loop {
             let output = self.run(line).stdout;
             if check(&output) {
@@ -254,6 +269,14 @@ impl<'d> Machine<'d> {
         let read = |name| fs::read(self.lab.dir().join(name)).unwrap_or_default();
         let text = [read("qemu.log"), read("console")].concat();
         String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// How long to wait for what should take less than `usual`.
+    #[track_caller]
+    fn patience(&self, usual: Duration) -> Duration {
+        let left = self.end.saturating_duration_since(Instant::now());
+        assert!(!left.is_zero(), "the device's time is over");
+        usual.min(left)
     }
 
     fn data(&self) -> PathBuf {
@@ -288,8 +311,12 @@ pub fn serve(lab: &Device, content: Content, options: Options) -> Registry {
 }
 
 /// One command and its answer.
-fn ask(control: &mut BufReader<UnixStream>, line: &str) -> io::Result<(String, i32)> {
-    control.get_ref().set_read_timeout(Some(COMMAND_TIMEOUT))?;
+fn ask(
+    control: &mut BufReader<UnixStream>,
+    line: &str,
+    patience: Duration,
+) -> io::Result<(String, i32)> {
+    control.get_ref().set_read_timeout(Some(patience))?;
     control
         .get_mut()
         .write_all(format!("{line}\n").as_bytes())?;

@@ -12,7 +12,7 @@ use kobune_fixtures::{
     Content, ImageBuilder, LayerBuilder, Options, Platform, Registry, module_image,
 };
 use kobune_runtime::log::{LogQuery, read};
-use kobune_tests::{Agent, Device, Programs, privileged};
+use kobune_tests::{Agent, Device, Programs, full, privileged};
 use serde_json::{Value, json};
 
 /// Says a numbered line forty times, then rests for five milliseconds, for ever.
@@ -128,8 +128,7 @@ fn modules_do_not_notice_that_the_agent_is_killed() {
     let _ = agent.wait_running("changing");
 
     let mut moments = Moments::seeded();
-    let full = std::env::var_os("KOBUNE_FULL").is_some();
-    let rounds = if full { 50 } else { 10 };
+    let rounds = if full() { 50 } else { 10 };
     for round in 1..=rounds {
         let mut apply = agent
             .command(&["apply", &manifest(round % 2)])

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kobune_tests::{Agent, Device, Hub, Proxy, Relay, privileged, tutorial, until};
+use kobune_tests::{Agent, Device, Hub, Proxy, Relay, clock, privileged, tutorial, until};
 use serde_json::{Value, json};
 
 const DEVICE: &str = "device-1";
@@ -134,7 +134,7 @@ fn a_clock_of_1970_makes_no_attempt_and_one_that_jumps_no_storm() {
     let set = |text: &str| std::fs::write(&clock, text).unwrap();
     set("@1970-01-01 00:00:30");
     let mut agent = Agent::configured(&device, device.dir(), &config);
-    agent.set_env(Device::clock_of(&clock));
+    agent.set_env(clock::as_in(&clock));
     agent.restart();
     agent.wait_agent_log(0, "the clock is not set");
     thread::sleep(Duration::from_secs(6));

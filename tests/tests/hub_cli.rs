@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kobune_fixtures::Registry;
-use kobune_tests::{Agent, CliOutput, Device, Hub, Programs, privileged, tutorial};
+use kobune_tests::{Agent, CliOutput, Device, Hub, Programs, Relay, privileged, tutorial};
 use serde_json::{Value, json};
 
 const DEVICE: &str = "pump-1";
@@ -254,6 +254,88 @@ fn automatic(hub: &Hub<'_>, registry: &Registry, manifest: &str) {
     let _ = hub.cli(&["deployment", "delete", "nano"]).ok();
     let gone = hub.cli(&["deployment", "delete", "nano"]).failed(1);
     assert!(gone.contains("404"), "{gone}");
+}
+
+#[test]
+fn keys_are_rotated_without_an_outage() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let registry = tutorial::registry(&device, &["1.0"]);
+    let hub = Hub::start(&device);
+    let mut agent = Agent::start(&device, &hub.enrol(DEVICE));
+    let whole = tutorial::deployment(&registry, "1.0");
+    let mut part = whole.clone();
+    let modules = "/modulesContent/$edgeAgent/properties.desired/modules";
+    let modules = part.pointer_mut(modules).and_then(Value::as_object_mut);
+    let _ = modules.expect("modules").remove("button-acr");
+    hub.set_modules(DEVICE, &part);
+    hub.wait_in_sync(DEVICE, 90);
+    let pid = agent.wait_running("led-acr")["pid"].clone();
+    let connections = || {
+        hub.log()
+            .matches("connected identity=pump-1/$edgeAgent")
+            .count()
+    };
+    let rotate = |key: &str| hub.cli(&["device", "rotate", DEVICE, "--key", key]).ok();
+    let first = connections();
+    let secondary = rotate("secondary");
+    let mp = ["config", "mp", "-f", "-c", secondary.trim()];
+    let _ = agent.cli(&mp).ok();
+    assert_eq!(connections(), first, "{}", hub.log());
+    agent.terminate();
+    agent.restart();
+    until(60, "the connection with the other key", || {
+        connections() > first
+    });
+    let second = connections();
+    let primary = rotate("primary");
+    assert_ne!(primary, secondary);
+    // A new module needs an identity, and for that the device's key.
+    hub.set_modules(DEVICE, &whole);
+    hub.wait_in_sync(DEVICE, 90);
+    agent.wait_running("button-acr");
+    hub.wait_for_key(DEVICE, "button-acr", 30);
+    assert_eq!(connections(), second, "{}", hub.log());
+    assert_eq!(agent.wait_running("led-acr")["pid"], pid, "it ran on");
+    agent.clear();
+}
+
+#[test]
+fn a_busy_hub_is_asked_again_and_not_for_ever() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let (hub, relay) = Relay::start(&device);
+    let state = hub.ca().with_file_name("service.connection-string");
+    let direct = std::fs::read_to_string(state).expect("a running hub has written it down");
+    let relayed = direct.trim().replace("localhost:18443", "localhost");
+    let run = |args: &[&str]| {
+        let mut command = device.command(Programs::built().agent("kobune-hub"));
+        command.env("KOBUNE_HUB_CONNECTION_STRING", &relayed);
+        command.env("KOBUNE_HUB_CA", relay.trust());
+        CliOutput::of(command.args(args))
+    };
+    relay.busy(2);
+    let made = run(&["device", "create", "pump"]).ok();
+    assert!(made.contains("DeviceId=pump;"), "{made}");
+    let asked = relay.traffic().requests;
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    assert!(
+        asked
+            .iter()
+            .all(|line| line.starts_with("PUT /devices/pump?")),
+        "{asked:?}"
+    );
+    relay.busy(1000);
+    let told = run(&["device", "list"]).failed(1);
+    assert!(
+        told.contains("cannot list the devices: the hub answered 429"),
+        "{told}"
+    );
+    assert_eq!(relay.traffic().requests.len(), 3 + 7);
 }
 
 #[test]

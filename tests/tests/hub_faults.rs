@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kobune_fixtures::Registry;
 use kobune_tests::relay::Fault;
-use kobune_tests::{Agent, Device, Hub, Relay, privileged, tutorial, until};
+use kobune_tests::{Agent, Device, Hub, Relay, clock, privileged, tutorial, until};
 use serde_json::{Value, json};
 
 const DEVICE: &str = "device-1";
@@ -60,7 +60,7 @@ fn a_link_that_drops_after_any_packet_costs_one_connection_more() {
     converged(&hub, 100, 60);
     // CONNECT, CONNACK, SUBSCRIBE, SUBACK, GET, twin, report, its answer, a report, its answer.
     // A time of its own, in which back-off is soon over.
-    agent.set_env(Device::fast_clock(8));
+    agent.set_env(clock::fast(8));
     for packets in 0..=10 {
         agent.kill();
         relay.arm(&[Fault::Cut(packets)]);
@@ -162,7 +162,7 @@ fn a_token_that_ends_in_a_session_is_replaced_and_no_change_is_lost() {
     hub.wait_for_key(DEVICE, "m", 60);
     agent.kill();
     hub.kill();
-    hub.set_env(Device::clock(&format!("+{}", 24 * 3600 - 15)));
+    hub.set_env(clock::off_by(&format!("+{}", 24 * 3600 - 15)));
     hub.restart();
     let before = relay.traffic().connections.len();
     agent.restart();

@@ -7,10 +7,10 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use kobune_tests::{Agent, Device, Hub, Programs, packages, privileged, target_dir, tutorial};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-/// What drives the browser.
-const DRIVER: [&str; 1] = ["selenium==4.38.0"];
+/// What drives the browser, and what a device connects with.
+const DRIVER: [&str; 2] = ["selenium==4.38.0", "paho-mqtt==1.6.1"];
 /// What looks for faults of accessibility.
 const AXE: [&str; 1] = ["axe-core@4.14.1"];
 const PASSWORD: &str = "a password of a test";
@@ -33,7 +33,12 @@ fn walk(size: &str) {
     let device = Device::new();
     let registry = tutorial::registry(&device, &["1.0"]);
     let hub = Hub::start(&device);
-    add_user(&device, "anna");
+    add_user(&device, "anna", "operator");
+    add_user(&device, "ben", "reader");
+    // More than a page of the list has; a phone scrolls them.
+    for n in 0..=110 {
+        let _ = hub.register(&json!({ "deviceId": format!("z-{n:03}") }));
+    }
     let mut walk = browser.start(&device, &tutorial::deployment(&registry, "1.0"));
     let (ended, agent) = see_through(&mut walk, &device, &hub, &browser.connection());
     let told = browser.told();
@@ -148,10 +153,10 @@ impl Drop for Browser {
     }
 }
 
-fn add_user(device: &Device, name: &str) {
+fn add_user(device: &Device, name: &str, role: &str) {
     let mut child = device
         .command(Programs::built().agent("kobune-hub"))
-        .args(["user", "add", name, "--role", "operator", "--state"])
+        .args(["user", "add", name, "--role", role, "--state"])
         .arg(device.dir().join("hub"))
         .stdin(Stdio::piped())
         .spawn()

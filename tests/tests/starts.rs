@@ -9,17 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kobune_runtime::{ContainerId, ModuleRuntime, TaskStatus};
-use kobune_tests::{Agent, Device, Direct, Programs, privileged};
+use kobune_tests::{Agent, Device, Direct, Programs, full, privileged};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use serde_json::{Value, json};
 
 /// A number of rounds: all of them where `KOBUNE_FULL` is set.
 fn rounds(part: usize, all: usize) -> usize {
-    if std::env::var_os("KOBUNE_FULL").is_some() {
-        all
-    } else {
-        part
-    }
+    if full() { all } else { part }
 }
 
 /// Leaves nothing behind, or fails with a list of it.

@@ -1,9 +1,10 @@
-//! Measures what the agent costs: `cargo xtask bench [start|idle|size|wire|pull]`.
+//! Measures what the agent costs: `cargo xtask bench [start|idle|size|wire|pull|store]`.
 //!
 //! Figures are of the `dist` build, on this machine, with whatever else it does at the
 //! moment: compare those of one run with each other. Each table is printed and written as
 //! JSON below `target/bench`; a figure above its budget fails the run.
 
+mod device;
 mod idle;
 mod pull;
 mod size;
@@ -106,6 +107,20 @@ const BUDGETS: &[(&str, &str, &str, f64)] = &[
         1.02,
     ),
     ("pull goals", "10 Mbit/s, tail s", "reached", 0.5),
+    (
+        "store goals",
+        "few changed, wire / changed layer",
+        "reached",
+        0.15,
+    ),
+    ("store goals", "few changed, cpu / zst's", "reached", 1.0),
+    (
+        "store goals",
+        "base changed, wire / changed layer",
+        "reached",
+        0.15,
+    ),
+    ("store goals", "base changed, cpu / zst's", "reached", 1.0),
 ];
 
 /// A table of figures.
@@ -191,12 +206,16 @@ impl Table {
 
 /// Runs the benchmarks named, or all.
 pub(crate) fn run(names: &[&str]) -> Result<(), String> {
-    const ALL: [&str; 5] = ["size", "idle", "start", "wire", "pull"];
+    const ALL: [&str; 6] = ["size", "idle", "start", "wire", "pull", "store"];
     if names == ["measure"] || names.first() == Some(&"measure") {
         return pull::inside(&names[1..]);
     }
-    if let Some(unknown) = names.iter().find(|name| !ALL.contains(name)) {
-        return Err(format!("no benchmark {unknown:?}: {}", ALL.join(", ")));
+    // Cross-builds, and emulates for many minutes: only where it is asked for.
+    const DEVICE: &str = "device";
+    let known = |name: &&str| ALL.contains(name) || *name == DEVICE;
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        let all = ALL.join(", ");
+        return Err(format!("no benchmark {unknown:?}: {all}, {DEVICE}"));
     }
     if std::env::var_os("KOBUNE_PROFILE").is_none() {
         // The programs under test are built in the profile that this names.
@@ -208,15 +227,15 @@ pub(crate) fn run(names: &[&str]) -> Result<(), String> {
     setup::install(setup::DEMO)?;
     setup::install(setup::TEST)?;
     let mut excesses = Vec::new();
-    for name in ALL
-        .iter()
-        .filter(|name| names.is_empty() || names.contains(name))
-    {
+    let asked = |name: &&&str| names.contains(*name) || (names.is_empty() && **name != DEVICE);
+    for name in ALL.iter().chain(&[DEVICE]).filter(asked) {
         let tables = match *name {
             "size" => vec![size::run()?],
             "idle" => vec![idle::run()?],
             "start" => vec![start::run()?],
+            DEVICE => device::run()?,
             "wire" => wire::run()?,
+            "store" => pull::store()?,
             _ => pull::run()?,
         };
         for table in tables {

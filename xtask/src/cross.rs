@@ -14,6 +14,25 @@ use std::path::{Path, PathBuf};
 use crate::setup;
 use toolchain::Toolchain;
 
+/// How programs are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As they are installed: small.
+    Dist,
+    /// As the virtual device's tests want them: soon.
+    Lab,
+}
+
+impl Profile {
+    /// As `Cargo.toml` has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Dist => "dist",
+            Self::Lab => "lab",
+        }
+    }
+}
+
 /// A processor that programs are built for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arch {
@@ -97,7 +116,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
         return Err("usage: cargo xtask cross armv7|arm64|armv6|x86_64 [--static]".to_owned());
     };
     let arch = Arch::named(name)?;
-    let built = build(arch)?;
+    let built = build(arch, Profile::Dist)?;
     let mut total = 0;
     for program in PROGRAMS {
         let size = size(&built.program(program))?;
@@ -119,24 +138,24 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
 }
 
 /// Builds everything for `arch`; quick where nothing changed.
-pub(crate) fn build(arch: Arch) -> Result<Built, String> {
+pub(crate) fn build(arch: Arch, profile: Profile) -> Result<Built, String> {
     let dir = target_dir()?.join("cross");
     fs::create_dir_all(&dir).map_err(|error| format!("make {}: {error}", dir.display()))?;
     let patched = staging::stage(&dir.join("patched"))?;
     let toolchain = Toolchain::set_up(&dir, arch)?;
 
-    let mut agent = toolchain.cargo(&dir, &patched);
+    let mut agent = toolchain.cargo(&dir, &patched, profile);
     agent.args(["--package", "kobune", "--package", "kobune-runtime"]);
     agent.args(PROGRAMS.iter().flat_map(|bin| ["--bin", bin]));
     setup::run(&mut agent)?;
 
-    let mut fixtures = toolchain.cargo(&dir, &patched);
+    let mut fixtures = toolchain.cargo(&dir, &patched, profile);
     fixtures.args(["--package", "kobune-fixtures"]);
     fixtures.args(["--no-default-features", "--features", "modules"]);
     fixtures.args(FIXTURES.iter().flat_map(|bin| ["--bin", bin]));
     setup::run(&mut fixtures)?;
     Ok(Built {
-        dir: dir.join(arch.triple).join("dist"),
+        dir: dir.join(arch.triple).join(profile.name()),
     })
 }
 

@@ -11,12 +11,15 @@ mod modules;
 mod packages;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use kobune_tests::{Device, Machine, MachineFiles};
 
-use crate::cross::{self, Arch};
+use crate::cross::{self, Arch, Profile};
 use crate::setup;
+use image::Parts;
 use modules::Modules;
 use packages::Packages;
 
@@ -31,6 +34,9 @@ pub(crate) const PACKAGES: [(&str, &str); 4] = [
     ),
 ];
 
+/// How long a device is used at most.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60 * 60);
+
 /// Debian's architecture and kernel for a processor.
 fn debian(arch: Arch) -> Result<(&'static str, &'static str), String> {
     match arch.name {
@@ -42,18 +48,18 @@ fn debian(arch: Arch) -> Result<(&'static str, &'static str), String> {
 
 /// Makes the files, boots the device, runs a command on it and shows what that said.
 pub(crate) fn run(args: &[&str]) -> Result<(), String> {
-    let (arch, rest) = arch(args)?;
-    let dir = prepare(arch)?;
+    let (model, rest) = Model::choose(args)?;
+    let files = model.prepare()?;
     let command = match rest {
         ["--prepare"] => {
-            println!("{}", dir.display());
+            println!("{}", files.dir().display());
             return Ok(());
         }
         [] => "uname -a; free; kobune list".to_owned(),
         words => words.join(" "),
     };
     let lab = Device::new();
-    let mut machine = Machine::new(&lab, &MachineFiles::in_dir(&dir, arch.name));
+    let mut machine = Machine::new(&lab, &files, Instant::now() + PATIENCE);
     machine.boot("");
     println!("booted in {:.1} s of its own time", machine.uptime());
     let output = machine.run(&command);
@@ -66,47 +72,97 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
 
 /// Runs the tutorial on the device.
 pub(crate) fn demo(args: &[&str]) -> Result<(), String> {
-    match arch(args)? {
-        (arch, []) => demo::run(arch),
+    match Model::choose(args)? {
+        (model, []) => demo::run(model),
         (_, rest) => Err(format!("demo --device does not know {}", rest.join(" "))),
     }
 }
 
-/// The processor that `args` begin with, `armv7` without one, and the other arguments.
-fn arch<'a>(args: &'a [&'a str]) -> Result<(Arch, &'a [&'a str]), String> {
-    match args {
-        ["--arch", name, rest @ ..] => Ok((Arch::named(name)?, rest)),
-        rest => Ok((Arch::named("armv7")?, rest)),
+/// A virtual device that can be had.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Model {
+    arch: Arch,
+    profile: Profile,
+}
+
+impl Model {
+    /// The device that `args` begin with, an armv7 one of the quick build unless they say
+    /// otherwise, and the other arguments.
+    fn choose<'a>(mut args: &'a [&'a str]) -> Result<(Self, &'a [&'a str]), String> {
+        let mut model = Self {
+            arch: Arch::named("armv7")?,
+            profile: Profile::Lab,
+        };
+        loop {
+            match args {
+                ["--arch", name, rest @ ..] => (model.arch, args) = (Arch::named(name)?, rest),
+                ["--dist", rest @ ..] => (model.profile, args) = (Profile::Dist, rest),
+                rest => return Ok((model, rest)),
+            }
+        }
+    }
+
+    /// The device with the programs as they are installed.
+    pub(crate) fn released(arch: &str) -> Result<Self, String> {
+        let (arch, profile) = (Arch::named(arch)?, Profile::Dist);
+        Ok(Self { arch, profile })
+    }
+
+    /// Makes what is missing or out of date.
+    pub(crate) fn prepare(self) -> Result<MachineFiles, String> {
+        let (dir, parts) = self.parts("")?;
+        let tree = dir.join("root");
+        let _ = fs::remove_dir_all(&tree);
+        image::gather(&parts, &modules::ALL, &tree)?;
+        image::seal(&tree, &dir.join("root.img"), image::SIZE)?;
+        Ok(MachineFiles::in_dir(&dir, self.arch.name))
+    }
+
+    /// As [`Model::prepare`], with Debian's docker on the root.
+    pub(crate) fn prepare_with_docker(self) -> Result<MachineFiles, String> {
+        let (dir, parts) = self.parts("-docker")?;
+        let tree = dir.join("root");
+        let _ = fs::remove_dir_all(&tree);
+        let packages = Packages::update(&dir.join("apt"), debian(self.arch)?.0)?;
+        packages.unpack_with_dependencies(&["docker.io", "iptables"], &tree)?;
+        let iptables = tree.join("usr/sbin/iptables");
+        symlink("xtables-nft-multi", &iptables)
+            .map_err(|error| format!("link {}: {error}", iptables.display()))?;
+        let names = [&modules::ALL[..], &modules::DOCKER].concat();
+        image::gather(&parts, &names, &tree)?;
+        image::seal(&tree, &dir.join("root.img"), "640M")?;
+        Ok(MachineFiles::in_dir(&dir, self.arch.name))
+    }
+
+    /// Builds programs and unpacks the kernel; what a root is made of, and the directory for
+    /// it, which has all else by then.
+    fn parts(self, suffix: &str) -> Result<(PathBuf, Parts), String> {
+        let Self { arch, profile } = self;
+        let (architecture, kernel_package) = debian(arch)?;
+        setup::install(&PACKAGES)?;
+        let built = cross::build(arch, profile)?;
+        let devices = cross::target_dir()?.join("device");
+        let kernel = kernel(&devices.join(arch.name), architecture, kernel_package)?;
+        let dir = devices.join(format!("{}-{}{suffix}", arch.name, profile.name()));
+        fs::create_dir_all(&dir).map_err(|e| format!("make {}: {e}", dir.display()))?;
+        copy(&kernel.join("vmlinuz"), &dir.join("vmlinuz"))?;
+        for module in ["button", "led", "probe"] {
+            copy(&built.program(module), &dir.join(module))?;
+        }
+        let parts = Parts {
+            busybox: kernel.join("bin/busybox"),
+            modules: Modules::of(&kernel)?,
+            built,
+        };
+        image::initramfs(&parts, &dir.join("initramfs"))?;
+        Ok((dir, parts))
     }
 }
 
-/// Makes what is missing or out of date; the directory with the files.
-pub(crate) fn prepare(arch: Arch) -> Result<PathBuf, String> {
-    let (architecture, kernel_package) = debian(arch)?;
-    setup::install(&PACKAGES)?;
-    let built = cross::build(arch)?;
-    let dir = cross::target_dir()?.join("device").join(arch.name);
-    let kernel = kernel(&dir, architecture, kernel_package)?;
-    let modules = Modules::of(&kernel)?;
-    image::initramfs(&kernel, &modules, &dir.join("initramfs"))?;
-    image::root(
-        &kernel,
-        &modules,
-        &built,
-        &dir.join("root"),
-        &dir.join("root.img"),
-    )?;
-    for module in ["button", "led", "probe"] {
-        let from = built.program(module);
-        fs::copy(&from, dir.join(module)).map_err(|e| format!("copy {}: {e}", from.display()))?;
-    }
-    Ok(dir)
-}
-
-/// The unpacked kernel and busybox, fetched once; the kernel's image is `dir/vmlinuz`.
+/// The unpacked kernel and busybox, fetched once, with the kernel's image as `vmlinuz`.
 fn kernel(dir: &Path, architecture: &str, package: &str) -> Result<PathBuf, String> {
     let kernel = dir.join("kernel");
-    let vmlinuz = dir.join("vmlinuz");
+    let vmlinuz = kernel.join("vmlinuz");
     if vmlinuz.exists() {
         return Ok(kernel);
     }
@@ -122,6 +178,12 @@ fn kernel(dir: &Path, architecture: &str, package: &str) -> Result<PathBuf, Stri
         .map(|entry| entry.path())
         .find(|path| path.to_string_lossy().contains("/vmlinuz-"))
         .ok_or_else(|| format!("no kernel in {}", boot.display()))?;
-    fs::copy(&image, &vmlinuz).map_err(|e| format!("copy {}: {e}", image.display()))?;
+    copy(&image, &vmlinuz)?;
     Ok(kernel)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    fs::copy(from, to)
+        .map(drop)
+        .map_err(|error| format!("copy {} to {}: {error}", from.display(), to.display()))
 }

@@ -6,9 +6,11 @@
 )]
 
 mod bench;
+mod chunk;
 mod cross;
 mod demo;
 mod device;
+mod images;
 mod setup;
 mod test;
 
@@ -20,13 +22,18 @@ cargo xtask COMMAND
   demo     set up, then run the tutorial's deployment on a device of its own, through a
            hub; with --local from a file, with --device [--arch armv7|arm64] on a
            virtual device with a button to press
-  test     set up, then run every check and every test; with --device also those on a
-           virtual Arm machine, which cross-build for minutes the first time
+  test     set up, then run every check and every test, also those on a virtual Arm
+           machine, which cross-build for minutes the first time; without with --no-device
   check    formatting, lints and documentation only
-  bench    measure the dist build: all, or some of size, idle, start, wire, pull; pull beside
-           docker, containerd, podman, skopeo and umoci, and curl and tar
+  bench    measure the dist build: all, or some of size, idle, start, wire, pull, store; pull
+           and store (updates) beside docker, containerd, podman, skopeo and umoci, and curl and
+           tar; device, where named, on the virtual device with dockerd beside
   cross    build static programs for a device: armv7, arm64, armv6 or x86_64
+  images   build the tutorial's images for all of these as one index each; with --push
+           REGISTRY [--plain-http] publish them there
   device   boot a virtual device and run a command on it: [--arch armv7|arm64] [COMMAND]
+  image    republish an image so that devices fetch single files of it:
+           image chunk [--plain-http] SOURCE DESTINATION, as skopeo copy takes them
   setup    install what demo and tests need (Debian packages)
 ";
 
@@ -38,11 +45,13 @@ fn main() -> ExitCode {
         ["demo", "--local"] => setup::as_root(&args, || demo::run(demo::From::File)),
         ["demo", "--device", ref rest @ ..] => setup::as_root(&args, || device::demo(rest)),
         ["bench", ref names @ ..] => setup::as_root(&args, || bench::run(names)),
-        ["test"] => test::run(false),
-        ["test", "--device"] => test::run(true),
+        ["test"] => test::run(true),
+        ["test", "--no-device"] => test::run(false),
         ["check"] => test::check(),
         ["cross", ref rest @ ..] => cross::run(rest),
         ["device", ref rest @ ..] => setup::as_root(&args, || device::run(rest)),
+        ["image", ref rest @ ..] => chunk::run(rest),
+        ["images", ref rest @ ..] => images::run(rest),
         ["setup"] => setup::install(setup::DEMO)
             .and_then(|()| setup::install(setup::TEST))
             .and_then(|()| setup::install(&device::PACKAGES)),

@@ -24,6 +24,7 @@ pub(crate) const TEST: &[Package] = &[
     ("nftables", "/usr/sbin/nft"),
     ("npm", "npm"),
     ("openssl", "/usr/bin/openssl"),
+    ("podman", "podman"),
     ("python3", "/usr/bin/python3"),
     (
         "python3-nacl",

@@ -1,19 +1,42 @@
 //! Checks and tests, as CI runs them.
 
+mod preparation;
+
 use std::process::Command;
 
 use crate::setup;
+use preparation::Preparation;
 
-/// Sets up, checks and tests everything; the virtual device too where `device` says so.
+/// Sets up, checks and tests everything; the virtual device too where `device` says so and
+/// QEMU can be installed.
 pub(crate) fn run(device: bool) -> Result<(), String> {
     setup::install(setup::DEMO)?;
     setup::install(setup::TEST)?;
     check()?;
+    let preparation = if device {
+        setup::install(&crate::device::PACKAGES).and_then(|()| Preparation::start().map(Some))
+    } else {
+        Ok(None)
+    };
+    let tests = setup::run(&mut tests());
+    let on_device = match preparation {
+        Ok(Some(preparation)) => preparation.finish().and_then(|()| device_tests()),
+        Ok(None) => skipped("--no-device"),
+        Err(why) => skipped(&why),
+    };
+    tests.and(on_device)
+}
+
+/// Says that the virtual device was left out, where nobody can miss it.
+fn skipped(why: &str) -> Result<(), String> {
+    let line = "*".repeat(78);
+    println!("\n{line}\n*** SKIPPED: nothing was tested on Arm: {why}\n{line}");
+    Ok(())
+}
+
+/// All tests; those on the device skip themselves.
+fn tests() -> Command {
     let mut test = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
-    if device {
-        setup::install(&crate::device::PACKAGES)?;
-        test.env("KOBUNE_DEVICE", "1");
-    }
     if !setup::is_root() {
         // Built as the user, run as root: namespaces, mounts and cgroups.
         test.args([
@@ -21,7 +44,15 @@ pub(crate) fn run(device: bool) -> Result<(), String> {
             "target.'cfg(unix)'.runner = 'sudo --preserve-env'",
         ]);
     }
-    setup::run(&mut test)
+    test
+}
+
+/// Those on the device, and those that cross-build. With the whole workspace, so that
+/// nothing is built with other features.
+fn device_tests() -> Result<(), String> {
+    let mut test = tests();
+    test.args(["--test", "device", "--test", "device_old_kernel"]);
+    setup::run(test.env("KOBUNE_DEVICE", "1"))
 }
 
 /// Packages in `Cargo.lock`, the project's own included. Raising this takes a reason.

@@ -8,6 +8,7 @@ use kobune_runtime::{Timestamp, signal_number};
 use super::UsageError;
 use super::exec_args::ExecArguments;
 use super::help::{self, Topic};
+use super::manifest::ManifestArguments;
 use super::provision::ConfigVerb;
 use super::run_args::RunArguments;
 use super::words::{Word, Words, text};
@@ -45,6 +46,7 @@ pub(super) enum Verb {
     Apply(ApplyArguments),
     Check(CheckArguments),
     Config(ConfigVerb),
+    Manifest(ManifestArguments),
     Run(Box<RunArguments>),
     Remove(Vec<String>),
     Restart(Vec<String>),
@@ -69,6 +71,8 @@ pub(super) enum Verb {
 pub(super) struct ApplyArguments {
     /// `-` is standard input.
     pub(super) file: PathBuf,
+    /// Variables for its credentials, beside the environment.
+    pub(super) env_files: Vec<PathBuf>,
     /// Return when the deployment is accepted.
     pub(super) detach: bool,
 }
@@ -167,6 +171,10 @@ fn parse_verb(
         "config" => {
             let verb = ConfigVerb::parse(words, global)?;
             Ok(verb.map_or(Verb::Help(Topic::Config), Verb::Config))
+        }
+        "manifest" => {
+            let arguments = ManifestArguments::parse(words, global)?;
+            Ok(arguments.map_or(Verb::Help(Topic::Manifest), Verb::Manifest))
         }
         "help" => {
             let topic = words.rest()?;
@@ -282,7 +290,7 @@ fn kill(words: &mut Words, global: &mut Global) -> Result<Verb, UsageError> {
 }
 
 fn apply(words: &mut Words, global: &mut Global) -> Result<Verb, UsageError> {
-    let mut file = None;
+    let (mut file, mut env_files) = (None, Vec::new());
     let mut detach = false;
     while let Some(word) = words.next()? {
         match word {
@@ -292,13 +300,18 @@ fn apply(words: &mut Words, global: &mut Global) -> Result<Verb, UsageError> {
                 "-d" | "--detach" => detach = words.switch()?,
                 "--wait" => detach = !words.switch()?,
                 "-f" | "--file" if file.is_none() => file = Some(words.value()?.into()),
+                "--env-file" => env_files.push(words.value()?.into()),
                 _ => global.take(Word::Option(name), words)?,
             },
             other => return Err(other.unexpected()),
         }
     }
     let file = file.ok_or_else(|| UsageError("no deployment file named".to_owned()))?;
-    Ok(Verb::Apply(ApplyArguments { file, detach }))
+    Ok(Verb::Apply(ApplyArguments {
+        file,
+        env_files,
+        detach,
+    }))
 }
 
 fn logs(words: &mut Words, global: &mut Global, now: Timestamp) -> Result<Verb, UsageError> {

@@ -7,6 +7,7 @@ use kobune_runtime::Timestamp;
 
 use super::args::{ApplyArguments, LogsArguments, Output, Verb};
 use super::create_options::{self, Surroundings};
+use super::manifest::fill_credentials;
 use super::run_args::RunArguments;
 use super::{CliError, Console, UsageError, output, session, wait, watch};
 use crate::api::BODY_LIMIT;
@@ -68,7 +69,7 @@ pub(super) async fn execute(
         Verb::Events => watch::events(client, console).await,
         Verb::Exec(arguments) => session::exec(&arguments, client, console).await,
         Verb::Run(arguments) => run(&arguments, client, console).await,
-        Verb::Daemon | Verb::Check(_) | Verb::Config(_) | Verb::Help(_) => {
+        Verb::Daemon | Verb::Check(_) | Verb::Config(_) | Verb::Manifest(_) | Verb::Help(_) => {
             unreachable!("invariant: they need no daemon")
         }
     }
@@ -150,6 +151,7 @@ async fn apply(
     console: &mut Console<'_>,
 ) -> Result<(), CliError> {
     let manifest = read_manifest(&arguments.file)?;
+    let manifest = fill_credentials(manifest, &arguments.file, &arguments.env_files)?;
     // Before the request, so that nothing is missed.
     let events = client.events().await?;
     let accepted = client.apply(manifest).await?;

@@ -11,6 +11,7 @@ pub(super) enum Topic {
     Exec,
     Watch,
     Config,
+    Manifest,
 }
 
 /// The text for a command; the overview for any other word.
@@ -23,6 +24,7 @@ pub(super) fn topic(word: Option<&str>) -> Topic {
         Some("exec") => Topic::Exec,
         Some("stats" | "top" | "events" | "history") => Topic::Watch,
         Some("config") => Topic::Config,
+        Some("manifest") => Topic::Manifest,
         _ => Topic::Overview,
     }
 }
@@ -38,6 +40,7 @@ impl Topic {
             Self::Exec => EXEC,
             Self::Watch => WATCH,
             Self::Config => CONFIG,
+            Self::Manifest => MANIFEST,
         }
     }
 }
@@ -68,9 +71,10 @@ Commands:
   images                 show the images on disk
   check                  find out what this device lacks
   config mp|apply        connect the device to a hub, check the configuration
+  manifest build FILE    turn a deployment template into a manifest, without the daemon
   version                show the versions of this program and of the daemon
   help [COMMAND]         show this text, or that of apply, run, exec, logs, stats,
-                         check or config
+                         check, config or manifest
 
 Options of every command:
   -o, --output text|json  form of the output
@@ -85,7 +89,9 @@ Replaces the deployment by FILE ('-': standard input) and waits until it is carr
 
 Usage: kobune apply [OPTIONS] FILE|-
 
-  -d, --detach   return when the deployment is accepted
+      --env-file FILE   variables for the credentials that FILE names as $NAME; a later
+                        file wins, the environment over all
+  -d, --detach          return when the deployment is accepted
 ";
 
 const CHECK: &str = "\
@@ -115,6 +121,24 @@ Usage: kobune config mp -c CONNECTION_STRING [-f]
   -f, --force                   replace another hub
 
 The daemon reads its configuration when it starts.
+";
+
+const MANIFEST: &str = "\
+Turns a deployment template of IoT Edge's tools into a deployment manifest. Needs no daemon.
+
+Usage: kobune manifest build [OPTIONS] TEMPLATE
+
+      --platform NAME   platform of images that name none, such as arm32v7
+                        [$DEFAULT_PLATFORM]
+      --env-file FILE   further variables; a later file wins, the environment over all
+                        [.env beside the template]
+      --modules DIR     where modules' directories with module.json are
+                        [modules beside the template]
+      --out FILE        where to write the manifest [standard output]
+
+${MODULES.led}, ${MODULES.led.debug}, ${MODULES.led.arm32v7} and ${MODULEDIR<../led>} become
+images, $NAME and ${NAME} variables' values. User names and passwords in registryCredentials
+stay variables: 'kobune-hub deploy' and 'kobune apply' fill them in.
 ";
 
 const WATCH: &str = "\

@@ -60,6 +60,7 @@ fn verbs_parse() {
     let apply = |file: &str, detach| {
         Verb::Apply(ApplyArguments {
             file: file.into(),
+            env_files: Vec::new(),
             detach,
         })
     };

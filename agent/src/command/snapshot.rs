@@ -31,6 +31,8 @@ pub struct ModuleSnapshot {
     pub running_image: Option<String>,
     /// Whether its image is being pulled.
     pub pulling: bool,
+    /// Until when, and why, that waits.
+    pub pull_waits: Option<String>,
 }
 
 impl Default for Snapshot {

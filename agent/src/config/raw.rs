@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use kobune_puller::{ClientCertificate, ProxyConfig, RegistryOptions};
+use kobune_puller::{ClientCertificate, InvalidWindow, Metered, ProxyConfig, RegistryOptions};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -59,7 +59,20 @@ struct RawRegistry {
     spool_from_mib: Option<u32>,
     policy: Field<PathBuf>,
     #[serde(default)]
+    metered: RawMetered,
+    #[serde(default)]
     host: BTreeMap<Spanned<String>, RawHost>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMetered {
+    rate_kib: Field<u32>,
+    daily_mib: Field<u32>,
+    #[serde(default)]
+    windows: Vec<Spanned<String>>,
+    #[serde(default)]
+    large_mib: u32,
 }
 
 #[derive(Default, Deserialize)]
@@ -139,6 +152,29 @@ impl RawRegistry {
             docker_config: checked(self.docker_config, path)?,
             spool_from: self.spool_from_mib.map(|mib| u64::from(mib) << 20),
             policy: checked(self.policy, path)?,
+            metered: self.metered.validate()?,
+        })
+    }
+}
+
+impl RawMetered {
+    fn validate(self) -> Result<Metered, Mistake> {
+        let some = |number: u32| match number {
+            0 => Err("with 0 nothing could ever be fetched".to_owned()),
+            number => Ok(u64::from(number)),
+        };
+        let window = |text: String| {
+            text.parse()
+                .map_err(|error: InvalidWindow| error.to_string())
+        };
+        let windows = self.windows.into_iter();
+        Ok(Metered {
+            rate: checked(self.rate_kib, some)?.map(|kib| kib << 10),
+            daily: checked(self.daily_mib, some)?.map(|mib| mib << 20),
+            windows: windows
+                .map(|text| check(text, window))
+                .collect::<Result<_, _>>()?,
+            large: u64::from(self.large_mib) << 20,
         })
     }
 }

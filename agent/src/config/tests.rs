@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use kobune_puller::{ClientCertificate, ProxyConfig, RegistryOptions};
+use kobune_puller::{ClientCertificate, Metered, ProxyConfig, RegistryOptions};
 
 use super::*;
 
@@ -16,6 +16,12 @@ fn an_empty_file_is_the_defaults() {
 fn every_registry_key() -> RegistryConfig {
     RegistryConfig {
         policy: Some("/etc/kobune/policy.toml".into()),
+        metered: Metered {
+            rate: Some(512 << 10),
+            daily: Some(200 << 20),
+            windows: vec!["01:00-05:00".parse().expect("a window")],
+            large: 20 << 20,
+        },
         plain_http: vec!["registry.lan:5000".to_owned(), "[::1]:5000".to_owned()],
         hosts: BTreeMap::from([(
             "docker.io".to_owned(),
@@ -62,6 +68,11 @@ no_proxy = ".lan"
 docker_config = "/etc/kobune/docker.json"
 spool_from_mib = 16
 policy = "/etc/kobune/policy.toml"
+[registry.metered]
+rate_kib = 512
+daily_mib = 200
+windows = ["01:00-05:00"]
+large_mib = 20
 [registry.host."docker.io"]
 mirrors = ["cache.lan:5000/hub"]
 ca = "/etc/kobune/ca.pem"

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use kobune_puller::{
-    Credentials, LayerProgress, Platform, PullError, PullRequest, PulledImage, Reference,
+    Credentials, LayerProgress, Platform, ProgressSink, PullError, PullRequest, PulledImage,
+    Reference, Wait,
 };
 use kobune_runtime::{ContainerId, Timestamp};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
 
 use super::{Core, Done};
@@ -28,6 +29,9 @@ pub(super) struct Pulling {
     request: PullRequest,
     task: AbortHandle,
 }
+
+/// Why pulls wait, and until when, by the module they are for.
+pub(super) type PullWaits = BTreeMap<ContainerId, String>;
 
 /// How a pull ended.
 pub(super) struct PullDone {
@@ -107,6 +111,8 @@ impl Core {
             image: spec.image_text.clone(),
             events: self.parts.channels.events.clone(),
             percents: Mutex::default(),
+            module: module.clone(),
+            waits: self.waits.clone(),
         };
         let (fingerprint, image) = (spec.fingerprint(), spec.image_text.clone());
         let (puller, module) = (self.parts.puller.clone(), module.clone());
@@ -114,9 +120,7 @@ impl Core {
         let (name, kept) = (module.clone(), request.clone());
         let pulled_for = fingerprint.clone();
         let task = self.work.spawn(async move {
-            let result = puller
-                .pull(&request, &|step: &LayerProgress| progress.report(step))
-                .await;
+            let result = puller.pull(&request, &progress).await;
             Done::Pull(Box::new(PullDone {
                 task: tokio::task::id(),
                 module,
@@ -253,10 +257,42 @@ struct Progress {
     image: String,
     events: broadcast::Sender<Event>,
     percents: Mutex<BTreeMap<String, (u64, LayerState)>>,
+    module: ContainerId,
+    waits: watch::Sender<PullWaits>,
 }
 
 impl Progress {
-    fn report(&self, step: &LayerProgress) {
+    /// Tells why the pull waits, or that it does no longer.
+    fn tell_wait(&self, wait: Option<&Wait>) {
+        let wait = wait.map(ToString::to_string);
+        self.waits.send_if_modified(|waits| match &wait {
+            Some(wait) => waits.insert(self.module.clone(), wait.clone()).as_ref() != Some(wait),
+            None => waits.remove(&self.module).is_some(),
+        });
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.tell_wait(None);
+    }
+}
+
+impl ProgressSink for Progress {
+    fn waiting(&self, wait: Option<&Wait>) {
+        if let Some(wait) = wait {
+            tracing::info!(module = %self.module, image = self.image, "the pull waits {wait}");
+        }
+        self.tell_wait(wait);
+    }
+
+    fn whole(&self, layer: &oci_spec::image::Digest, why: &dyn std::error::Error) {
+        let (module, image) = (&self.module, &self.image);
+        let why = chain(why);
+        tracing::warn!(%module, image, %layer, "the whole layer is fetched: {why}");
+    }
+
+    fn update(&self, step: &LayerProgress) {
         let layer = step.layer.to_string();
         let state = layer_state(step.state);
         let now = (step.done * 100 / step.total.max(1), state);

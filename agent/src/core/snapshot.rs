@@ -33,12 +33,14 @@ impl Core {
         let container = self.seen.get(&report.name);
         let spec = self.desired.modules.get(&report.name);
         let pulling = self.pulling.contains_key(&report.name);
+        let pull_waits = self.waits.borrow().get(&report.name).cloned();
         report.description.clear();
         ModuleSnapshot {
             report,
             spec: spec.cloned(),
             running_image: container.map(|container| container.request.image.reference.clone()),
             pulling,
+            pull_waits,
         }
     }
 }

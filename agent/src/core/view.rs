@@ -94,7 +94,10 @@ impl Core {
     /// What goes on with the module right now comes before what its state says.
     fn description(&self, name: &ContainerId, description: String) -> Option<String> {
         if self.pulling.contains_key(name) {
-            return Some("Pulling image".to_owned());
+            return Some(match self.waits.borrow().get(name) {
+                Some(wait) => format!("Pull waits {wait}"),
+                None => "Pulling image".to_owned(),
+            });
         }
         Some(description).filter(|text| !text.is_empty())
     }

@@ -65,6 +65,7 @@ fn parse_host_config(
         parsed.privilege = Privilege::Privileged;
     }
     parsed.readonly_rootfs = flag("readonlyrootfs");
+    parsed.init = flag("init");
 
     parsed.capabilities = capabilities::parse(host, findings);
     parsed.devices = devices::parse_mappings(host.take("devices"), findings);

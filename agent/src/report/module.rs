@@ -50,6 +50,9 @@ pub(super) fn entry(seen: &ModuleSnapshot, pulls: &BTreeMap<String, String>) -> 
 /// The state in words that stay the same for as long as the state does.
 fn description(seen: &ModuleSnapshot, pulls: &BTreeMap<String, String>) -> String {
     let report = &seen.report;
+    if let Some(wait) = &seen.pull_waits {
+        return format!("the pull of its image waits {wait}");
+    }
     if seen.pulling {
         return match pulls.get(&report.image) {
             Some(progress) => format!("pulling image: {progress}"),

@@ -51,6 +51,7 @@ fn module(status: Option<TaskStatus>, history: &ModuleHistory, pulling: bool) ->
         spec: spec.cloned(),
         running_image: current.map(|_| "a.io/led:1".to_owned()),
         pulling,
+        pull_waits: None,
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, IF_MATCH, USER_AGENT};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, IF_MATCH, RETRY_AFTER, USER_AGENT,
+};
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use kobune_iothub_auth::{ConnectionString, SasToken};
@@ -35,6 +37,12 @@ const TOKEN_SECONDS: u64 = 900;
 const CONNECT: Duration = Duration::from_secs(30);
 /// How long an answer may take that waits for no device.
 const ANSWER: Duration = Duration::from_secs(60);
+/// How often a hub is asked again that says it has too much to do: it has done nothing then.
+const BUSY_TRIES: u32 = 6;
+/// The first wait for such a hub, doubled each time, where it says none.
+const BUSY_WAIT: Duration = Duration::from_secs(1);
+/// The longest one.
+const BUSY_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Which hub, and how to get in, as the command line says it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -178,7 +186,7 @@ impl Client {
         host.split(':').next().unwrap_or(host)
     }
 
-    /// The body of the answer, `Null` where it has none. Blocks.
+    /// The body of the answer, `Null` where it has none. Blocks, also while the hub is too busy.
     ///
     /// # Errors
     /// [`ClientError`], also if the request is refused.
@@ -215,19 +223,16 @@ impl Client {
     }
 
     fn exchange(&self, request: Request) -> Result<(HeaderMap, Value), ClientError> {
-        let action = request.action.clone();
-        let wait = request.wait;
-        let carried = self.runtime.block_on(async {
-            let exchange = tokio::time::timeout(CONNECT + wait, self.carry(request));
-            exchange
-                .await
-                .unwrap_or_else(|_| Err("there was no answer in time".into()))
-        });
-        let (status, headers, bytes) = carried.map_err(|source| ClientError::Unreachable {
-            action: action.clone(),
-            hub: self.service.host_name.clone(),
-            source,
-        })?;
+        let mut waits = (0..BUSY_TRIES).map(|n| BUSY_WAIT * 2_u32.pow(n));
+        let (status, headers, bytes) = loop {
+            let answer = self.once(&request)?;
+            let (StatusCode::TOO_MANY_REQUESTS, Some(wait)) = (answer.0, waits.next()) else {
+                break answer;
+            };
+            let wait = retry_after(&answer.1).unwrap_or(wait);
+            std::thread::sleep(wait.min(BUSY_WAIT_MAX));
+        };
+        let action = request.action;
         if !status.is_success() {
             return Err(ClientError::refused(action, status, &headers, &bytes));
         }
@@ -239,7 +244,21 @@ impl Client {
         Ok((headers, body))
     }
 
-    async fn carry(&self, request: Request) -> Result<(StatusCode, HeaderMap, Bytes), Failure> {
+    fn once(&self, request: &Request) -> Result<(StatusCode, HeaderMap, Bytes), ClientError> {
+        let carried = self.runtime.block_on(async {
+            let exchange = tokio::time::timeout(CONNECT + request.wait, self.carry(request));
+            exchange
+                .await
+                .unwrap_or_else(|_| Err("there was no answer in time".into()))
+        });
+        carried.map_err(|source| ClientError::Unreachable {
+            action: request.action.clone(),
+            hub: self.service.host_name.clone(),
+            source,
+        })
+    }
+
+    async fn carry(&self, request: &Request) -> Result<(StatusCode, HeaderMap, Bytes), Failure> {
         let authority = &self.service.host_name;
         let address = match authority.contains(':') {
             true => authority.clone(),
@@ -266,14 +285,14 @@ impl Client {
         ))
     }
 
-    fn signed(&self, request: Request) -> Result<hyper::Request<Full<Bytes>>, Failure> {
+    fn signed(&self, request: &Request) -> Result<hyper::Request<Full<Bytes>>, Failure> {
         let service = &self.service;
         let key = service.key().ok_or("the connection string has no key")?;
         let policy = service.shared_access_key_name.as_deref();
         let expiry = Moment::now().unix() + TOKEN_SECONDS;
         let token = SasToken::sign(key, &service.host_name, expiry, policy);
         let mut builder = hyper::Request::builder()
-            .method(request.method)
+            .method(request.method.clone())
             .uri(format!("{}?api-version={API_VERSION}", request.path))
             .header(HOST, &service.host_name)
             .header(AUTHORIZATION, token.to_text())
@@ -282,12 +301,11 @@ impl Client {
                 concat!("kobune-hub/", env!("CARGO_PKG_VERSION")),
             )
             .header(CONTENT_TYPE, "application/json; charset=utf-8");
-        for (name, value) in request.headers {
-            builder = builder.header(name, value);
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
         }
-        let body = request
-            .body
-            .map_or_else(String::new, |body| body.to_string());
+        let body = request.body.as_ref();
+        let body = body.map_or_else(String::new, Value::to_string);
         Ok(builder.body(Full::new(Bytes::from(body)))?)
     }
 }
@@ -298,6 +316,12 @@ impl std::fmt::Debug for Client {
             .field("hub", &self.service.host_name)
             .finish_non_exhaustive()
     }
+}
+
+/// How long the hub says that it wants to be left alone.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, Failure> {

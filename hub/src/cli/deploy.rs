@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hyper::Method;
 use kobune_iothub_auth::percent_encode;
+use kobune_manifest::Variables;
 use serde_json::{Value, json};
 
 use super::Failure;
@@ -23,6 +24,8 @@ const MANIFEST_MAX: u64 = 4 << 20;
 pub(super) struct DeployCommand {
     /// `-` is standard input.
     manifest: PathBuf,
+    /// Variables for its credentials, beside the environment.
+    env_files: Vec<PathBuf>,
     to: Target,
 }
 
@@ -64,6 +67,11 @@ impl DeployCommand {
         };
         Ok(Self {
             manifest: PathBuf::from(manifest),
+            env_files: line
+                .values("env-file")?
+                .into_iter()
+                .map(PathBuf::from)
+                .collect(),
             to,
         })
     }
@@ -82,7 +90,8 @@ impl DeploymentCommand {
 }
 
 pub(super) fn run(client: &Client, command: &DeployCommand) -> Result<(), Failure> {
-    let content = json!({ "modulesContent": modules_content(&command.manifest)? });
+    let mut content = json!({ "modulesContent": modules_content(&command.manifest)? });
+    fill_credentials(&mut content, command)?;
     let request = match &command.to {
         Target::Device(id) => {
             let path = device::path(id, None) + "/applyConfigurationContent";
@@ -104,6 +113,15 @@ pub(super) fn run(client: &Client, command: &DeployCommand) -> Result<(), Failur
     Ok(())
 }
 
+/// Puts registries' user names and passwords where a manifest has variables for them.
+fn fill_credentials(content: &mut Value, command: &DeployCommand) -> Result<(), Failure> {
+    let variables = Variables::default().with_files(&command.env_files)?;
+    let filled = kobune_manifest::fill_credentials(content, &|name| variables.get(name));
+    let path = command.manifest.display();
+    filled.map_err(|problems| format!("{path} cannot be deployed:\n{problems}"))?;
+    Ok(())
+}
+
 pub(super) fn run_deployment(
     client: &Client,
     output: Output,
@@ -113,13 +131,13 @@ pub(super) fn run_deployment(
         DeploymentCommand::List => {
             let request = Request::new(Method::GET, "/configurations", "list the deployments");
             let mut all = client.send(request)?;
-            hide(&mut all, false);
+            hide(&mut all, &[]);
             output.show(&all, list)
         }
         DeploymentCommand::Show(name) => {
             let action = format!("read deployment {name}");
             let mut found = client.send(Request::new(Method::GET, path(name), action))?;
-            hide(&mut found, false);
+            hide(&mut found, &[]);
             output.show(&found, |found| format!("{found:#}\n"))
         }
         DeploymentCommand::Delete(name) => {

@@ -257,7 +257,7 @@ fn list(devices: &Value) -> String {
 
 /// A device with its tags and deployments, without its keys.
 fn shown(mut device: Value, twin: &Value) -> Value {
-    hide(&mut device, false);
+    hide(&mut device, &[]);
     device["tags"] = twin["tags"].clone();
     if let Value::Object(applied) = &twin["configurations"] {
         device["configurations"] = Value::Object(applied.clone());

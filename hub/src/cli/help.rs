@@ -24,6 +24,8 @@ Its devices, or those of an Azure IoT Hub:
   deploy MANIFEST|- --device ID            set the modules of a device
   deploy MANIFEST|- --name NAME --target-condition CONDITION [--priority N]
                                            make an automatic deployment
+                                           both with [--env-file FILE]... for the
+                                           credentials that the manifest names as $NAME
   deployment list
   deployment show|delete NAME
   status [DEVICE [--wait SECONDS]]         response code and modules; with --wait until the

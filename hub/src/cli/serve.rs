@@ -1,6 +1,7 @@
 //! `kobune-hub serve`.
 
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -113,8 +114,8 @@ pub(super) fn run(options: &ServeOptions) -> Result<(), Failure> {
     served
 }
 
-/// What the operator has to know. The connection string is shown once, when it is new, and
-/// stays in its file.
+/// What the operator has to know. The connection string stays in its file; a person at a terminal
+/// sees it once, when it is new. What a program reads may be a log, and that gets no keys.
 fn greeting(options: &ServeOptions, hub: &Hub) -> Result<String, Failure> {
     let connection_string = connection_string(options, hub)?;
     let path = options.state.join(CONNECTION_STRING_FILE);
@@ -123,7 +124,9 @@ fn greeting(options: &ServeOptions, hub: &Hub) -> Result<String, Failure> {
     if known.trim_end() != connection_string {
         let line = format!("{connection_string}\n");
         write_atomic(&path, line.as_bytes(), 0o600)?;
-        writeln!(text, "service connection string: {connection_string}")?;
+        if std::io::stdout().is_terminal() {
+            writeln!(text, "service connection string: {connection_string}")?;
+        }
     }
     writeln!(text, "service connection string in: {}", shown(&path))?;
     let ca = options.state.join(CA_FILE);

@@ -1,11 +1,12 @@
-//! What a deployment says of modules.
+//! What a configuration says: of the modules of edge devices, or of other twins.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::Invalid;
+use super::{Invalid, Settings};
 use crate::identity::Id;
+use crate::query::Source;
 use crate::twin::{Object, check_patch};
 
 /// The key of a module's whole desired properties, and the begin of those of its parts.
@@ -13,49 +14,92 @@ const DESIRED: &str = "properties.desired";
 /// Whose desired properties make a deployment a base.
 const AGENT: &str = "$edgeAgent";
 
+/// What a configuration is about.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Content {
+    /// `modulesContent`: the modules of edge devices.
+    Modules(ModulesContent),
+    /// `deviceContent` and `moduleContent`: twins of devices or of modules.
+    Settings(Settings),
+}
+
 /// Desired properties of modules, whole or in parts.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Content {
+pub(crate) struct ModulesContent {
     modules: BTreeMap<Id, Vec<Part>>,
 }
 
 /// A value, and where in a module's desired properties it goes: nowhere below for all of them.
 #[derive(Debug, Clone, PartialEq)]
-struct Part {
-    path: Vec<String>,
-    value: Value,
+pub(super) struct Part {
+    pub(super) path: Vec<String>,
+    pub(super) value: Value,
 }
 
 impl Content {
-    /// Reads `{"modulesContent": {module: {"properties.desired[.path]": value}}}`.
+    /// Reads `{"modulesContent": {module: {"properties.desired[.path]": value}}}`, or
+    /// `deviceContent` or `moduleContent` with `{"properties.desired[.path]": value}`.
     ///
     /// # Errors
     /// [`Invalid::Field`] with the field that is wrong.
     pub(crate) fn parse(content: &Object) -> Result<Self, Invalid> {
-        let mut modules = BTreeMap::new();
+        let mut found = None;
         for (name, value) in content {
+            let field = format!("content.{name}");
             match (name.as_str(), value) {
-                (_, Value::Null) => {}
-                ("modulesContent", Value::Object(all)) => {
-                    for (module, parts) in all {
-                        let field = format!("content.modulesContent.{module}");
-                        let id = Id::try_from(module.as_str())
-                            .map_err(|error| Invalid::field(&field, error))?;
-                        modules.insert(id, module_parts(&field, parts)?);
-                    }
+                (_, Value::Null) => continue,
+                (_, Value::Object(all)) if all.is_empty() => continue,
+                ("modulesContent" | "deviceContent" | "moduleContent", Value::Object(_)) => {}
+                ("modulesContent" | "deviceContent" | "moduleContent", _) => {
+                    return Err(Invalid::field(field, "it is no object"));
                 }
-                ("deviceContent" | "moduleContent", _) => {
-                    let reason = "only deployments to edge devices (modulesContent) are offered";
-                    return Err(Invalid::field(format!("content.{name}"), reason));
-                }
-                _ => return Err(Invalid::field(format!("content.{name}"), "it is not known")),
+                _ => return Err(Invalid::field(field, "it is not known")),
+            }
+            if let Some((other, _)) = found.replace((name.as_str(), value)) {
+                let reason = format!("it cannot stand beside {other}");
+                return Err(Invalid::field(field, reason));
             }
         }
-        if modules.is_empty() {
-            return Err(Invalid::field(
-                "content.modulesContent",
-                "it names no module",
-            ));
+        match found {
+            Some(("modulesContent", all)) => ModulesContent::parse(all).map(Self::Modules),
+            Some(("deviceContent", all)) => settings(Source::Devices, "deviceContent", all),
+            Some((_, all)) => settings(Source::Modules, "moduleContent", all),
+            None => {
+                let reason = "it has none of modulesContent, deviceContent and moduleContent";
+                Err(Invalid::field("content", reason))
+            }
+        }
+    }
+
+    /// The twins that it is for.
+    pub(super) fn source(&self) -> Source {
+        self.settings()
+            .map_or(Source::Devices, |settings| settings.of)
+    }
+
+    pub(crate) fn modules(&self) -> Option<&ModulesContent> {
+        match self {
+            Self::Modules(modules) => Some(modules),
+            Self::Settings(_) => None,
+        }
+    }
+
+    pub(crate) fn settings(&self) -> Option<&Settings> {
+        match self {
+            Self::Modules(_) => None,
+            Self::Settings(settings) => Some(settings),
+        }
+    }
+}
+
+impl ModulesContent {
+    fn parse(all: &Value) -> Result<Self, Invalid> {
+        let mut modules = BTreeMap::new();
+        for (module, parts) in all.as_object().into_iter().flatten() {
+            let field = format!("content.modulesContent.{module}");
+            let id =
+                Id::try_from(module.as_str()).map_err(|error| Invalid::field(&field, error))?;
+            modules.insert(id, module_parts(&field, parts)?);
         }
         Ok(Self { modules })
     }
@@ -76,6 +120,23 @@ impl Content {
             }
         }
     }
+}
+
+/// Whole desired properties are a part for each of them, so that those of others stay.
+fn settings(of: Source, name: &str, content: &Value) -> Result<Content, Invalid> {
+    let mut parts = Vec::new();
+    for part in module_parts(&format!("content.{name}"), content)? {
+        match part.value {
+            Value::Object(all) if part.path.is_empty() => {
+                parts.extend(all.into_iter().map(|(name, value)| Part {
+                    path: vec![name],
+                    value,
+                }));
+            }
+            _ => parts.push(part),
+        }
+    }
+    Ok(Content::Settings(Settings { of, parts }))
 }
 
 fn module_parts(field: &str, parts: &Value) -> Result<Vec<Part>, Invalid> {
@@ -114,7 +175,7 @@ fn module_parts(field: &str, parts: &Value) -> Result<Vec<Part>, Invalid> {
 }
 
 /// Replaces what is at `path`; whatever is no object on the way there makes room.
-fn put(target: &mut Object, path: &[String], value: &Value) {
+pub(super) fn put(target: &mut Object, path: &[String], value: &Value) {
     match path {
         [] => {
             if let Value::Object(whole) = value {

@@ -3,6 +3,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod hostile;
+mod settings;
+
 fn object(value: Value) -> Object {
     match value {
         Value::Object(object) => object,
@@ -25,6 +28,14 @@ fn deployment(id: &str, priority: u32, generation: u64, modules: &Value) -> Depl
         metrics: BTreeMap::new(),
     };
     Deployment::try_from(configuration).unwrap()
+}
+
+/// A configuration of devices that sets `properties`.
+fn settings(id: &str, priority: u32, generation: u64, properties: &Value) -> Deployment {
+    let modules = json!({"m": {}});
+    let like = deployment(id, priority, generation, &modules).configuration;
+    let content = object(json!({ "deviceContent": properties }));
+    Deployment::try_from(Configuration { content, ..like }).unwrap()
 }
 
 fn base(id: &str, priority: u32, generation: u64) -> Deployment {
@@ -179,9 +190,24 @@ fn a_layer_without_a_base_is_not_applied() {
 #[test]
 fn wrong_content_is_refused_by_its_field() {
     let cases = [
-        (json!({}), "content.modulesContent"),
-        (json!({"modulesContent": {}}), "content.modulesContent"),
-        (json!({"deviceContent": {}}), "content.deviceContent"),
+        (json!({}), "content: it has none of modulesContent"),
+        (
+            json!({"modulesContent": {}, "deviceContent": null}),
+            "content: it has none of modulesContent",
+        ),
+        (json!({"deviceContent": 1}), "content.deviceContent"),
+        (
+            json!({"deviceContent": {"desired.a": 1}}),
+            "content.deviceContent.desired.a",
+        ),
+        (
+            json!({"moduleContent": {"properties.desired": 1}}),
+            "content.moduleContent.properties.desired",
+        ),
+        (
+            json!({"deviceContent": {"properties.desired.a": 1}, "modulesContent": {"a": {}}}),
+            "content.modulesContent: it cannot stand beside deviceContent",
+        ),
         (json!({"other": 1}), "content.other"),
         (
             json!({"modulesContent": {"a b": {}}}),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::registry::etag;
 use super::{Hub, HubError, Precondition, twins};
-use crate::configuration::{Configuration, Deployment, outcome};
+use crate::configuration::{Configuration, Content, Deployment, outcome};
 use crate::event::Action;
 use crate::identity::{Id, Identity};
 use crate::moment::Moment;
@@ -141,8 +141,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Makes the edge devices among the `limit` records after `after` what their deployments
-    /// say, in one transaction; idempotent. Returns where to go on, `None` at the end.
+    /// Makes the `limit` records after `after` what configurations say, in one transaction for
+    /// edge devices' modules and one for other twins; idempotent. Returns where to go on, `None` at the end.
     pub(crate) fn align_some(
         &mut self,
         after: Option<&Identity>,
@@ -151,11 +151,13 @@ impl Hub {
     ) -> Result<Option<Identity>, HubError> {
         let page = self.page(after, limit)?;
         let last = page.last().map(|entry| entry.identity.clone());
+        let settled = self.to_settle(&page);
         let mut alignments = Vec::new();
         for entry in page {
             alignments.extend(self.alignment(entry, now)?);
         }
-        self.carry_out(alignments)?;
+        self.carry_out(alignments, now)?;
+        self.settle_all(&settled, now)?;
         Ok(last)
     }
 
@@ -165,7 +167,7 @@ impl Hub {
         let aligned = self
             .entry(&Identity::device(device.clone()))
             .and_then(|entry| self.alignment(entry, now))
-            .and_then(|alignment| self.carry_out(alignment));
+            .and_then(|alignment| self.carry_out(alignment, now));
         if let Err(error) = aligned {
             let error = &error as &dyn std::error::Error;
             tracing::error!(%device, error, "carrying out automatic deployments");
@@ -175,6 +177,7 @@ impl Hub {
     fn carry_out(
         &mut self,
         alignments: impl IntoIterator<Item = Alignment>,
+        now: Moment,
     ) -> Result<(), HubError> {
         let (mut changes, mut notices) = (Vec::new(), Vec::new());
         for alignment in alignments {
@@ -190,10 +193,11 @@ impl Hub {
             return Ok(());
         }
         self.store.commit(&changes)?;
-        for (identity, desired, version) in notices {
-            self.notify_desired(&identity, &desired, version);
+        for (identity, desired, version) in &notices {
+            self.notify_desired(identity, desired, *version);
         }
-        Ok(())
+        let replaced = notices.into_iter().map(|(identity, ..)| identity);
+        self.settle_all(&replaced.collect::<Vec<_>>(), now)
     }
 
     /// What has to change for `root`; nothing for what is no edge device.
@@ -203,7 +207,7 @@ impl Hub {
         }
         let twin = target_view(&root);
         let matching = self.deployments.iter();
-        let mut outcome = outcome(matching.filter(|one| one.target.meets(&twin)).collect());
+        let mut outcome = outcome(matching.filter(|one| one.target.meets(&twin)));
         let mut deployed = outcome.modules.as_ref().map(content_digest);
         let refused = deployed.as_ref().map(|digest| format!("!{digest}"));
         let mut alignment = Alignment::default();
@@ -313,26 +317,36 @@ fn check_etag(current: &Configuration, precondition: &Precondition) -> Result<()
     }
 }
 
-/// No module may get more than it can have, already by this deployment alone.
+/// No twin may get more than it can have, already by this configuration alone.
 fn check_size(deployment: &Deployment) -> Result<(), HubError> {
-    let mut modules = BTreeMap::new();
-    deployment.content.put_over(&mut modules);
-    for (module, desired) in &modules {
+    let check = |field: String, desired: &Object| {
         let checked = Limit::Properties.check(desired);
-        checked.map_err(|source| HubError::Limit {
-            field: format!("content.modulesContent.{module}"),
-            source,
-        })?;
+        checked.map_err(|source| HubError::Limit { field, source })
+    };
+    match &deployment.content {
+        Content::Modules(content) => {
+            let mut modules = BTreeMap::new();
+            content.put_over(&mut modules);
+            let mut modules = modules.iter();
+            modules.try_for_each(|(module, desired)| {
+                check(format!("content.modulesContent.{module}"), desired)
+            })
+        }
+        Content::Settings(settings) => {
+            let mut properties = Object::new();
+            settings.put_over(&mut properties);
+            check("content".to_owned(), &properties)
+        }
     }
-    Ok(())
 }
 
 /// What target conditions look at.
-fn target_view(root: &Entry) -> Value {
+pub(super) fn target_view(entry: &Entry) -> Value {
     json!({
-        "deviceId": root.identity.device.as_str(),
-        "tags": root.record.tags,
-        "properties": { "reported": root.record.reported.to_device() },
+        "deviceId": entry.identity.device.as_str(),
+        "moduleId": entry.identity.module.as_ref().map(Id::as_str),
+        "tags": entry.record.tags,
+        "properties": { "reported": entry.record.reported.to_device() },
     })
 }
 

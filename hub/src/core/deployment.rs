@@ -61,7 +61,8 @@ impl Hub {
         if was_automatic {
             self.align(device, now);
         }
-        Ok(())
+        let deployed = entries.into_iter().map(|(entry, _)| entry.identity);
+        self.settle_all(&deployed.collect::<Vec<_>>(), now)
     }
 
     /// A module to deploy to. One that is not there has no key: its device sets one.

@@ -184,6 +184,11 @@ impl Hub {
         if identity.module.is_none() {
             self.align(&identity.device, now);
         }
+        for change in &changes {
+            if let Change::Put(entry) = change {
+                self.settle(&entry.identity, now);
+            }
+        }
         Ok(entry)
     }
 

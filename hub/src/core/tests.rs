@@ -15,6 +15,7 @@ use crate::twin::Object;
 
 mod automatic;
 mod journal;
+mod settings;
 
 const PEER: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const HOST: &str = "hub.example";

@@ -66,7 +66,8 @@ impl Hub {
         if identity.module.is_none() {
             self.align(&identity.device, now);
         }
-        Ok(entry)
+        self.settle(identity, now);
+        self.entry(identity)
     }
 
     /// Merges what a device reports; returns the version that it led to.
@@ -95,6 +96,7 @@ impl Hub {
         if identity.module.is_none() {
             self.align(&identity.device, now);
         }
+        self.settle(identity, now);
         Ok(record.reported.version())
     }
 
@@ -132,7 +134,8 @@ fn said(update: &TwinUpdate) -> String {
     text
 }
 
-/// Replaces the desired properties of `entry`, one version on.
+/// Replaces the desired properties of `entry`, one version on. What configurations have set
+/// there is gone, until [`Hub::settle`] sets it again.
 pub(super) fn replace_desired(
     entry: &mut Entry,
     desired: &Object,
@@ -145,10 +148,16 @@ pub(super) fn replace_desired(
         .desired
         .replaced(desired, Limit::Properties, &now.rfc3339())
         .map_err(|source| limit(field())(source))?;
+    entry.record.settled.properties.clear();
     Ok(())
 }
 
-fn patch_desired(entry: &mut Entry, patch: &Object, now: Moment) -> Result<(), HubError> {
+/// Merges `patch` into the desired properties of `entry`, one version on.
+pub(super) fn patch_desired(
+    entry: &mut Entry,
+    patch: &Object,
+    now: Moment,
+) -> Result<(), HubError> {
     let field = "desired properties";
     twin::check_patch(patch).map_err(limit(field))?;
     entry.record.desired = entry

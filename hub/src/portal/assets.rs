@@ -12,8 +12,10 @@ pub(super) fn page(path: &str) -> Response<Full<Bytes>> {
         "/portal/portal.css" => ("text/css", include_str!("web/portal.css")),
         "/portal/portal.js" => ("text/javascript", include_str!("web/portal.js")),
         "/portal/device.js" => ("text/javascript", include_str!("web/device.js")),
+        "/portal/devices.js" => ("text/javascript", include_str!("web/devices.js")),
         "/portal/fleet.js" => ("text/javascript", include_str!("web/fleet.js")),
         "/portal/events.js" => ("text/javascript", include_str!("web/events.js")),
+        "/portal/keys.js" => ("text/javascript", include_str!("web/keys.js")),
         "/portal/page.js" => ("text/javascript", include_str!("web/page.js")),
         "/portal" => {
             let mut response = Response::new(Full::default());

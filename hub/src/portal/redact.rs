@@ -1,37 +1,60 @@
-//! Keeps secrets out of pages: keys and registry passwords do not leave the hub, and a
-//! password that comes back empty is the one that it was.
+//! Keeps secrets out of pages: keys and registry passwords do not leave the hub, but for a key
+//! in the answer that makes it. A password that comes back empty is the one that it was.
 
 use http_body_util::{BodyExt, Full};
-use hyper::Response;
 use hyper::body::Bytes;
-use hyper::header::CONTENT_LENGTH;
+use hyper::header::{CONTENT_LENGTH, HeaderMap, IF_MATCH};
+use hyper::{Method, Response};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use crate::handle::HubHandle;
 use crate::identity::{Id, Identity};
 
-/// An answer without its secrets; `is_new` is one that made a device, whose key is shown once.
-pub(super) async fn answer(response: Response<Full<Bytes>>, is_new: bool) -> Response<Full<Bytes>> {
+/// The two keys of an identity, as they are called in JSON.
+const KEYS: [&str; 2] = ["primaryKey", "secondaryKey"];
+
+/// The keys that a request with this body makes, whose answer is the one time that they are
+/// shown: both of a new identity, and of one that is there those that come empty.
+pub(super) fn made_by(method: &Method, headers: &HeaderMap, body: &[u8]) -> Vec<&'static str> {
+    if method != Method::PUT {
+        return Vec::new();
+    }
+    if !headers.contains_key(IF_MATCH) {
+        return KEYS.to_vec();
+    }
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let given = &body["authentication"]["symmetricKey"];
+    let mut made = KEYS.to_vec();
+    made.retain(|name| given[name] == "");
+    made
+}
+
+/// An answer without its secrets, except the keys of these names.
+pub(super) async fn answer(
+    response: Response<Full<Bytes>>,
+    shown: &[&str],
+) -> Response<Full<Bytes>> {
     let (mut parts, body) = response.into_parts();
     let Ok(body) = body.collect().await;
     let bytes = body.to_bytes();
     let Ok(mut value) = serde_json::from_slice::<Value>(&bytes) else {
         return Response::from_parts(parts, Full::new(bytes));
     };
-    hide(&mut value, is_new);
+    hide(&mut value, shown);
     parts.headers.remove(CONTENT_LENGTH);
     Response::from_parts(parts, Full::new(Bytes::from(value.to_string())))
 }
 
-/// Takes registry passwords and, unless they are to be kept, keys of identities out of `value`.
-pub(crate) fn hide(value: &mut Value, keep_keys: bool) {
+/// Takes registry passwords and, but for those of the names `shown`, keys of identities out of
+/// `value`.
+pub(crate) fn hide(value: &mut Value, shown: &[&str]) {
     match value {
-        Value::Array(all) => all.iter_mut().for_each(|one| hide(one, keep_keys)),
+        Value::Array(all) => all.iter_mut().for_each(|one| hide(one, shown)),
         Value::Object(all) => {
             for (name, one) in all.iter_mut() {
                 match name.as_str() {
-                    "symmetricKey" if !keep_keys => *one = Value::Null,
+                    "symmetricKey" => hide_keys(one, shown),
                     // A dotted key of a layer may end in the password itself.
                     name if name.ends_with(".password") => *one = "".into(),
                     name if name.starts_with("registryCredentials")
@@ -39,11 +62,24 @@ pub(crate) fn hide(value: &mut Value, keep_keys: bool) {
                     {
                         hide_passwords(one);
                     }
-                    _ => hide(one, keep_keys),
+                    _ => hide(one, shown),
                 }
             }
         }
         _ => {}
+    }
+}
+
+fn hide_keys(keys: &mut Value, shown: &[&str]) {
+    match keys {
+        Value::Object(all) if !shown.is_empty() => {
+            for (name, key) in all.iter_mut() {
+                if !shown.contains(&name.as_str()) {
+                    *key = Value::Null;
+                }
+            }
+        }
+        _ => *keys = Value::Null,
     }
 }
 
@@ -108,8 +144,33 @@ mod tests {
                 "properties.desired.runtime.settings.registryCredentials.r": credentials["r"],
                 "properties.desired.runtime.settings.registryCredentials.q.password": "s3cret"}}},
         }]);
-        hide(&mut value, false);
+        hide(&mut value, &[]);
         assert!(!value.to_string().contains("s3cret"), "{value}");
         assert!(value.to_string().contains("\"username\":\"u\""));
+    }
+
+    #[test]
+    fn a_key_is_shown_by_the_answer_that_makes_it_alone() {
+        let mut changes = HeaderMap::new();
+        changes.insert(IF_MATCH, "\"MQ==\"".parse().unwrap());
+        let rotation = br#"{"authentication": {"symmetricKey": {"secondaryKey": ""}}}"#;
+        let given = br#"{"authentication": {"symmetricKey": {"primaryKey": "c2VjcmV0"}}}"#;
+        let (new, put) = (HeaderMap::new(), Method::PUT);
+        for (method, headers, body, shown) in [
+            (&put, &new, &b"{}"[..], &KEYS[..]),
+            (&put, &changes, rotation, &KEYS[1..]),
+            (&put, &changes, given, &[]),
+            (&put, &changes, b"{}", &[]),
+            (&put, &changes, b"no JSON", &[]),
+            (&Method::GET, &new, rotation, &[]),
+            (&Method::PATCH, &new, rotation, &[]),
+        ] {
+            assert_eq!(made_by(method, headers, body), shown, "{method}");
+        }
+        let keys = json!({"primaryKey": "one", "secondaryKey": "two"});
+        let mut value = json!({ "authentication": { "symmetricKey": keys } });
+        hide(&mut value, &["secondaryKey"]);
+        let keys = &value["authentication"]["symmetricKey"];
+        assert_eq!(*keys, json!({"primaryKey": null, "secondaryKey": "two"}));
     }
 }

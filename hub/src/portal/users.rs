@@ -131,6 +131,11 @@ impl User {
         })
     }
 
+    /// Another one whenever the password is set, and for a new user of an old name.
+    pub(super) fn stamp(&self) -> &str {
+        &self.salt
+    }
+
     fn has(&self, password: &str) -> bool {
         let decode = |text: &str| STANDARD.decode(text).unwrap_or_default();
         let (salt, hash) = (decode(&self.salt), decode(&self.hash));
@@ -184,27 +189,22 @@ impl Users {
         Ok(write_atomic(&self.path, &bytes, 0o600)?)
     }
 
-    pub(super) fn role(&self, name: &str) -> Result<Option<Role>, UsersError> {
-        let all = self.all()?;
-        Ok(all
-            .iter()
-            .find(|user| user.name == name)
-            .map(|user| user.role))
+    pub(super) fn find(&self, name: &str) -> Result<Option<User>, UsersError> {
+        Ok(self.all()?.into_iter().find(|user| user.name == name))
     }
 
-    /// The role of `name` if `password` is the right one. Takes as long if there is no such
+    /// The user called `name` if `password` is the right one. Takes as long if there is no such
     /// user.
-    pub(super) fn check(&self, name: &str, password: &str) -> Result<Option<Role>, UsersError> {
-        let all = self.all()?;
-        let found = all.iter().find(|user| user.name == name);
+    pub(super) fn check(&self, name: &str, password: &str) -> Result<Option<User>, UsersError> {
+        let found = self.find(name)?;
         let nobody = User {
             name: String::new(),
             role: Role::Reader,
             salt: STANDARD.encode([0; 16]),
             hash: STANDARD.encode([0; 32]),
         };
-        let right = found.unwrap_or(&nobody).has(password);
-        Ok(found.filter(|_| right).map(|user| user.role))
+        let right = found.as_ref().unwrap_or(&nobody).has(password);
+        Ok(found.filter(|_| right))
     }
 }
 
@@ -219,16 +219,18 @@ mod tests {
         users.put("anna", Role::Operator, "correct horse").unwrap();
         assert!(users.put("anna b", Role::Reader, "correct horse").is_err());
         assert!(users.put("ben", Role::Reader, "short").is_err());
-        assert_eq!(
-            users.check("anna", "correct horse").unwrap(),
-            Some(Role::Operator)
-        );
-        assert_eq!(users.check("anna", "wrong").unwrap(), None);
-        assert_eq!(users.check("nobody", "correct horse").unwrap(), None);
+        let check = |name, password| users.check(name, password).unwrap();
+        let anna = check("anna", "correct horse").unwrap();
+        assert_eq!((anna.name.as_str(), anna.role), ("anna", Role::Operator));
+        assert!(check("anna", "wrong").is_none());
+        assert!(check("nobody", "correct horse").is_none());
         let kept = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
         assert!(!kept.contains("horse"));
+        users.put("anna", Role::Operator, "correct horse").unwrap();
+        let again = users.find("anna").unwrap().unwrap();
+        assert_ne!(again.stamp(), anna.stamp());
         users.remove("anna").unwrap();
-        assert_eq!(users.role("anna").unwrap(), None);
+        assert!(users.find("anna").unwrap().is_none());
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, QueryError> {
 
 fn token(text: &str) -> Result<(Token, &str), QueryError> {
     if let Some(quoted) = text.strip_prefix('\'') {
-        return string(quoted).ok_or_else(|| error(text, "the closing quote"));
+        return string(quoted).ok_or_else(|| QueryError::new(text, "the closing quote"));
     }
     if let Some(sign) = SIGNS.into_iter().find(|sign| text.starts_with(sign)) {
         return Ok((Token::Sign(sign), &text[sign.len()..]));
@@ -45,10 +45,10 @@ fn token(text: &str) -> Result<(Token, &str), QueryError> {
         rest = after;
     }
     if word.is_empty() {
-        return Err(error(text, "something that is understood"));
+        return Err(QueryError::new(text, "something that is understood"));
     }
     if word.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+') {
-        let number = number(&word).ok_or_else(|| error(text, "a number"))?;
+        let number = number(&word).ok_or_else(|| QueryError::new(text, "a number"))?;
         return Ok((Token::Literal(Value::Number(number)), rest));
     }
     Ok((Token::Word(word), rest))
@@ -84,12 +84,5 @@ fn number(word: &str) -> Option<Number> {
     match word.parse::<i64>() {
         Ok(integer) => Some(integer.into()),
         Err(_) => Number::from_f64(word.parse().ok()?),
-    }
-}
-
-fn error(at: &str, expected: &'static str) -> QueryError {
-    QueryError {
-        at: at.chars().take(32).collect(),
-        expected,
     }
 }

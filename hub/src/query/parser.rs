@@ -23,15 +23,20 @@ pub(crate) fn parse(text: &str) -> Result<Query> {
     }
 }
 
-/// Reads a condition alone, as deployments have it.
+/// Reads a condition as configurations have it: alone, or after `FROM ... WHERE`.
 ///
 /// # Errors
 /// [`QueryError`] with the place where it stops making sense.
-pub(crate) fn parse_condition(text: &str) -> Result<Condition> {
+pub(crate) fn parse_target(text: &str) -> Result<(Source, Condition)> {
     let mut parser = Parser::new(text)?;
+    let mut source = Source::Devices;
+    if parser.is_keyword("FROM") {
+        source = parser.source()?;
+        parser.keyword("WHERE", "WHERE")?;
+    }
     let condition = parser.either()?;
     match parser.peek() {
-        None => Ok(condition),
+        None => Ok((source, condition)),
         Some(_) => Err(parser.error("the end")),
     }
 }
@@ -63,14 +68,7 @@ impl Parser {
         self.keyword("SELECT", "SELECT")?;
         let selection = self.selection()?;
         self.keyword("FROM", "FROM")?;
-        let source = match self.word("devices or devices.modules")?.as_str() {
-            "devices" => Source::Devices,
-            "devices.modules" => Source::Modules,
-            _ => {
-                self.next -= 1;
-                return Err(self.error("devices or devices.modules"));
-            }
-        };
+        let source = self.source()?;
         let condition = match self.is_keyword("WHERE") {
             true => Some(self.either()?),
             false => None,
@@ -80,6 +78,17 @@ impl Parser {
             selection,
             condition,
         })
+    }
+
+    fn source(&mut self) -> Result<Source> {
+        match self.word("devices or devices.modules")?.as_str() {
+            "devices" => Ok(Source::Devices),
+            "devices.modules" => Ok(Source::Modules),
+            _ => {
+                self.next -= 1;
+                Err(self.error("devices or devices.modules"))
+            }
+        }
     }
 
     fn selection(&mut self) -> Result<Selection> {
@@ -262,6 +271,6 @@ impl Parser {
             Some(Token::Literal(value)) => value.to_string(),
             Some(Token::Sign(sign)) => format!("{sign:?}"),
         };
-        QueryError { at, expected }
+        QueryError::new(&at, expected)
     }
 }

@@ -144,27 +144,32 @@ fn test(call: &Call) -> Answer {
     })))
 }
 
-/// The queries behind the metrics that every deployment has.
-fn system_queries(id: &str) -> BTreeMap<String, String> {
-    let agents = "SELECT deviceId FROM devices.modules WHERE moduleId = '$edgeAgent'";
-    let reported = format!(
-        "{agents} AND configurations.[[{id}]].status = 'Applied' \
-         AND properties.desired.$version = properties.reported.lastDesiredVersion \
-         AND properties.reported.lastDesiredStatus.code"
-    );
-    let targeted =
-        format!("SELECT deviceId FROM devices WHERE IS_DEFINED(configurations.[[{id}]])");
-    [
-        ("targetedCount", targeted),
-        (
-            "appliedCount",
-            format!("{agents} AND configurations.[[{id}]].status = 'Applied'"),
-        ),
-        ("reportedSuccessfulCount", format!("{reported} = 200")),
-        ("reportedFailedCount", format!("{reported} <> 200")),
-    ]
-    .map(|(name, text)| (name.to_owned(), text))
-    .into()
+/// The queries behind the metrics that every configuration has.
+fn system_queries(configuration: &Configuration) -> BTreeMap<String, String> {
+    let id = &configuration.id;
+    let twins = match configuration.settings_of() {
+        Some(Source::Modules) => "SELECT deviceId, moduleId FROM devices.modules",
+        Some(Source::Devices) | None => "SELECT deviceId FROM devices",
+    };
+    let agents = "SELECT deviceId FROM devices.modules WHERE moduleId = '$edgeAgent' AND";
+    let applied = format!("configurations.[[{id}]].status = 'Applied'");
+    let mut queries = BTreeMap::from([(
+        "targetedCount",
+        format!("{twins} WHERE IS_DEFINED(configurations.[[{id}]])"),
+    )]);
+    if configuration.settings_of().is_some() {
+        queries.insert("appliedCount", format!("{twins} WHERE {applied}"));
+    } else {
+        let reported = format!(
+            "{agents} {applied} AND properties.desired.$version = \
+             properties.reported.lastDesiredVersion AND properties.reported.lastDesiredStatus.code"
+        );
+        queries.insert("appliedCount", format!("{agents} {applied}"));
+        queries.insert("reportedSuccessfulCount", format!("{reported} = 200"));
+        queries.insert("reportedFailedCount", format!("{reported} <> 200"));
+    }
+    let named = queries.into_iter();
+    named.map(|(name, text)| (name.to_owned(), text)).collect()
 }
 
 /// The configurations as JSON, with all metrics counted in one go.
@@ -172,7 +177,7 @@ fn measured(hub: &Hub, all: &[Configuration]) -> Result<Vec<Value>, HubError> {
     let mut counters: Vec<(Query, u64)> = Vec::new();
     let mut asked = Vec::new();
     for configuration in all {
-        let system = system_queries(&configuration.id);
+        let system = system_queries(configuration);
         let sets = [&system, &configuration.metrics];
         for text in sets.into_iter().flat_map(BTreeMap::values) {
             let query = query::parse(text);

@@ -128,7 +128,7 @@ pub(super) fn twin_json(entry: &Entry, activity: &Activity) -> Value {
             "reported": record.reported.to_service(),
         },
     });
-    let standing = record.configurations.iter();
+    let standing = record.configurations.iter().chain(&record.settled.standing);
     let standing: Object = standing
         .map(|(id, standing)| (id.clone(), json!({ "status": standing })))
         .collect();

@@ -168,7 +168,14 @@ fn compressed_layers_that_are_changed_are_read_or_refused() {
 
 #[test]
 fn documents_and_headers_that_are_changed_are_read_or_refused() {
-    for name in ["manifest", "challenge", "reference", "pax", "signature"] {
+    for name in [
+        "manifest",
+        "challenge",
+        "reference",
+        "pax",
+        "signature",
+        "delta",
+    ] {
         run(name);
     }
 }

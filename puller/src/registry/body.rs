@@ -1,5 +1,7 @@
 //! A blob's bytes, each once and in order, across broken connections.
 
+use std::ops::Range;
+
 use oci_spec::image::Digest;
 use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
@@ -18,7 +20,9 @@ pub(crate) struct Body<'a> {
     session: &'a Session<'a>,
     subject: Subject,
     digest: &'a Digest,
-    size: u64,
+    /// Where it ends: the blob, or the part that is wanted.
+    end: u64,
+    is_part: bool,
     received: u64,
     response: Option<Response>,
     /// Bytes to drop from the response, received before from another one.
@@ -33,7 +37,8 @@ impl<'a> Body<'a> {
             session,
             subject: Subject::Layer(layer.digest.clone()),
             digest: &layer.digest,
-            size: layer.size,
+            end: layer.size,
+            is_part: false,
             received,
             response: None,
             repeated: 0,
@@ -41,11 +46,16 @@ impl<'a> Body<'a> {
         }
     }
 
-    pub(crate) fn subject(&self) -> &Subject {
-        &self.subject
+    /// Some bytes of `layer`. A server that would send all instead is refused.
+    pub(crate) fn part(session: &'a Session<'a>, layer: &'a Layer, part: Range<u64>) -> Self {
+        Self {
+            end: part.end,
+            is_part: true,
+            ..Self::layer(session, layer, part.start)
+        }
     }
 
-    /// Bytes handed out so far, and those before.
+    /// Bytes of the blob handed out so far, and those before.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
@@ -58,7 +68,7 @@ impl<'a> Body<'a> {
     ) -> Result<Option<impl AsRef<[u8]> + Send + 'static>, PullError> {
         loop {
             let Some(response) = &mut self.response else {
-                if self.received == self.size {
+                if self.received == self.end {
                     return Ok(None);
                 }
                 self.open().await?;
@@ -75,13 +85,12 @@ impl<'a> Body<'a> {
                     }
                     self.failures = 0;
                     self.received += bytes.len() as u64;
-                    if self.received > self.size {
-                        let expected = self.size;
-                        return Err(self.unverified(VerifyError::TooLong { expected }));
+                    if self.received > self.end {
+                        return Err(self.too_long());
                     }
                     return Ok(Some(bytes));
                 }
-                Ok(None) if self.received == self.size => return Ok(None),
+                Ok(None) if self.received == self.end => return Ok(None),
                 Ok(None) => self.interrupted(self.truncated()).await?,
                 Err(error) => {
                     let error = self.session.broken(&self.subject, error);
@@ -93,9 +102,10 @@ impl<'a> Body<'a> {
 
     /// Asks for what is missing.
     async fn open(&mut self) -> Result<(), PullError> {
+        let end = self.is_part.then_some(self.end);
         let asked = self
             .session
-            .blob(&self.subject, self.digest, self.received)
+            .blob(&self.subject, self.digest, self.received, end)
             .await;
         let response = match asked {
             Ok(response) => response,
@@ -109,6 +119,7 @@ impl<'a> Body<'a> {
                 self.received - start
             }
             (StatusCode::PARTIAL_CONTENT, _) => return self.interrupted(self.truncated()).await,
+            _ if self.is_part => return Err(self.too_long()),
             // The server knows no ranges.
             _ => self.received,
         };
@@ -128,9 +139,14 @@ impl<'a> Body<'a> {
 
     fn truncated(&self) -> PullError {
         self.unverified(VerifyError::Truncated {
-            expected: self.size,
+            expected: self.end,
             received: self.received,
         })
+    }
+
+    fn too_long(&self) -> PullError {
+        let expected = self.end;
+        self.unverified(VerifyError::TooLong { expected })
     }
 
     fn unverified(&self, source: VerifyError) -> PullError {

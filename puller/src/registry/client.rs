@@ -1,6 +1,8 @@
 //! The HTTP client: TLS, time limits, redirects, and which hosts may speak without TLS.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use reqwest::redirect::{Attempt, Policy};
@@ -31,12 +33,17 @@ pub(crate) struct Transport {
     pub(crate) proxy: Option<ProxyConfig>,
 }
 
-/// An HTTP client for one pull: connections and root certificates are gone after it.
-#[derive(Debug, Clone)]
+/// An HTTP client for one registry.
+#[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) http: reqwest::Client,
     plain_http: PlainHttp,
 }
+
+/// The clients of the pulls under way, by registry. Pulls from one registry share connections and
+/// root certificates, which are gone with the last of them.
+#[derive(Debug, Default)]
+pub(crate) struct Clients(Mutex<HashMap<String, Weak<Client>>>);
 
 impl PlainHttp {
     /// Entries are `host` or `host:port`; anything else is refused.
@@ -62,6 +69,24 @@ impl PlainHttp {
             entry.eq_ignore_ascii_case(authority) || entry.eq_ignore_ascii_case(host)
         };
         is_loopback(host) || self.0.iter().any(listed)
+    }
+}
+
+impl Clients {
+    /// The client for `host`, made if no pull has one. Blocking.
+    pub(crate) fn get(
+        &self,
+        host: &str,
+        make: impl FnOnce() -> Result<Client, PullError>,
+    ) -> Result<Arc<Client>, PullError> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, client| client.strong_count() > 0);
+        if let Some(client) = known.get(host).and_then(Weak::upgrade) {
+            return Ok(client);
+        }
+        let client = Arc::new(make()?);
+        known.insert(host.to_owned(), Arc::downgrade(&client));
+        Ok(client)
     }
 }
 
@@ -190,5 +215,36 @@ mod tests {
                 .to_string();
             assert!(source.contains(&format!("{host:?}")), "{source}");
         }
+    }
+
+    #[test]
+    fn pulls_at_the_same_time_share_a_client_that_is_gone_after_them() {
+        let clients = Clients::default();
+        let transport = Transport {
+            silence: Duration::from_secs(1),
+            proxy: None,
+        };
+        let get = |host: &str| {
+            let make = || {
+                Client::new(
+                    PlainHttp::default(),
+                    &transport,
+                    &RegistryOptions::default(),
+                )
+            };
+            clients.get(host, make).expect("a client")
+        };
+        let first = get("a");
+        assert!(Arc::ptr_eq(&first, &get("a")));
+        assert!(!Arc::ptr_eq(&first, &get("b")));
+        let gone = Arc::downgrade(&first);
+        drop(first);
+        assert!(gone.upgrade().is_none());
+        let refused = || PullError::Client {
+            source: "refused".into(),
+        };
+        let _ = clients
+            .get("a", || Err(refused()))
+            .expect_err("asked again");
     }
 }

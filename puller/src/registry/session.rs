@@ -1,6 +1,7 @@
 //! Requests to one repository: authentication, and what a status means.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use oci_spec::distribution::Reference;
@@ -30,7 +31,7 @@ const SHOWN_DETAIL: usize = 200;
 /// One repository of one registry, for the length of one pull.
 #[derive(Debug)]
 pub(crate) struct Session<'a> {
-    pub(crate) client: Client,
+    pub(crate) client: Arc<Client>,
     /// `https://host/v2/name`.
     pub(crate) base: String,
     pub(crate) reference: &'a Reference,
@@ -73,7 +74,7 @@ struct ComplaintItem {
 
 impl<'a> Session<'a> {
     pub(crate) async fn new(
-        client: Client,
+        client: Arc<Client>,
         tokens: &'a TokenCache,
         (reference, endpoint): (&'a Reference, &'a Endpoint),
         delay: Duration,
@@ -123,18 +124,20 @@ impl<'a> Session<'a> {
         body.map_err(|source| self.unverified(&subject, source))
     }
 
-    /// Asks for a blob from byte `from` on.
+    /// Asks for a blob from byte `from` on, up to `end` if that is given.
     pub(crate) async fn blob(
         &self,
         subject: &Subject,
         digest: &Digest,
         from: u64,
+        end: Option<u64>,
     ) -> Result<Response, PullError> {
         let url = format!("{}/blobs/{digest}", self.base);
         let request = self.client.http.get(url);
-        let request = match from {
-            0 => request,
-            from => request.header(RANGE, format!("bytes={from}-")),
+        let request = match (from, end) {
+            (0, None) => request,
+            (from, None) => request.header(RANGE, format!("bytes={from}-")),
+            (from, Some(end)) => request.header(RANGE, format!("bytes={from}-{}", end - 1)),
         };
         self.send(subject, request).await
     }

@@ -1,13 +1,13 @@
 //! Layers: made in staging, then given their name at once.
 
-use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::Digest;
 
-use super::{Store, StoreError, failed};
+use super::{FileList, Store, StoreError, failed};
+use crate::unpack::Unpacked;
 
 /// Mode of a layer's root whose archive does not say; the root directory's usual one.
 const ROOT_MODE: u32 = 0o755;
@@ -50,19 +50,29 @@ impl Staging {
         &self.path
     }
 
-    /// Makes this the layer `diff_id`, durably; `implied` are directories its archive used without
-    /// listing them. Power loss before the end leaves no layer of that
-    /// name or a whole one. If it exists already, the existing one stays. Blocking.
+    /// A list for the files that are unpacked. Blocking.
+    pub(crate) fn list(&self) -> Result<FileList, StoreError> {
+        self.store.new_list()
+    }
+
+    /// Makes this the layer `diff_id`, durably, with what its archive was like and the list of its
+    /// files. Power loss before the end leaves no layer of that name or a whole one. If it exists
+    /// already, the existing one stays. Blocking.
     pub(crate) fn commit(
         self,
         diff_id: &Digest,
-        implied: &BTreeSet<Vec<u8>>,
+        unpacked: &Unpacked,
+        list: Option<FileList>,
     ) -> Result<PathBuf, StoreError> {
         let target = self.store.layer_path(diff_id);
         if target.is_dir() {
             return Ok(target);
         }
-        self.store.put_implied(diff_id, implied)?;
+        self.store.put_implied(diff_id, &unpacked.implied)?;
+        if let Some(list) = list {
+            let replaced = unpacked.has_replaced.then_some(self.path());
+            self.store.keep_list(list, diff_id, replaced)?;
+        }
         self.store.inner.spools.settle();
         let disk = self.store.disk();
         disk.flush(&self.path)

@@ -16,7 +16,7 @@ use oci_spec::image::Digest;
 
 use super::{Store, StoreError, failed};
 use crate::digest::sha256;
-use crate::unpack::hides_lower;
+use crate::unpack::{Unpacked, hides_lower};
 
 /// One layer of an image under repair.
 struct Level {
@@ -121,7 +121,8 @@ impl Store {
             let target = at(&root, path);
             set_time(&target, metadata).map_err(failed("set the time of", &target))?;
         }
-        staging.commit(id, &BTreeSet::new()).map(|_| ())
+        let nothing = Unpacked::default();
+        staging.commit(id, &nothing, None).map(|_| ())
     }
 }
 

@@ -42,6 +42,7 @@ impl Store {
         }
         let layers = self.set_aside(&self.path("layers"), &used)?;
         let implied = self.set_aside(&self.path("implied"), &used)?;
+        let lists = self.set_aside(&self.path("files"), &used)?;
         let configs = self.set_aside(&self.path("images/configs"), &used)?;
         drop(pins);
         self.sweep_spool()?;
@@ -49,7 +50,12 @@ impl Store {
             layers: layers.len(),
             configs: configs.len(),
         };
-        for path in layers.into_iter().chain(configs).chain(implied) {
+        for path in layers
+            .into_iter()
+            .chain(configs)
+            .chain(implied)
+            .chain(lists)
+        {
             self.remove_tree(&path)?;
         }
         Ok(swept)

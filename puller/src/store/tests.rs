@@ -1,6 +1,5 @@
 //! What a store keeps, finds, forgets and refuses.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -11,6 +10,7 @@ use oci_spec::image::Digest;
 use super::power_cut::Step;
 use super::*;
 use crate::digest::sha256;
+use crate::unpack::Unpacked;
 
 const CONFIG: &str =
     r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
@@ -25,7 +25,7 @@ fn layer(store: &Store, name: &str) -> Digest {
     let staging = store.stage().expect("staged");
     fs::write(staging.path().join(name), name).expect("a file");
     staging
-        .commit(&diff_id, &BTreeSet::new())
+        .commit(&diff_id, &Unpacked::default(), None)
         .expect("committed");
     diff_id
 }
@@ -118,7 +118,7 @@ fn what_is_dropped_before_its_commit_is_gone() {
     let diff_id = layer(&store, "a");
     let again = store.stage().expect("staged");
     let kept = again
-        .commit(&diff_id, &BTreeSet::new())
+        .commit(&diff_id, &Unpacked::default(), None)
         .expect("there is one already");
     assert!(kept.join("a").is_file(), "the first one stays");
 }

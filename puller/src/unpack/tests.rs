@@ -39,7 +39,8 @@ impl Scene {
         layer: &LayerBuilder,
         resolver: Resolver,
     ) -> Result<BTreeSet<Vec<u8>>, UnpackError> {
-        unpack(layer.build().tar.as_slice(), &self.root(), resolver)
+        let tar = layer.build().tar;
+        unpack(tar.as_slice(), &self.root(), resolver, &mut ()).map(|done| done.implied)
     }
 
     fn assert_untouched(&self, case: &str) {

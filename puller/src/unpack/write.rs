@@ -1,6 +1,5 @@
 //! One entry becomes one file, directory, link or node, with its owner, mode, times and attributes.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
@@ -21,6 +20,9 @@ use super::listed::Listed;
 use super::metadata::{attributes, mode, owner, set_times, timespec};
 use super::path::components;
 use super::tree::{self, Missing, Tree, set_opaque};
+use super::{Files, Unpacked};
+use crate::digest::Hasher;
+use crate::sys;
 
 /// Bytes moved between the decoder and a file at once.
 const BUFFER: usize = 128 * 1024;
@@ -30,25 +32,30 @@ const BUFFER: usize = 128 * 1024;
 const MAX_NAMES: usize = if cfg!(test) { 256 << 10 } else { 16 << 20 };
 /// The set-group-id bit.
 const SET_GROUP: u32 = 0o2000;
+
 /// Writes entries below one root.
-#[derive(Debug)]
-pub(super) struct Writer {
+pub(super) struct Writer<'a> {
     tree: Tree,
     buffer: Box<[u8]>,
     flusher: Flusher,
     fresh: Fresh,
     /// Directories get their times at the end, when nothing is put into them any more.
     directories: Listed,
+    files: &'a mut dyn Files,
+    /// Whether the file system may let files share blocks.
+    shares: bool,
 }
 
-impl Writer {
-    pub(super) fn new(tree: Tree, flusher: Flusher) -> Self {
+impl<'a> Writer<'a> {
+    pub(super) fn new(tree: Tree, flusher: Flusher, files: &'a mut dyn Files) -> Self {
         Self {
             fresh: Fresh::probe(&tree.root()),
             tree,
             flusher,
             buffer: vec![0; BUFFER].into_boxed_slice(),
             directories: Listed::default(),
+            files,
+            shares: true,
         }
     }
 
@@ -120,8 +127,8 @@ impl Writer {
 
     /// Sets what can only be set when all entries are there: times of directories, which change
     /// when something is put into them, and their set-group-id bits, which what is put into them
-    /// inherits. Gives the directories that were used but not listed.
-    pub(super) fn finish(mut self) -> Result<BTreeSet<Vec<u8>>, UnpackError> {
+    /// inherits.
+    pub(super) fn finish(mut self) -> Result<Unpacked, UnpackError> {
         let mut directories = std::mem::take(&mut self.directories).into_iter();
         while let Some((path, mode, time)) = directories.next() {
             match self.finish_directory(path, mode, time) {
@@ -130,7 +137,10 @@ impl Writer {
                 Err(error) => return Err(UnpackError::io("set mode and times of", path)(error)),
             }
         }
-        Ok(self.tree.into_implied())
+        Ok(Unpacked {
+            has_replaced: self.tree.has_replaced(),
+            implied: self.tree.into_implied(),
+        })
     }
 
     fn finish_directory(&mut self, path: &[u8], mode: u32, time: Time) -> Result<(), Errno> {
@@ -166,7 +176,7 @@ impl Writer {
         let open = || openat(parent, name, flags, asked);
         let fd = self.replacing(parent, name, entry, open)?;
         let mut file = File::from(fd);
-        self.content(&mut file, entry, archive)?;
+        let sha256 = self.content(&mut file, entry, archive)?;
         let failed = UnpackError::io("set owner, mode and times of", &entry.path);
         let (uid, gid) = owner(entry);
         let time = timespec(entry.mtime);
@@ -183,16 +193,24 @@ impl Writer {
         set().map_err(failed)?;
         attributes(parent, name, entry)?;
         self.flusher.written(file);
-        Ok(())
+        let Some(sha256) = sha256 else {
+            return Ok(());
+        };
+        let path = components(&entry.path)?.join(&b'/');
+        let told = self.files.add(&path, &sha256);
+        told.map_err(UnpackError::io("list the content of", &path))
     }
 
+    /// Writes the entry's data; gives its hash, if it has no holes.
     fn content<R: Read>(
         &mut self,
         file: &mut File,
         entry: &Entry,
         archive: &mut Archive<R>,
-    ) -> Result<(), UnpackError> {
+    ) -> Result<Option<[u8; 32]>, UnpackError> {
         let mut position = 0;
+        let mut hasher = Hasher::sha256();
+        let is_shared = self.share(file, entry);
         // A sparse map may end with an empty segment, which writes nothing.
         for segment in entry.segments.iter().filter(|segment| segment.length > 0) {
             let mut left = segment.length;
@@ -211,20 +229,41 @@ impl Writer {
                     entries: archive.entries(),
                     source,
                 })?;
-                file.write_all(&self.buffer[..count])
-                    .map_err(UnpackError::io("write", &entry.path))?;
+                hasher.update(&self.buffer[..count]);
                 left -= count as u64;
                 self.flusher.tick();
+                if is_shared {
+                    continue;
+                }
+                file.write_all(&self.buffer[..count])
+                    .map_err(UnpackError::io("write", &entry.path))?;
                 self.flusher.grown(file, count as u64);
             }
             position = segment.offset + segment.length;
         }
-        if position == entry.size {
-            return Ok(());
+        if position != entry.size {
+            // A hole at the end.
+            file.set_len(entry.size)
+                .map_err(UnpackError::io("write", &entry.path))?;
         }
-        // A hole at the end.
-        file.set_len(entry.size)
-            .map_err(UnpackError::io("write", &entry.path))
+        let stored = entry.segments.iter().map(|segment| segment.length);
+        Ok((stored.sum::<u64>() == entry.size).then(|| hasher.finish_sha256()))
+    }
+
+    /// Gives `file` the blocks of one that is said to have the entry's content; true if it has them.
+    fn share(&mut self, file: &File, entry: &Entry) -> bool {
+        if !self.shares || entry.size == 0 || entry.segments.len() != 1 {
+            return false;
+        }
+        let Some(donor) = self.files.donor() else {
+            return false;
+        };
+        if donor.metadata().map_or(0, |donor| donor.len()) != entry.size {
+            return false;
+        }
+        // One file system holds all layers: what it cannot do once it can never do.
+        self.shares = sys::share_blocks(&donor, file).is_ok();
+        self.shares
     }
 
     /// A second name for a file of this layer, which keeps the metadata it has.

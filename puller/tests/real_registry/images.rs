@@ -95,7 +95,7 @@ pub(crate) fn unpacked(layout: &Path, tag: &str, work: &Path) -> PathBuf {
 }
 
 /// Makes image `tag` from `base` by running `script` in its unpacked root.
-fn layer(layout: &Path, tag: &str, base: Option<&str>, script: &str, work: &Path) {
+pub(crate) fn layer(layout: &Path, tag: &str, base: Option<&str>, script: &str, work: &Path) {
     let image = |tag: &str| format!("{}:{tag}", layout.display());
     match base {
         None => run("umoci", ["new", "--image", &image(tag)]),

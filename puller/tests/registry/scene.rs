@@ -1,6 +1,7 @@
 //! A registry, a store and a puller between them.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kobune_fixtures::{
@@ -8,9 +9,11 @@ use kobune_fixtures::{
     Platform as FixturePlatform, Registry, Target,
 };
 use kobune_puller::{
-    Credentials, Platform, PullError, PullRequest, PulledImage, Puller, PullerConfig, Store,
-    VerifyError, parse_reference,
+    Credentials, Platform, ProgressSink, PullError, PullRequest, PulledImage, Puller, PullerConfig,
+    Store, VerifyError, parse_reference,
 };
+
+use oci_spec::distribution::Reference;
 
 pub(crate) const REPOSITORY: &str = "factory/led";
 
@@ -28,6 +31,12 @@ impl Scene {
         Self::configured(content, options, |_, _| {})
     }
 
+    /// With the store in a directory below `place`.
+    pub(crate) fn below(place: &Path, content: Content) -> Self {
+        let directory = tempfile::tempdir_in(place).expect("a directory");
+        Self::within(directory, content, Options::default(), |_, _| {})
+    }
+
     /// A puller of a configuration that `change` makes, knowing the registry's address.
     pub(crate) fn configured(
         content: Content,
@@ -35,6 +44,15 @@ impl Scene {
         change: impl FnOnce(&mut PullerConfig, &str),
     ) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
+        Self::within(directory, content, options, change)
+    }
+
+    fn within(
+        directory: tempfile::TempDir,
+        content: Content,
+        options: Options,
+        change: impl FnOnce(&mut PullerConfig, &str),
+    ) -> Self {
         let store = Store::open(directory.path()).expect("a store");
         let mut config = PullerConfig::new(store);
         config.retry_delay = Duration::from_millis(5);
@@ -54,13 +72,30 @@ impl Scene {
     }
 
     pub(crate) async fn pull(&self, name: &str) -> Result<PulledImage, PullError> {
-        let reference = format!("{}/{REPOSITORY}{name}", self.registry.addr());
+        self.pull_watched(name, &()).await
+    }
+
+    pub(crate) async fn pull_watched(
+        &self,
+        name: &str,
+        progress: &dyn ProgressSink,
+    ) -> Result<PulledImage, PullError> {
         let request = PullRequest {
-            reference: parse_reference(&reference).expect("a reference"),
+            reference: self.reference(name),
             credentials: self.credentials.clone(),
             platform: self.platform.clone(),
         };
-        self.puller.pull(&request, &()).await
+        self.puller.pull(&request, progress).await
+    }
+
+    pub(crate) fn reference(&self, name: &str) -> Reference {
+        let reference = format!("{}/{REPOSITORY}{name}", self.registry.addr());
+        parse_reference(&reference).expect("a reference")
+    }
+
+    pub(crate) fn layer_path(&self, layer: &Layer) -> PathBuf {
+        let layers = self.directory.path().join("layers");
+        layers.join(layer.diff_id.encoded())
     }
 
     /// Bytes of blobs that the registry sent.

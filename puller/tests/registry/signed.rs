@@ -28,8 +28,8 @@ fn policy() -> SignaturePolicy {
     SignaturePolicy::new(Requirement::Signed(signed_by), Vec::new())
 }
 
-/// Attaches a bundle that states `predicate` of the image.
-fn attach(content: &mut Content, image: &Image, predicate: &str) {
+/// Attaches a bundle that states `predicate` of the image; gives what leads to it.
+fn attach(content: &mut Content, image: &Image, predicate: &str) -> [String; 4] {
     let hex = image
         .digest
         .as_str()
@@ -61,6 +61,13 @@ fn attach(content: &mut Content, image: &Image, predicate: &str) {
     let body = manifest.to_string().into_bytes();
     content.add_blob(REPOSITORY, Digest::of(&bundle), &bundle);
     content.add_manifest(REPOSITORY, Digest::of(&body), OCI_MANIFEST, &body);
+    let base = format!("/v2/{REPOSITORY}");
+    [
+        format!("{base}/manifests/sha256-{hex}.sig"),
+        format!("{base}/referrers/sha256:{hex}"),
+        format!("{base}/manifests/{}", Digest::of(&body).as_str()),
+        format!("{base}/blobs/{}", Digest::of(&bundle).as_str()),
+    ]
 }
 
 fn scene(content: Content) -> Scene {
@@ -104,19 +111,80 @@ async fn a_registry_that_fails_meanwhile_is_no_unsigned_image() {
     }
     let image = image(&["a"]);
     let mut with = content(&image);
-    attach(&mut with, &image, "https://sigstore.dev/cosign/sign/v1");
-    let scene = scene(with);
-    let tag = format!("{}.sig", image.digest.as_str().replace(':', "-"));
-    let fault = Fault::Status {
-        status: 503,
+    let paths = attach(&mut with, &image, "https://sigstore.dev/cosign/sign/v1");
+    let status = |status| Fault::Status {
+        status,
         retry_after: None,
     };
-    scene
-        .registry
-        .fault(Target::Manifest(tag), fault, Times::Always);
-    let error = scene.pull(":1.0").await.expect_err("not now");
-    assert!(error.is_transient(), "{error}");
-    assert_eq!(scene.layers(), 0);
-    scene.registry.clear_faults();
+    for path in paths {
+        for fault in [status(503), status(429), Fault::NoAnswer] {
+            let scene = scene(with.clone());
+            let target = Target::Path(path.clone());
+            scene.registry.fault(target, fault.clone(), Times::Always);
+            let error = scene.pull(":1.0").await.expect_err("not now");
+            assert!(error.is_transient(), "{path}, {fault:?}: {error}");
+            assert_eq!(scene.layers(), 0);
+            scene.registry.clear_faults();
+            scene.pull(":1.0").await.expect("pulled");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_signature_costs_four_requests_and_nothing_is_asked_twice() {
+    if !is_root() {
+        return;
+    }
+    let image = image(&["a"]);
+    let mut with = content(&image);
+    let paths = attach(&mut with, &image, "https://sigstore.dev/cosign/sign/v1");
+    let scene = scene(with);
     scene.pull(":1.0").await.expect("pulled");
+    let base = format!("/v2/{REPOSITORY}");
+    let [tag, referrers, manifest, bundle] = paths;
+    let expected = [
+        format!("{base}/manifests/1.0"),
+        tag,
+        referrers,
+        manifest,
+        bundle,
+        format!("{base}/blobs/{}", config_digest(&image).as_str()),
+        format!("{base}/blobs/{}", image.layers[0].digest.as_str()),
+    ];
+    let asked = scene.registry.requests().into_iter();
+    assert_eq!(asked.map(|one| one.path).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn without_the_referrers_api_the_tag_counts() {
+    if !is_root() {
+        return;
+    }
+    let image = image(&["a"]);
+    let mut with = content(&image);
+    let [tag, referrers, manifest, _] =
+        attach(&mut with, &image, "https://sigstore.dev/cosign/sign/v1");
+    // What clients push where the API is missing.
+    let name = |path: &str| path.rsplit('/').next().expect("a name").to_owned();
+    let fallback = name(&tag).trim_end_matches(".sig").to_owned();
+    let index = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{"mediaType": OCI_MANIFEST, "digest": name(&manifest), "size": 1,
+            "artifactType": BUNDLE}],
+    });
+    let index = index.to_string().into_bytes();
+    let kind = "application/vnd.oci.image.index.v1+json";
+    with.add_manifest(REPOSITORY, Digest::of(&index), kind, &index);
+    with.tag(REPOSITORY, &fallback, Digest::of(&index));
+    for status in [404, 400, 405] {
+        let scene = scene(with.clone());
+        let fault = Fault::Status {
+            status,
+            retry_after: None,
+        };
+        scene
+            .registry
+            .fault(Target::Path(referrers.clone()), fault, Times::Always);
+        scene.pull(":1.0").await.expect("pulled");
+    }
 }

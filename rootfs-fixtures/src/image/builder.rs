@@ -127,13 +127,21 @@ impl ImageBuilder {
             "mediaType": self.format.manifest(),
             "config": descriptor(self.format.config(), &config),
             "layers": self.layers.iter()
-                .map(|layer| descriptor(self.format.layer(layer.compression), &layer.blob))
+                .map(|layer| self.descriptor(layer))
                 .collect::<Vec<_>>(),
         });
         if !self.annotations.is_empty() {
             manifest["annotations"] = json!(self.annotations);
         }
         Image::with_manifest(self.platform, self.format, config, &manifest, self.layers)
+    }
+
+    fn descriptor(&self, layer: &Layer) -> Value {
+        let mut described = descriptor(self.format.layer(layer.compression), &layer.blob);
+        if !layer.annotations.is_empty() {
+            described["annotations"] = json!(layer.annotations);
+        }
+        described
     }
 
     fn config_json(&self) -> Vec<u8> {

@@ -34,6 +34,8 @@ pub struct Layer {
     pub digest: Digest,
     /// What lies between the two.
     pub compression: Compression,
+    /// What its descriptor says besides.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Collects entries; every method that adds one makes it the *last entry*, to which
@@ -58,6 +60,26 @@ enum Item {
     Entry(Box<Entry>),
     Global(BTreeMap<String, Vec<u8>>),
     Raw(Vec<u8>),
+}
+
+impl Layer {
+    /// The same archive in a blob that can be fetched file by file.
+    ///
+    /// # Panics
+    /// When the archive has sparse files, or is none.
+    #[must_use]
+    pub fn chunked(self) -> Self {
+        let mut blob = Vec::new();
+        let chunked = crate::chunk(std::io::Cursor::new(&self.tar), &mut blob, 3);
+        let chunked = chunked.expect("an archive without sparse files");
+        Self {
+            blob,
+            digest: chunked.digest,
+            compression: Compression::Zstd,
+            annotations: chunked.annotations,
+            ..self
+        }
+    }
 }
 
 impl LayerBuilder {
@@ -270,6 +292,7 @@ impl LayerBuilder {
             tar: archive,
             blob,
             compression: self.compression,
+            annotations: BTreeMap::new(),
         }
     }
 

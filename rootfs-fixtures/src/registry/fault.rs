@@ -40,7 +40,7 @@ pub enum Fault {
     },
     /// The body comes slowly.
     Throttle {
-        /// Roughly; sent in 20 pieces a second.
+        /// Kept on the average, in 20 pieces a second.
         bytes_per_second: usize,
     },
     /// An error response instead.

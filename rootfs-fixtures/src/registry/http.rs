@@ -150,6 +150,7 @@ impl Response {
             .drop_after
             .map_or(body.len(), |limit| limit.min(body.len()));
         let mut stall = self.delivery.stall;
+        let begin = Instant::now();
         while *sent < end {
             let mut piece = PIECE.min(end - *sent);
             if let Some((at, pause)) = stall {
@@ -161,8 +162,10 @@ impl Response {
                 }
             }
             if let Some(rate) = self.delivery.throttle {
-                piece = piece.min(rate.max(1).div_ceil(20));
-                wait(Duration::from_millis(50), stopping);
+                let rate = rate.max(1);
+                piece = piece.min(rate.div_ceil(20));
+                let due = Duration::from_secs_f64((*sent + piece) as f64 / rate as f64);
+                wait(due.saturating_sub(begin.elapsed()), stopping);
             }
             self.write_piece(stream, &body[*sent..*sent + piece])?;
             *sent += piece;

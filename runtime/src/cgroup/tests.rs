@@ -1,6 +1,7 @@
 use std::process::{Child, Command};
 
 use super::*;
+use crate::ContainerId;
 
 const HYBRID: &str = "\
 22 27 0:21 / /sys rw,nosuid shared:7 - sysfs sysfs rw
@@ -201,4 +202,43 @@ fn frozen_processes_are_ended_too() {
     write_existing(&freezer.join("freezer.state"), "FROZEN").unwrap();
     test.cgroups.kill(&test.path).unwrap();
     assert!(!child.wait().unwrap().success());
+}
+
+#[test]
+fn launchers_make_the_cgroups_above_theirs_at_the_same_time() {
+    let mount = tempfile::tempdir().unwrap();
+    let line = format!(
+        "30 22 0:26 / {} rw - cgroup2 cgroup rw\n",
+        mount.path().display()
+    );
+    let cgroups = Cgroups::parse(&line).unwrap();
+    for round in 0..50 {
+        let leaf = |name| path(&format!("/kobune-{round}/below/{name}"));
+        std::thread::scope(|scope| {
+            let make = |name| {
+                scope.spawn({
+                    let cgroups = &cgroups;
+                    move || cgroups.make_parents(&leaf(name))
+                })
+            };
+            for thread in ["a", "b", "c"].map(make) {
+                thread.join().unwrap().unwrap();
+            }
+        });
+        assert!(mount.path().join(format!("kobune-{round}/below")).is_dir());
+        assert!(
+            !mount
+                .path()
+                .join(format!("kobune-{round}/below/a"))
+                .exists()
+        );
+    }
+
+    // Where controllers are in version 1, nothing is made.
+    let hybrid = format!("{V1}{line}");
+    Cgroups::parse(&hybrid)
+        .unwrap()
+        .make_parents(&path("/other/a"))
+        .unwrap();
+    assert!(!mount.path().join("other").exists());
 }

@@ -228,6 +228,7 @@ impl LinuxRuntime {
             id: container.id.to_string(),
             monitor: self.config.monitor.clone(),
             log_dir: paths.log(),
+            init: container.options.init,
             log_driver: container.options.log_driver,
             log: container.options.log,
             stop_signal,

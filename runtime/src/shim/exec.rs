@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{BoxBuilder, Process, User};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
@@ -19,19 +19,72 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::exec::WindowSize;
+use crate::spec::env;
+
 /// Longest line: more than the kernel takes as arguments and environment together.
 const LINE_LIMIT: usize = 8 << 20;
 /// Descriptors that go with a line at most.
 const DESCRIPTORS: usize = 3;
 
-/// What is to be run.
+/// What is to be run: the container's main process with these changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecJob {
     /// [`super::CONTRACT`] of the writer.
     pub contract: u32,
-    /// The process, as OCI has it.
-    pub process: Process,
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// `KEY=VALUE` pairs over the container's environment; `KEY` alone removes one.
+    pub env: Vec<String>,
+    /// Another working directory.
+    pub cwd: Option<String>,
+    /// Another user.
+    pub user: Option<ExecUser>,
+    /// Size of its terminal, if it gets one.
+    pub terminal: Option<WindowSize>,
+}
+
+/// Who a process is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct ExecUser {
+    pub uid: u32,
+    pub gid: u32,
+    pub additional_gids: Vec<u32>,
+}
+
+impl ExecJob {
+    /// The process to be run, `main` being the container's. Only the launcher calls it: reading
+    /// and changing OCI's types is half a megabyte of code that the agent does without.
+    #[must_use]
+    pub fn process(self, main: Process) -> Process {
+        let mut process = main;
+        process.set_args(Some(self.args));
+        if let Some(cwd) = self.cwd {
+            process.set_cwd(cwd.into());
+        }
+        if let Some(found) = self.user {
+            let mut user = User::default();
+            user.set_uid(found.uid);
+            user.set_gid(found.gid);
+            user.set_additional_gids(Some(found.additional_gids));
+            process.set_user(user);
+        }
+        let mut variables = process.env().clone().unwrap_or_default();
+        for entry in &self.env {
+            env::apply(&mut variables, entry);
+        }
+        process.set_env(Some(variables));
+        process.set_terminal(Some(self.terminal.is_some()));
+        let size = self.terminal.and_then(|size| {
+            let size = BoxBuilder::default().height(size.rows).width(size.columns);
+            size.build().ok()
+        });
+        process.set_console_size(size);
+        process
+    }
 }
 
 /// What the launcher tells.

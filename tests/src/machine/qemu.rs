@@ -8,20 +8,20 @@ use std::process::{Child, Command, Stdio};
 
 use super::{FORWARDED_PORT, Machine};
 
-/// Memory, in MB.
-const MEMORY: u32 = 128;
-
 /// What a device is made of, beside its processor and its disks.
 #[derive(Debug)]
 pub(super) struct Hardware {
     /// As QEMU has it: a time, or `utc` for the right one.
     pub(super) clock: String,
+    /// In MB.
+    pub(super) memory: u32,
 }
 
 impl Default for Hardware {
     fn default() -> Self {
         Self {
             clock: "utc".to_owned(),
+            memory: 128,
         }
     }
 }
@@ -66,7 +66,7 @@ pub(super) fn spawn(machine: &Machine<'_>, socket: &Path, parameters: &str) -> P
     qemu.args(["--pdeathsig", "KILL", "--"])
         .args(processor(&machine.files.arch))
         .args(["-accel", "tcg", "-smp", "1", "-nodefaults", "-no-reboot"])
-        .args(["-m", &MEMORY.to_string()])
+        .args(["-m", &machine.hardware.memory.to_string()])
         .args(["-rtc", &format!("base={}", machine.hardware.clock)])
         .args(["-display", "none", "-monitor", "none"])
         .args(["-audiodev", "none,id=a"]);
@@ -91,12 +91,14 @@ fn processor(arch: &str) -> [&'static str; 5] {
 fn boot_files(qemu: &mut Command, machine: &Machine<'_>, parameters: &str) {
     let file = |name: &str| machine.files.dir.join(name);
     let console = machine.lab.dir().join("console");
+    // Debian's kernel would keep 16 MB for cameras and screens, and modules cannot use them.
+    let parameters = format!("console=ttyAMA0 panic=-1 quiet cma=0 {parameters}");
     qemu.arg("-kernel")
         .arg(file("vmlinuz"))
         .arg("-initrd")
         .arg(file("initramfs"))
         .arg("-append")
-        .arg(format!("console=ttyAMA0 panic=-1 quiet {parameters}"))
+        .arg(parameters)
         .args(["-serial", &format!("file:{}", console.display())]);
 }
 

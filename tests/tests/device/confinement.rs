@@ -3,7 +3,7 @@
 use kobune_fixtures::{Content, Options, Registry, module_image};
 use kobune_tests::{Device, Machine, MachineFiles, machine};
 
-use crate::device_files;
+use crate::turn;
 
 /// Options of `run`, what the probe is asked, and its answer.
 const DEVICE_RULES: [(&str, &str, &str); 6] = [
@@ -26,12 +26,12 @@ const DEVICE_RULES: [(&str, &str, &str); 6] = [
 
 #[test]
 fn device_rules_and_limits_hold_on_cgroup_v2() {
-    let Some((files, _turn)) = device_files() else {
+    let Some(turn) = turn() else {
         return;
     };
     let lab = Device::new();
-    let mut device = Machine::new(&lab, &files);
-    let registry = probe_registry(&lab, &files);
+    let mut device = turn.machine(&lab);
+    let registry = probe_registry(&lab, &turn.files);
     device.boot("");
     let image = registry.reference("probe", "1");
     for (number, (options, question, answer)) in DEVICE_RULES.into_iter().enumerate() {

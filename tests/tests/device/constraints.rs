@@ -1,28 +1,44 @@
-//! A wrong clock, and an agent that is replaced under running modules.
+//! Half the memory, a wrong clock, and an agent that is replaced under running modules.
 
-use kobune_tests::{Device, Machine, MachineFiles, machine, tutorial};
+use kobune_tests::{Device, Machine, machine, tutorial};
 use serde_json::Value;
 
-use crate::{apply, device_files, identity, move_button, wait_running};
+use crate::{Turn, apply, identity, move_button, turn, wait_running};
 
 const MODULES: [&str; 2] = ["button-acr", "led-acr"];
 
 /// A device with the tutorial on it, after `set_up`.
 fn with_tutorial(
-    files: &MachineFiles,
+    turn: &Turn,
     set_up: impl FnOnce(&mut Machine<'_>),
     test: impl FnOnce(&mut Machine<'_>),
 ) {
     let lab = Device::new();
-    let mut device = Machine::new(&lab, files);
-    let registry = machine::registry(&lab, files, &["1.0"]);
+    let mut device = turn.machine(&lab);
+    let registry = machine::registry(&lab, &turn.files, &["1.0"]);
     set_up(&mut device);
     device.boot("");
     apply(&mut device, &tutorial::deployment(&registry, "1.0"));
-    let _ = wait_running(&mut device);
+    wait_running(&mut device);
     move_button(&mut device, "press", "on");
     move_button(&mut device, "release", "off");
     test(&mut device);
+}
+
+#[test]
+fn the_tutorial_fits_in_64_mb() {
+    let Some(turn) = turn() else {
+        return;
+    };
+    with_tutorial(
+        &turn,
+        |device| device.set_memory(64),
+        |device| {
+            let memory = device.run("head -n 3 /proc/meminfo").ok();
+            let killed = device.run("dmesg | grep -i 'killed process'").stdout;
+            assert_eq!(killed, "", "{memory}");
+        },
+    );
 }
 
 fn identities(device: &mut Machine<'_>) -> [Value; 2] {
@@ -31,11 +47,11 @@ fn identities(device: &mut Machine<'_>) -> [Value; 2] {
 
 #[test]
 fn modules_run_with_the_clock_in_1970_and_its_jump_to_today_restarts_none() {
-    let Some((files, _turn)) = device_files() else {
+    let Some(turn) = turn() else {
         return;
     };
     with_tutorial(
-        &files,
+        &turn,
         |device| device.set_clock("1970-01-02T00:00:00"),
         |device| {
             assert_eq!(device.run("date +%Y").ok().trim(), "1970");
@@ -52,11 +68,11 @@ fn modules_run_with_the_clock_in_1970_and_its_jump_to_today_restarts_none() {
 
 #[test]
 fn an_agent_that_is_replaced_adopts_modules_that_worked_on_without_it() {
-    let Some((files, _turn)) = device_files() else {
+    let Some(turn) = turn() else {
         return;
     };
     with_tutorial(
-        &files,
+        &turn,
         |_| {},
         |device| {
             let before = identities(device);

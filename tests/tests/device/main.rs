@@ -3,41 +3,88 @@
 
 mod confinement;
 mod constraints;
+mod network;
 mod power;
+mod storage;
 mod tutorial;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use kobune_tests::{Machine, MachineFiles, cross_built, privileged};
+use kobune_tests::{Device, Machine, MachineFiles, cross_built, full, privileged};
 use serde_json::Value;
 
-/// One device at a time: emulation takes all of a processor.
-static TURN: Mutex<()> = Mutex::new(());
+/// How long the tests may take together, beside what is built for them.
+const TIME_BOX: Duration = Duration::from_secs(20 * 60);
+/// The same with `KOBUNE_FULL`.
+const FULL_TIME_BOX: Duration = Duration::from_secs(4 * 60 * 60);
 
-/// Files to boot from, and the right to; nothing where the machine cannot emulate.
+/// What the tests have in common. One holds it at a time: emulation takes all of a processor.
+struct Shared {
+    /// Files of a processor; `None` where there is no QEMU for it.
+    files: BTreeMap<&'static str, Option<MachineFiles>>,
+    /// When the time is over; set when the first device has its files.
+    end: Option<Instant>,
+}
+
+static SHARED: Mutex<Shared> = Mutex::new(Shared {
+    files: BTreeMap::new(),
+    end: None,
+});
+
+/// The right to boot a device.
+struct Turn {
+    files: MachineFiles,
+    end: Instant,
+    _lock: MutexGuard<'static, Shared>,
+}
+
+impl Turn {
+    /// A device with an empty data partition beside `lab`, switched off.
+    fn machine<'d>(&self, lab: &'d Device) -> Machine<'d> {
+        Machine::new(lab, &self.files, self.end)
+    }
+}
+
+/// A turn with an armv7 device; `None` where the machine cannot emulate one.
+fn turn() -> Option<Turn> {
+    turn_of("armv7")
+}
+
+/// A turn with a device of the processor `arch`; `None` where the machine cannot emulate it.
 ///
 /// # Panics
-/// Where QEMU is there and the files cannot be made, and where CI has no QEMU.
-fn device_files() -> Option<(MachineFiles, MutexGuard<'static, ()>)> {
-    static FILES: OnceLock<Option<MachineFiles>> = OnceLock::new();
+/// Where QEMU is there and the files cannot be made.
+fn turn_of(arch: &'static str) -> Option<Turn> {
     if !cross_built() || !privileged() {
         return None;
     }
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let files = FILES.get_or_init(|| match MachineFiles::prepared("armv7") {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let files = shared.files.entry(arch).or_insert_with(|| prepare(arch));
+    let files = files.clone()?;
+    let time = if full() { FULL_TIME_BOX } else { TIME_BOX };
+    let end = *shared.end.get_or_insert_with(|| Instant::now() + time);
+    Some(Turn {
+        files,
+        end,
+        _lock: shared,
+    })
+}
+
+fn prepare(arch: &str) -> Option<MachineFiles> {
+    match MachineFiles::prepared(arch) {
         Ok(files) => Some(files),
         Err(error) => {
             let has_qemu = Path::new("/usr/bin/qemu-system-arm").exists();
             assert!(!has_qemu, "the device's files: {error}");
-            assert!(std::env::var_os("CI").is_none(), "CI needs QEMU: {error}");
             let line = "\n*** SKIPPED: no QEMU, nothing was tested on Arm ***\n";
             let _ = writeln!(std::io::stderr(), "{line}{error}");
             None
         }
-    });
-    files.clone().map(|files| (files, turn))
+    }
 }
 
 /// Moves the button and waits until the LED follows.
@@ -70,19 +117,14 @@ fn apply(machine: &mut Machine<'_>, manifest: &Value) {
     }
 }
 
-/// Waits until the tutorial's modules run; the device's own time then, in seconds since its
-/// boot.
+/// Waits until the tutorial's modules run.
 #[track_caller]
-fn wait_running(machine: &mut Machine<'_>) -> f64 {
-    let line = "cat /proc/uptime; kobune list -o json";
-    let output = machine.wait_for(line, 90, |output| {
-        let list = output.split_once('\n').map_or("", |(_, list)| list);
+fn wait_running(machine: &mut Machine<'_>) {
+    machine.wait_for("kobune list -o json", 90, |list| {
         let modules: Vec<Value> = serde_json::from_str(list).unwrap_or_default();
         let running = modules
             .iter()
             .filter(|module| module["status"] == "running");
         running.count() == 2
     });
-    let uptime = output.split(' ').next().and_then(|text| text.parse().ok());
-    uptime.expect("the uptime")
 }

@@ -1,97 +1,134 @@
-//! Power cuts and kernels without netfilter.
+//! Power cuts at any moment of a deployment.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kobune_fixtures::{Content, Options, Registry, module_image};
-use kobune_tests::{Device, Machine, MachineFiles, machine, tutorial};
+use kobune_fixtures::{Content, Digest, Options, module_image};
+use kobune_tests::{Device, Machine, MachineFiles, full, machine, tutorial};
 use serde_json::Value;
 
-use crate::{apply, device_files, wait_running};
+use crate::{apply, move_button, turn, wait_running};
 
-#[test]
-fn without_netfilter_modules_ports_are_forwarded_all_the_same() {
-    let Some((files, _turn)) = device_files() else {
-        return;
-    };
-    let lab = Device::new();
-    let mut device = Machine::new(&lab, &files);
-    let registry = machine::registry(&lab, &files, &["1.0"]);
-    device.boot("kobune.modprobe=off");
-    apply(&mut device, &tutorial::deployment(&registry, "1.0"));
-    let _ = wait_running(&mut device);
-    let loaded = device.run("cat /proc/modules").ok();
-    assert!(!loaded.contains("nf_tables"), "{loaded}");
-    let url = format!("http://127.0.0.1:{}/True", machine::FORWARDED_PORT);
-    let (code, body) = lab.http("POST", &url).expect("the published port answers");
-    assert_eq!(code, 200, "{body}");
-}
+/// The tutorial's modules and the ports of their images.
+const MODULES: [(&str, &[&str]); 2] = [("button", &[]), ("led", &["80/tcp"])];
+const VERSIONS: [&str; 2] = ["1.0", "2.0"];
 
-/// How often the power is cut.
-const CUTS: u32 = 5;
+/// How often the power is cut; with `KOBUNE_FULL` 50 times.
+const CUTS: u32 = 4;
+/// The moments of the cuts lie between the deployment's arrival and its end, so long after it.
+const DEPLOYMENT: Duration = Duration::from_millis(2400);
 
 #[test]
 fn a_power_cut_at_any_moment_leaves_the_last_good_deployment_and_whole_images() {
-    let Some((files, _turn)) = device_files() else {
+    let Some(turn) = turn() else {
         return;
     };
+    let cuts = if full() { 50 } else { CUTS };
     let lab = Device::new();
-    let mut device = Machine::new(&lab, &files);
-    let registry = two_versions(&lab, &files);
-    let manifests = ["1.0", "2.0"].map(|tag| tutorial::deployment(&registry, tag));
+    let mut device = turn.machine(&lab);
+    let programs = programs(&turn.files);
+    let registry = machine::serve(
+        &lab,
+        two_versions(&turn.files),
+        Options::with_token(tutorial::USER, tutorial::PASSWORD),
+    );
+    let manifests = VERSIONS.map(|tag| tutorial::deployment(&registry, tag));
     device.boot("");
     apply(&mut device, &manifests[0]);
-    let _ = wait_running(&mut device);
-    for cut in 1..=CUTS {
-        // From one version to the other, until the power goes: each moment is later than the
-        // one before, somewhere between the deployment's arrival and its end.
+    wait_running(&mut device);
+    for cut in 1..=cuts {
+        // From one version to the other, until the power goes.
         let manifest = &manifests[usize::try_from(cut % 2).expect("0 or 1")];
         device.write("/tmp/deployment.json", &manifest.to_string());
         let _ = device
             .run("kobune apply --detach /tmp/deployment.json")
             .ok();
-        let moment = Duration::from_millis(u64::from(cut - 1) * 400 + u64::from(jitter() % 400));
+        let moment = DEPLOYMENT * (cut - 1) / (cuts - 1) + jitter(DEPLOYMENT / cuts);
         std::thread::sleep(moment);
         device.cut_power();
 
         device.boot("");
-        let _ = wait_running(&mut device);
-        let list = device.run("kobune list -o json").ok();
-        let modules: Vec<Value> = serde_json::from_str(&list).expect("a list");
-        let images: Vec<_> = modules.iter().filter_map(|m| m["image"].as_str()).collect();
-        let tag = |image: &str| image.rsplit(':').next().unwrap_or_default().to_owned();
-        println!("power cut after {moment:?}: {images:?}");
-        assert_eq!(images.len(), 2, "{list}");
-        assert_eq!(
-            tag(images[0]),
-            tag(images[1]),
-            "a deployment is carried out as one"
-        );
-        // Whole images: the modules work together.
-        for (moved, lit) in [("press", "on\n"), ("release", "off\n")] {
-            let _ = device.run(&format!("echo {moved} > /run/button")).ok();
-            device.wait_for("cat /run/led", 20, |led| led == lit);
-        }
+        let tag = wait_for_one_version(&mut device);
+        println!("cut {cut} after {moment:?}: version {tag}");
+        move_button(&mut device, "press", "on");
+        move_button(&mut device, "release", "off");
+        assert_whole(&mut device, &programs);
     }
 }
 
+/// Waits until both modules run in the same version, the old one or the new one; its tag.
+#[track_caller]
+fn wait_for_one_version(device: &mut Machine<'_>) -> String {
+    let list = device.wait_for("kobune list -o json", 120, |list| {
+        running_tags(list).is_some_and(|[button, led]| button == led)
+    });
+    let [tag, _] = running_tags(&list).expect("two modules");
+    tag
+}
+
+/// The tags of the images that both modules run in.
+fn running_tags(list: &str) -> Option<[String; 2]> {
+    let modules: Vec<Value> = serde_json::from_str(list).ok()?;
+    let running = |module: &&Value| module["status"] == "running";
+    let images = modules
+        .iter()
+        .filter(running)
+        .filter_map(|module| module["image"].as_str());
+    let tags = images.filter_map(|image| Some(image.rsplit_once(':')?.1.to_owned()));
+    tags.collect::<Vec<_>>().try_into().ok()
+}
+
+/// Sees that every program in a layer of the store is one of the registry's, byte for byte.
+#[track_caller]
+fn assert_whole(device: &mut Machine<'_>, programs: &BTreeSet<String>) {
+    let line = "cd /var/lib/kobune/layers && sha256sum */button */led";
+    let sums = device.run(line).stdout;
+    let sums: Vec<_> = sums
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .collect();
+    assert!(sums.len() >= MODULES.len(), "{sums:?}");
+    for (sum, file) in sums {
+        let file = file.trim();
+        let shown = device.run(&format!("cd /var/lib/kobune/layers && ls -l {file}"));
+        assert!(programs.contains(sum), "{file}: {}", shown.stdout);
+    }
+}
+
+/// SHA-256 of every program in [`two_versions`], in hexadecimal.
+fn programs(files: &MachineFiles) -> BTreeSet<String> {
+    let digest = |name, version| {
+        Digest::of(&program(files, name, version))
+            .encoded()
+            .to_owned()
+    };
+    let versions = |(name, _)| VERSIONS.map(|version| digest(name, version));
+    MODULES.into_iter().flat_map(versions).collect()
+}
+
 /// Two versions of the tutorial that share no layer.
-fn two_versions(lab: &Device, files: &MachineFiles) -> Registry {
+fn two_versions(files: &MachineFiles) -> Content {
     let mut content = Content::new();
-    for version in ["1.0", "2.0"] {
-        for (name, ports) in [("button", &[][..]), ("led", &["80/tcp"][..])] {
-            let mut program = std::fs::read(files.program(name)).expect("a built module");
-            // What follows a program in its file is not loaded.
-            program.extend(version.repeat(100_000).bytes());
+    for version in VERSIONS {
+        for (name, ports) in MODULES {
+            let program = program(files, name, version);
             let image = module_image(files.platform(), name, &program, ports);
             content.add_image(&format!("{name}-acr"), version, &image);
         }
     }
-    let options = Options::with_token(tutorial::USER, tutorial::PASSWORD);
-    machine::serve(lab, content, options)
+    content
 }
 
-/// Any number: the moments shall not be the same in every run.
-fn jitter() -> u32 {
+/// A module's program in one version. What follows a program in its file is not loaded.
+fn program(files: &MachineFiles, name: &str, version: &str) -> Vec<u8> {
+    let mut program = std::fs::read(files.program(name)).expect("a built module");
+    program.extend(version.repeat(100_000).bytes());
+    program
+}
+
+/// Any time below `bound`: the moments shall not be the same in every run.
+fn jitter(bound: Duration) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.subsec_micros())
+    let part = now.map_or(0, |since| since.subsec_micros() % 1000);
+    bound * part / 1000
 }

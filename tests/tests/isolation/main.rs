@@ -7,6 +7,7 @@ mod capabilities;
 mod defaults;
 mod devices;
 mod files;
+mod init;
 mod joined;
 mod lab;
 mod launcher;

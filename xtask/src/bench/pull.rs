@@ -6,7 +6,9 @@ mod images;
 mod measure;
 mod peers;
 mod server;
+mod store;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,6 +52,17 @@ struct Compared {
 
 /// Gives the costs, the goals with what was reached, and what an update costs.
 pub(super) fn run() -> Result<Vec<Table>, String> {
+    with_bench(|bench, debian, many| bench.all(debian, many))
+}
+
+/// Gives what updates cost, and the goals with what was reached.
+pub(super) fn store() -> Result<Vec<Table>, String> {
+    with_bench(|bench, debian, _| bench.store(debian))
+}
+
+fn with_bench(
+    measure: impl FnOnce(&Bench, &[Image; 3], &Image) -> Result<Vec<Table>, String> + Send,
+) -> Result<Vec<Table>, String> {
     setup::install(&peers::INSTALLED)?;
     let kept = directory()?;
     let target = kept.parent().unwrap_or(&kept).to_owned();
@@ -72,7 +85,7 @@ pub(super) fn run() -> Result<Vec<Table>, String> {
                 work,
                 server,
             };
-            bench.all(&debian, &many)
+            measure(&bench, &debian, &many)
         });
         let failed = |_| Err("the benchmark panicked".to_owned());
         thread.join().unwrap_or_else(failed)
@@ -153,7 +166,7 @@ impl Bench {
         let repository = rest.split(':').next().unwrap_or_default();
         let decode = match packing {
             Packing::Gzip => "gunzip",
-            Packing::Zstd => "unzstd",
+            Packing::Zstd | Packing::Chunked => "unzstd",
         };
         let stages = self.stages.display();
         let mut scripts = Vec::new();
@@ -209,10 +222,10 @@ impl Bench {
         let (reference, blobs) = self.push(image, Packing::Gzip)?;
         let counts = self.work.0.join("calls");
         let pull = Way::Kobune.pull(&self.programs, &reference, &blobs);
-        let pull = pull.trim_start_matches("exec ");
+        let strace = format!("exec strace -f -c -o {} ", counts.display());
         measure::cost(&Scripts {
             prepare: ":".to_owned(),
-            run: format!("strace -f -c -o {} {pull}", counts.display()),
+            run: pull.replace("exec ", &strace),
         })?;
         let text = fs::read_to_string(&counts).map_err(|error| error.to_string())?;
         let total = text.lines().find(|line| line.ends_with(" total"));
@@ -247,6 +260,9 @@ impl Bench {
         let link = only(format!("curl -sS -o /dev/null {url}"))?.wall;
         let pull = only(Way::Kobune.pull(&self.programs, &reference, &[]))?;
         goals.row("10 Mbit/s, tail s", &[pull.wall - link]);
+        let spooled = only(Way::KobuneSpooled.pull(&self.programs, &reference, &[]))?;
+        goals.row("10 Mbit/s, device MB", &[pull.device]);
+        goals.row("10 Mbit/s, device MB, spooled", &[spooled.device]);
         let pipe = format!("mkdir $D/r; curl -sS {url} | gzip -dc | tar -C $D/r -xp; sync -f $D");
         goals.row(
             "10 Mbit/s, tail s of curl | tar",
@@ -276,6 +292,7 @@ fn slow(image: &Image) -> Result<(Registry, Digest), String> {
         digest: blob.digest.clone(),
         blob: fs::read(&blob.file).map_err(|error| error.to_string())?,
         compression: Compression::Gzip,
+        annotations: BTreeMap::new(),
     };
     let image = ImageBuilder::new(Platform::linux("amd64", ""))
         .layer(layer)

@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use kobune_tests::{Agent, Device, Hub, Relay, tutorial};
+use kobune_tests::{Agent, Device, Hub, Relay, clock, tutorial};
 use serde_json::json;
 
 use super::Table;
@@ -35,7 +35,7 @@ pub(super) fn run() -> Result<Vec<Table>, String> {
     let mut table = Table::new("wire", &["messages", "packets", "KiB"]);
     let mut measure = |what: &str, factor: u32, time: Duration| -> Result<(), String> {
         let _ = (near.agent.terminate(), far.agent.terminate());
-        let clock = Device::fast_clock(factor);
+        let clock = clock::fast(factor);
         near.agent.set_env(clock.clone());
         far.agent.set_env(clock);
         let mut before = (traffic(&near.hub)?, relay.traffic().published);

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Arch, workspace};
+use super::{Arch, Profile, workspace};
 use crate::setup;
 
 /// Zig from PyPI: clang, lld and musl for every target in one package.
@@ -60,9 +60,9 @@ impl Toolchain {
         })
     }
 
-    /// A `cargo build` for the target in the profile `dist`, its output below `dir`, with the
+    /// A `cargo build` for the target in `profile`, its output below `dir`, with the
     /// crates in `patched` in the place of the registry's.
-    pub(crate) fn cargo(&self, dir: &Path, patched: &[PathBuf]) -> Command {
+    pub(crate) fn cargo(&self, dir: &Path, patched: &[PathBuf], profile: Profile) -> Command {
         let triple = self.arch.triple;
         let lower = triple.replace('-', "_");
         let upper = lower.to_uppercase();
@@ -85,7 +85,8 @@ impl Toolchain {
                 // to relocate, and no page is made private by it.
                 "-Clink-self-contained=no -Crelocation-model=static -Ctarget-feature=+crt-static",
             )
-            .args(["build", "--locked", "--profile", "dist", "--target", triple])
+            .args(["build", "--locked", "--profile", profile.name()])
+            .args(["--target", triple])
             .arg("--target-dir")
             .arg(dir);
         // Unlike `[patch]`, `paths` leaves Cargo.lock as it is.

@@ -2,20 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use kobune_tests::{Device, Machine, MachineFiles, machine, tutorial};
+use kobune_tests::{Device, Machine, machine, tutorial};
 
-use crate::cross::Arch;
+use super::Model;
 use crate::setup;
 
 /// Boots a device, deploys the tutorial to it, presses the button and looks at the LED.
-pub(crate) fn run(arch: Arch) -> Result<(), String> {
+pub(crate) fn run(model: Model) -> Result<(), String> {
     setup::install(setup::DEMO)?;
     say("building the agent, the tutorial's modules and the device");
-    let files = MachineFiles::in_dir(&super::prepare(arch)?, arch.name);
+    let files = model.prepare()?;
 
     say("a private registry, and a device beside it: 128 MB, no docker, a Qwiic Button");
     let lab = Device::new();
-    let mut device = Machine::new(&lab, &files);
+    let mut device = Machine::new(&lab, &files, Instant::now() + super::PATIENCE);
     let registry = machine::registry(&lab, &files, &["1.0"]);
     device.boot("");
     show(

@@ -2,33 +2,67 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::cpio::Archive;
-use super::modules::{ALL, EARLY, Modules};
+use super::modules::{EARLY, Modules};
 use crate::cross::Built;
 use crate::setup;
 
 const INITRAMFS_INIT: &str = include_str!("initramfs.sh");
-const ROOT_INIT: &str = include_str!("init.sh");
+/// Programs of the root's own.
+const SCRIPTS: [(&str, &str); 2] = [
+    ("sbin/init", include_str!("init.sh")),
+    ("sbin/network-up", include_str!("network-up.sh")),
+];
 
 /// The agent's configuration. The registry is the one that tests start beside the device.
 const CONFIG: &str = "log_level = \"debug\"\n\n[registry]\nplain_http = [\"192.0.2.1:5000\"]\n";
 
 /// Room for the programs, the modules and nothing else.
-const ROOT_SIZE: &str = "48M";
+pub(crate) const SIZE: &str = "48M";
+
+const DIRECTORIES: [&str; 11] = [
+    "bin",
+    "sbin",
+    "usr/bin",
+    "etc/kobune",
+    "dev",
+    "proc",
+    "sys",
+    "run",
+    "tmp",
+    "root",
+    "var/lib/kobune",
+];
+
+const FILES: [(&str, &str); 5] = [
+    ("etc/kobune/config.toml", CONFIG),
+    ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
+    ("etc/group", "root:x:0:\ni2c:x:108:\n"),
+    ("etc/hosts", "127.0.0.1 localhost\n"),
+    ("etc/resolv.conf", "nameserver 10.0.2.3\n"),
+];
+
+/// What a device's files are made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) busybox: PathBuf,
+    pub(crate) modules: Modules,
+    pub(crate) built: Built,
+}
 
 /// Writes the initial file system, which finds and mounts the root.
-pub(crate) fn initramfs(kernel: &Path, modules: &Modules, to: &Path) -> Result<(), String> {
+pub(crate) fn initramfs(parts: &Parts, to: &Path) -> Result<(), String> {
     let mut archive = Archive::default();
     for dir in ["bin", "dev", "proc", "sys", "root"] {
         archive.directory(dir);
     }
-    archive.file("bin/busybox", &read(&kernel.join("bin/busybox"))?);
+    archive.file("bin/busybox", &read(&parts.busybox)?);
     archive.file("init", INITRAMFS_INIT.as_bytes());
     let mut order = String::new();
-    for file in modules.files(&EARLY)? {
+    for file in parts.modules.files(&EARLY)? {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         archive.file(&name, &read(&file)?);
         order += &format!("{name}\n");
@@ -39,55 +73,38 @@ pub(crate) fn initramfs(kernel: &Path, modules: &Modules, to: &Path) -> Result<(
     write(to, &archive.finish())
 }
 
-/// Makes the root's disk image: `tree` is where its files are gathered.
-pub(crate) fn root(
-    kernel: &Path,
-    modules: &Modules,
-    built: &Built,
-    tree: &Path,
-    image: &Path,
-) -> Result<(), String> {
-    let _ = fs::remove_dir_all(tree);
-    for dir in [
-        "bin",
-        "sbin",
-        "usr/bin",
-        "etc/kobune",
-        "dev",
-        "proc",
-        "sys",
-        "run",
-        "tmp",
-        "root",
-        "var/lib/kobune",
-    ] {
+/// Gathers the root's files in `tree`, beside what is there, with the kernel modules `names`.
+pub(crate) fn gather(parts: &Parts, names: &[&str], tree: &Path) -> Result<(), String> {
+    for dir in DIRECTORIES {
         let path = tree.join(dir);
         fs::create_dir_all(&path).map_err(|e| format!("make {}: {e}", path.display()))?;
     }
-    let busybox = kernel.join("bin/busybox");
-    fs::copy(&busybox, tree.join("bin/busybox"))
+    let busybox = &parts.busybox;
+    fs::copy(busybox, tree.join("bin/busybox"))
         .map_err(|e| format!("copy {}: {e}", busybox.display()))?;
     for (link, target) in [("bin/sh", "busybox"), ("sbin/modprobe", "/bin/busybox")] {
+        let _ = fs::remove_file(tree.join(link));
         symlink(target, tree.join(link)).map_err(|e| format!("link {link}: {e}"))?;
     }
     for program in ["kobune", "kobune-shim", "kobune-monitor", "qwiic-device"] {
-        let from = built.program(program);
+        let from = parts.built.program(program);
         fs::copy(&from, tree.join("usr/bin").join(program))
             .map_err(|e| format!("copy {}: {e}", from.display()))?;
     }
-    for (path, text) in [
-        ("sbin/init", ROOT_INIT),
-        ("etc/kobune/config.toml", CONFIG),
-        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
-        ("etc/group", "root:x:0:\ni2c:x:108:\n"),
-        ("etc/hosts", "127.0.0.1 localhost\n"),
-        ("etc/resolv.conf", "nameserver 10.0.2.3\n"),
-    ] {
+    for (path, text) in FILES {
         write(&tree.join(path), text.as_bytes())?;
     }
-    let init = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(tree.join("sbin/init"), init).map_err(|e| format!("sbin/init: {e}"))?;
-    modules.install(&ALL, tree)?;
+    for (path, text) in SCRIPTS {
+        let path = tree.join(path);
+        write(&path, text.as_bytes())?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .map_err(|error| format!("make {} a program: {error}", path.display()))?;
+    }
+    parts.modules.install(names, tree)
+}
+
+/// Makes a disk image of `size` from the files in `tree`.
+pub(crate) fn seal(tree: &Path, image: &Path, size: &str) -> Result<(), String> {
     let _ = fs::remove_file(image);
     setup::run(
         Command::new("/usr/sbin/mke2fs")
@@ -95,7 +112,7 @@ pub(crate) fn root(
             .args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-m", "0"])
             .args(["-E", "root_owner=0:0", "-d"])
             .args([tree, image])
-            .arg(ROOT_SIZE),
+            .arg(size),
     )
 }
 

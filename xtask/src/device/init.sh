@@ -1,7 +1,9 @@
 #!/bin/sh
 # The virtual device's init: a read-only root, one data partition, a Qwiic Button, the agent,
-# and a line-wise shell on a virtio port for tests to drive it by. With the kernel parameter
-# kobune.modprobe=off there are no more kernel modules once it is up, so no netfilter.
+# and a line-wise shell on a virtio port for tests to drive it by. Kernel parameters:
+#   kobune.modprobe=off  no more kernel modules once it is up, so no netfilter
+#   kobune.network=off   no network until `network-up` is run
+#   kobune.agent=off     no agent
 export PATH=/run/bin:/usr/bin:/sbin:/bin
 busybox mount -t proc proc /proc
 busybox mount -t tmpfs -o mode=755 run /run
@@ -15,7 +17,9 @@ mount -t tmpfs shm /dev/shm
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 hostname kobune-device
 
-for module in virtio_net virtio_console virtio-rng crc32c_generic; do
+told() { grep -qw "kobune.$1=off" /proc/cmdline; }
+
+for module in virtio_console virtio-rng crc32c_generic; do
     modprobe "$module"
 done
 data=$(grep -lx data /sys/block/vd*/serial)
@@ -23,9 +27,7 @@ data=${data#/sys/block/}
 mount -t ext4 "/dev/${data%/serial}" /var/lib/kobune || echo "no data partition"
 
 ip link set lo up
-until ip link set eth0 up 2>/dev/null; do sleep 0.05; done
-ip address add 10.0.2.15/24 dev eth0
-ip route add default via 10.0.2.2
+told network || network-up
 
 modprobe i2c-dev
 modprobe i2c-tiny-usb
@@ -36,15 +38,17 @@ until [ -e /dev/i2c-1 ]; do
     sleep 0.05
 done
 
-if grep -qw kobune.modprobe=off /proc/cmdline; then
+if told modprobe; then
     for module in overlay veth bridge; do modprobe "$module"; done
     echo /bin/false > /proc/sys/kernel/modprobe
 fi
-kobune daemon > /run/kobune.log 2>&1 &
-until [ -S /run/kobune/kobune.sock ]; do
-    kill -0 $! || { cat /run/kobune.log; break; }
-    sleep 0.05
-done
+if ! told agent; then
+    kobune daemon > /run/kobune.log 2>&1 &
+    until [ -S /run/kobune/kobune.sock ]; do
+        kill -0 $! || { cat /run/kobune.log; break; }
+        sleep 0.05
+    done
+fi
 
 # Reads commands, one per line; answers each with its output and "@@EXIT code".
 until [ -e /dev/vport0p1 ]; do sleep 0.05; done

@@ -40,6 +40,17 @@ pub(crate) const ALL: [&str; 26] = [
     "br_netfilter",
 ];
 
+/// What dockerd wants beside that.
+pub(crate) const DOCKER: [&str; 7] = [
+    "iptable_raw",
+    "nf_nat",
+    "xt_MASQUERADE",
+    "xt_addrtype",
+    "xt_conntrack",
+    "xt_nat",
+    "xt_tcpudp",
+];
+
 /// The modules of an unpacked kernel package.
 #[derive(Debug)]
 pub(crate) struct Modules {

@@ -64,17 +64,24 @@ impl Packages {
         let mut download = self.apt("apt-get");
         download.args(["-qq", "download"]).args(packages);
         setup::run(download.current_dir(&archives))?;
-        let files = fs::read_dir(&archives).map_err(|e| format!("{}: {e}", archives.display()))?;
-        for file in files.flatten() {
-            setup::run(
-                Command::new("dpkg-deb")
-                    .arg("-x")
-                    .arg(file.path())
-                    .arg(root),
-            )?;
-        }
+        unpack_all(&archives, root)?;
         let _ = fs::remove_dir_all(&archives);
         Ok(())
+    }
+
+    /// As [`Packages::unpack`], with all that the packages depend on.
+    pub(crate) fn unpack_with_dependencies(
+        &self,
+        packages: &[&str],
+        root: &Path,
+    ) -> Result<(), String> {
+        setup::run(
+            self.apt("apt-get")
+                .args(["-qq", "-y", "--no-install-recommends", "--download-only"])
+                .arg("install")
+                .args(packages),
+        )?;
+        unpack_all(&self.dir.join("cache/archives"), root)
     }
 
     fn apt(&self, program: &str) -> Command {
@@ -82,6 +89,16 @@ impl Packages {
         command.env("APT_CONFIG", self.dir.join("apt.conf"));
         command
     }
+}
+
+/// Unpacks the packages in `archives` into `root`; no script of theirs is run.
+fn unpack_all(archives: &Path, root: &Path) -> Result<(), String> {
+    let files = fs::read_dir(archives).map_err(|e| format!("{}: {e}", archives.display()))?;
+    let paths = files.flatten().map(|file| file.path());
+    for path in paths.filter(|path| path.extension().is_some_and(|kind| kind == "deb")) {
+        setup::run(Command::new("dpkg-deb").arg("-x").arg(&path).arg(root))?;
+    }
+    Ok(())
 }
 
 /// A line for apt: [`RELEASE`] from the mirror of Debian that this machine uses.

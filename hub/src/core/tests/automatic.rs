@@ -4,7 +4,7 @@ use super::*;
 use crate::configuration::Standing;
 
 impl World {
-    fn tag(&mut self, name: &str, tags: Value) {
+    pub(super) fn tag(&mut self, name: &str, tags: Value) {
         let update = TwinUpdate {
             tags: Some(object(tags)),
             ..TwinUpdate::default()
@@ -17,6 +17,10 @@ impl World {
 
     fn put(&mut self, id: &str, condition: &str, priority: u32, agent: &Value) {
         let content = json!({"modulesContent": {"$edgeAgent": agent}});
+        self.put_content(id, condition, priority, content);
+    }
+
+    pub(super) fn put_content(&mut self, id: &str, condition: &str, priority: u32, content: Value) {
         let spec = ConfigurationSpec {
             id: id.to_owned(),
             schema_version: None,
@@ -32,7 +36,7 @@ impl World {
         self.align();
     }
 
-    fn align(&mut self) {
+    pub(super) fn align(&mut self) {
         let mut after = None;
         loop {
             after = self.hub.align_some(after.as_ref(), 2, at(3)).unwrap();
@@ -53,7 +57,7 @@ impl World {
     }
 }
 
-fn base(of: &str) -> Value {
+pub(super) fn base(of: &str) -> Value {
     json!({"properties.desired": {"of": of}})
 }
 

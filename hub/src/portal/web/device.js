@@ -1,6 +1,6 @@
 // Pages about one device.
 
-import { call, device, el, field, form, hub, isOperator, json, notify, table, when } from "./page.js";
+import { call, device, el, field, form, hub, isOperator, json, notify, put, table, when } from "./page.js";
 import { repeat } from "./fleet.js";
 
 const CODES = { 200: "OK", 400: "The deployment is not valid", 406: "The device is offline or has sent no status",
@@ -8,10 +8,12 @@ const CODES = { 200: "OK", 400: "The deployment is not valid", 406: "The device 
 
 const agentTwin = (id) => hub("GET", `/twins/${device(id)}/modules/%24edgeAgent`);
 
-const pages = (id) => el("nav", { class: "row", "aria-label": `Pages of ${id}` },
+/** Only edge devices have modules. */
+export const pages = (id, edge) => el("nav", { class: "row", "aria-label": `Pages of ${id}` },
   el("a", { class: "button", href: `#/devices/${device(id)}` }, "Overview"),
-  isOperator() ? el("a", { class: "button", href: `#/devices/${device(id)}/modules` }, "Set modules") : null,
-  el("a", { class: "button", href: `#/devices/${device(id)}/troubleshoot` }, "Troubleshoot"));
+  edge && isOperator() ? el("a", { class: "button", href: `#/devices/${device(id)}/modules` }, "Set modules") : null,
+  edge ? el("a", { class: "button", href: `#/devices/${device(id)}/troubleshoot` }, "Troubleshoot") : null,
+  isOperator() ? el("a", { class: "button", href: `#/devices/${device(id)}/keys` }, "Keys") : null);
 
 function moduleRows(desired, reported) {
   const rows = [];
@@ -34,16 +36,15 @@ function moduleRows(desired, reported) {
 export async function devicePage(root, signal, id) {
   const state = el("div");
   const modules = el("div");
-  root.append(el("h1", {}, id), pages(id), el("section", { "aria-label": "State" }, state),
-    el("section", {}, el("h2", {}, "Modules"), modules));
-  const own = await hub("GET", `/devices/${device(id)}`);
-  const twin = await hub("GET", `/twins/${device(id)}`);
+  const [own, twin] = await Promise.all([hub("GET", `/devices/${device(id)}`), hub("GET", `/twins/${device(id)}`)]);
   if (signal.aborted) return;
+  const edge = own.capabilities?.iotEdge ?? false;
+  put(root, el("h1", {}, id), pages(id, edge), el("section", { "aria-label": "State" }, state),
+    edge ? el("section", {}, el("h2", {}, "Modules"), modules) : null);
   if (isOperator()) manage(root, id, own, twin);
   await repeat(signal, 2, async () => {
     const [now, root] = await Promise.all([hub("GET", `/devices/${device(id)}`), hub("GET", `/twins/${device(id)}`)]);
-    let agent = null;
-    if (now.capabilities?.iotEdge) agent = await agentTwin(id);
+    const agent = edge ? await agentTwin(id) : null;
     if (signal.aborted) return;
     const { desired = {}, reported = {} } = agent?.properties ?? {};
     const code = reported.lastDesiredStatus?.code;
@@ -51,14 +52,13 @@ export async function devicePage(root, signal, id) {
     const connection = agent?.connectionState === "Connected" ? "Connected" : now.connectionState;
     const text = code === undefined ? "NA" : `${code} -- ${CODES[code] ?? ""}`;
     const applied = Object.entries(root.configurations ?? {}).map(([name, one]) => `${name} (${one.status})`);
-    state.replaceChildren(
-      el("p", { class: `big ${code === 200 && !behind ? "good" : code === undefined || behind ? "wait" : "bad"}` },
-        "Runtime response: ", el("span", { id: "code" }, behind ? `${text} (an earlier deployment)` : text)),
+    state.replaceChildren(...(edge ? [el("p", { class: `big ${code === 200 && !behind ? "good" : code === undefined || behind ? "wait" : "bad"}` },
+        "Runtime response: ", el("span", { id: "code" }, behind ? `${text} (an earlier deployment)` : text))] : []),
       ...(reported.lastDesiredStatus?.description ? [el("p", {}, reported.lastDesiredStatus.description)] : []),
       el("dl", {},
         ...[["Connection", connection], ["Status", now.status], ["Last activity", when([now.lastActivityTime, agent?.lastActivityTime ?? ""].sort().at(-1))],
           ["Tags", JSON.stringify(root.tags)], ["Automatic deployments", applied.join(", ") || "none"],
-          ["Agent", reported.version?.version ?? "not reported"]]
+          ...(edge ? [["Agent", reported.version?.version ?? "not reported"]] : [])]
           .flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])));
     const rows = agent ? moduleRows(desired, reported) : [];
     modules.replaceChildren(rows.length ? table("Modules",
@@ -208,7 +208,7 @@ export async function setModules(root, signal, id) {
   const addRegistry = (name, value) => add(registries, registryList, registryFields, name, value);
   Object.entries(desired.modules ?? {}).forEach(([name, one]) => addModule(name, one));
   Object.entries(desired.runtime?.settings?.registryCredentials ?? {}).forEach(([name, one]) => addRegistry(name, one));
-  root.append(el("h1", {}, `Set modules on ${id}`), pages(id), form({ id: "set-modules" }, async () => {
+  root.append(el("h1", {}, `Set modules on ${id}`), pages(id, true), form({ id: "set-modules" }, async () => {
     const wanted = { schemaVersion: "1.1", ...desired };
     for (const key of Object.keys(wanted)) if (key.startsWith("$")) delete wanted[key];
     wanted.runtime = { type: "docker", ...desired.runtime, settings: { ...desired.runtime?.settings,
@@ -255,13 +255,13 @@ export async function troubleshoot(root, signal, id) {
       notify(answer.status === 200 ? `${which.value} is restarted` : answer.payload?.message ?? `the device answered ${answer.status}`);
     } catch (error) { notify(error.message); }
   } }, "Restart");
-  root.append(el("h1", {}, `Troubleshoot ${id}`), pages(id), form({ id: "logs" }, read,
+  root.append(el("h1", {}, `Troubleshoot ${id}`), pages(id, true), form({ id: "logs" }, read,
     el("div", { class: "grid" }, field("which", "Module", which), field("tail", "Lines", tail)),
     el("label", { class: "inline" }, live, "Live: read again every two seconds"),
     el("div", { class: "row" }, el("button", { type: "submit", class: "main" }, "Show the log"), isOperator() ? restart : null), log));
   const follow = async () => {
     while (!signal.aborted && live.checked) {
-      try { await read(); } catch (error) { live.checked = false; if (!signal.aborted) notify(error.message); }
+      try { await read(); } catch (error) { if (!signal.aborted) notify(error.message); }
       await new Promise((done) => setTimeout(done, 2000));
     }
   };

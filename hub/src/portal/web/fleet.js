@@ -1,6 +1,7 @@
-// Pages about all devices.
+// Pages about all devices but their list.
 
 import { device, el, field, form, hub, isOperator, json, notify, table, when } from "./page.js";
+import { shownOnce } from "./keys.js";
 
 /** Does `work` now and every `seconds`, until the page is left. */
 export async function repeat(signal, seconds, work) {
@@ -11,31 +12,6 @@ export async function repeat(signal, seconds, work) {
     setTimeout(again, seconds * 1000);
   };
   setTimeout(again, seconds * 1000);
-}
-
-const connection = (state) => el("span", { class: `state ${state === "Connected" ? "good" : "wait"}` }, state);
-
-export async function deviceList(root, signal) {
-  const list = el("div");
-  root.append(el("h1", {}, "Devices"),
-    isOperator() ? el("p", { class: "row" }, el("a", { class: "button main", href: "#/enrol" }, "Enrol a device")) : null,
-    el("section", { "aria-label": "Devices" }, list));
-  await repeat(signal, 3, async () => {
-    const query = "SELECT deviceId, connectionState FROM devices.modules WHERE moduleId = '$edgeAgent'";
-    const [all, agents] = await Promise.all([hub("GET", "/devices?top=1000"), hub("POST", "/devices/query", { query })]);
-    const states = new Map(agents.map((one) => [one.deviceId, one.connectionState]));
-    if (signal.aborted) return;
-    const rows = all.map((one) => [
-      el("a", { href: `#/devices/${device(one.deviceId)}` }, one.deviceId),
-      connection(states.get(one.deviceId) === "Connected" ? "Connected" : one.connectionState),
-      one.status, one.capabilities?.iotEdge ? "edge" : "", when(one.lastActivityTime),
-    ]);
-    const focused = list.contains(document.activeElement) ? document.activeElement.textContent : null;
-    list.replaceChildren(rows.length
-      ? table("Devices", ["Device", "Connection", "Status", "Kind", "Last activity"], rows)
-      : el("p", {}, "There is no device yet."));
-    if (focused) [...list.querySelectorAll("a")].find((link) => link.textContent === focused)?.focus();
-  });
 }
 
 export function enrol(root) {
@@ -50,15 +26,9 @@ export function enrol(root) {
     const one = await hub("PUT", `/devices/${device(id.value)}`, { deviceId: id.value, capabilities: { iotEdge: edge.checked } });
     if (Object.keys(wanted).length) await hub("PATCH", `/twins/${device(id.value)}`, { tags: wanted });
     const key = one.authentication.symmetricKey.primaryKey;
-    const string = `HostName=${location.hostname};DeviceId=${one.deviceId};SharedAccessKey=${key}`;
     node.hidden = true;
-    made.append(el("section", {}, el("h2", {}, "Enrolled"),
-      el("p", {}, "This is shown once. Put these lines into the device's configuration, beside the hub's ca.pem:"),
-      el("pre", { id: "config", tabindex: 0, "aria-label": "Configuration" },
-        `trust_bundle_cert = "file:///etc/kobune/hub-ca.pem"\n[provisioning]\nsource = "manual"\nconnection_string = "${string}"\n`),
-      el("p", {}, "Connection string:"),
-      el("pre", { id: "connection-string", tabindex: 0, "aria-label": "Connection string" }, string),
-      el("a", { class: "button main", id: "to-device", href: `#/devices/${device(one.deviceId)}` }, "To the device")));
+    made.append(shownOnce("Enrolled", one.deviceId, key),
+      el("a", { class: "button main", id: "to-device", href: `#/devices/${device(one.deviceId)}` }, "To the device"));
   }, field("enrol-id", "Device id", id),
   el("label", { class: "inline" }, edge, "Edge device: runs modules"),
   field("enrol-tags", "Tags (JSON)", tags, 'For automatic deployments, such as {"type": "nano"}'),
@@ -93,7 +63,7 @@ export async function deployments(root, signal) {
       const counts = one.systemMetrics.results;
       return [one.id, el("code", {}, one.targetCondition || "(none)"), String(one.priority),
         String(counts.targetedCount), String(counts.appliedCount),
-        String(counts.reportedSuccessfulCount), String(counts.reportedFailedCount),
+        String(counts.reportedSuccessfulCount ?? "–"), String(counts.reportedFailedCount ?? "–"),
         isOperator() ? el("button", { type: "button", class: "danger", "aria-label": `Delete ${one.id}`, onclick: async () => {
           if (!confirm(`Delete the deployment ${one.id}?`)) return;
           try { await hub("DELETE", `/configurations/${device(one.id)}`); await load(); } catch (error) { notify(error.message); }
@@ -113,18 +83,18 @@ export async function deployments(root, signal) {
   root.append(form({ id: "deploy" }, async () => {
     if (!Number.isInteger(priority.valueAsNumber) || priority.valueAsNumber < 0) throw new Error("Priority: a whole number from 0 on");
     const parsed = json(content.value, "Content");
-    const modules = parsed.modulesContent ? parsed : parsed.content;
-    if (!modules?.modulesContent) throw new Error("Content: modulesContent is missing");
+    const { modulesContent, deviceContent, moduleContent } = parsed?.content ?? parsed ?? {};
+    if (!modulesContent && !deviceContent && !moduleContent) throw new Error("Content: modulesContent is missing");
     const tested = await hub("POST", "/configurations/testQueries", { targetCondition: condition.value });
     if (tested.targetConditionError) throw new Error(`Target condition: ${tested.targetConditionError}`);
     await hub("PUT", `/configurations/${device(id.value)}`, { id: id.value, schemaVersion: "2.0",
-      content: { modulesContent: modules.modulesContent }, targetCondition: condition.value, priority: priority.valueAsNumber });
+      content: { modulesContent, deviceContent, moduleContent }, targetCondition: condition.value, priority: priority.valueAsNumber });
     notify(`Deployment ${id.value} is made`);
     await load();
   }, el("h2", {}, "New deployment"),
   el("div", { class: "grid" }, field("deploy-id", "Id", id, "Lower-case letters, digits and -"),
-    field("deploy-condition", "Target condition", condition, "tags.*, deviceId, properties.reported.*; * for all"),
+    field("deploy-condition", "Target condition", condition, "tags.*, deviceId, properties.reported.*; * for all; FROM devices.modules WHERE before it for moduleContent"),
     field("deploy-priority", "Priority", priority)),
-  field("deploy-content", "Content (JSON)", content, "A deployment manifest; with dotted keys it is a layer"),
+  field("deploy-content", "Content (JSON)", content, "A deployment manifest; with dotted keys it is a layer. Or deviceContent, or moduleContent"),
   el("div", { class: "row" }, el("button", { type: "submit", class: "main" }, "Deploy"))));
 }

@@ -12,8 +12,13 @@ export function el(tag, attributes = {}, ...children) {
     else if (value === true) node.setAttribute(name, "");
     else if (value !== false && value != null) node.setAttribute(name, value);
   }
-  node.append(...children.flat().filter((child) => child != null));
+  put(node, ...children);
   return node;
+}
+
+/** Appends what is not null. */
+export function put(node, ...children) {
+  node.append(...children.flat().filter((child) => child != null));
 }
 
 /** A labelled field: [label, control, hint]. */
@@ -41,13 +46,25 @@ export function notify(text) {
   notify.timer = setTimeout(() => { notice.textContent = ""; }, 6000);
 }
 
-/** A request to the portal; throws an Error with what the hub said. */
-export async function request(method, path, body, headers = {}) {
-  const answer = await fetch(path, {
+/** An answer; what changes nothing is asked again where the network fails for a moment. */
+async function fetched(path, options, changes) {
+  for (let left = changes ? 0 : 4; ; left--) {
+    try {
+      return await fetch(path, options);
+    } catch {
+      if (!left) throw new Error("The hub cannot be reached");
+      await new Promise((done) => setTimeout(done, 500));
+    }
+  }
+}
+
+/** An answer of the portal and what it holds; throws an Error with what the hub said. */
+async function exchange(method, path, body, headers = {}) {
+  const answer = await fetched(path, {
     method,
     headers: { "content-type": "application/json", "x-csrf-token": session.csrf ?? "", ...headers },
     body: body === undefined ? undefined : JSON.stringify(body),
-  });
+  }, method !== "GET" && !path.endsWith("/devices/query"));
   const text = await answer.text();
   const value = text ? JSON.parse(text) : null;
   if (!answer.ok) {
@@ -56,7 +73,16 @@ export async function request(method, path, body, headers = {}) {
     error.status = answer.status;
     throw error;
   }
-  return value;
+  return [answer, value];
+}
+
+export const request = async (...all) => (await exchange(...all))[1];
+
+/** A page of a query's results: at most `size` items after the place `after`, and the place after them. */
+export async function query(text, size, after) {
+  const headers = { "x-ms-max-item-count": size, ...(after ? { "x-ms-continuation": after } : {}) };
+  const [answer, items] = await exchange("POST", "/portal/api/hub/devices/query", { query: text }, headers);
+  return { items, after: answer.headers.get("x-ms-continuation") };
 }
 
 export const hub = (method, path, body, headers) => request(method, `/portal/api/hub${path}`, body, headers);
@@ -69,21 +95,21 @@ export async function call(id, methodName, payload) {
   return answer;
 }
 
-/** A form whose handler's failure is shown in it. */
+/** A form whose handler's failure is shown in it; the handler gets it, and the value of the button. */
 export function form(attributes, handler, ...children) {
   const error = el("p", { class: "error", role: "alert" });
   const node = el("form", { ...attributes, novalidate: true }, ...children, error);
   node.addEventListener("submit", async (event) => {
     event.preventDefault();
     error.textContent = "";
-    const button = node.querySelector("button[type=submit]");
-    button.disabled = true;
+    const buttons = node.querySelectorAll("button[type=submit]");
+    for (const button of buttons) button.disabled = true;
     try {
-      await handler(node);
+      await handler(node, event.submitter?.value);
     } catch (failure) {
       error.textContent = failure.message;
     } finally {
-      button.disabled = false;
+      for (const button of buttons) button.disabled = false;
     }
   });
   return node;

@@ -1,8 +1,10 @@
 // Sign-in, and which page is shown.
 
 import { el, field, form, notify, request, session } from "./page.js";
-import { deviceList, enrol, deployments, telemetry } from "./fleet.js";
+import { deviceList } from "./devices.js";
+import { enrol, deployments, telemetry } from "./fleet.js";
 import { events } from "./events.js";
+import { keysPage } from "./keys.js";
 import { devicePage, setModules, troubleshoot } from "./device.js";
 
 const main = document.getElementById("main");
@@ -14,6 +16,7 @@ const ROUTES = [
   [/^#\/devices\/([^/]+)$/, devicePage],
   [/^#\/devices\/([^/]+)\/modules$/, setModules],
   [/^#\/devices\/([^/]+)\/troubleshoot$/, troubleshoot],
+  [/^#\/devices\/([^/]+)\/keys$/, keysPage],
   [/^#\/deployments$/, deployments],
   [/^#\/telemetry$/, telemetry],
   [/^#\/events$/, events],

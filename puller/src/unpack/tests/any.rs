@@ -69,7 +69,7 @@ proptest! {
     #[test]
     fn any_bytes_are_unpacked_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..2048)) {
         let scene = Scene::new();
-        let _ = unpack(bytes.as_slice(), &scene.root(), Resolver::Walk);
+        let _ = unpack(bytes.as_slice(), &scene.root(), Resolver::Walk, &mut ());
         scene.assert_untouched("noise");
     }
 }

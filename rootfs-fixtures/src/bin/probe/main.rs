@@ -20,6 +20,7 @@
 //! syscall NAME [NUMBER]       ok, or the errno's name, for a call with that argument
 //! exec PATH [WORD...]         runs a program, says how it ended
 //! await-signal                waits for a signal, says which
+//! orphans N                   leaves N ended grandchildren behind, says how many zombies stay
 //! steps LINE...               each of these, one after the other, headed by `> LINE`
 //! ```
 //!
@@ -78,6 +79,8 @@ fn run(words: &[&str]) -> io::Result<Option<u8>> {
         ["spam", lines] => process::spam(number(lines)?)?,
         ["alloc", mib] => process::allocate(number(mib)?, 0)?,
         ["alloc", mib, seconds] => process::allocate(number(mib)?, number(seconds)?)?,
+        ["leave"] => process::leave()?,
+        ["orphans", count] => process::orphans(number(count)?)?,
         ["fork", count] => process::fork(number(count)?)?,
         _ => return Ok(None),
     }

@@ -64,7 +64,8 @@ fn run(bundle: &Path, control: &UnixStream) -> Result<(), Refusal> {
         read_json(&bundle.join(TASK_FILE)).map_err(|error| Refusal::new("read the task", error))?;
     let mut spec = Spec::load(bundle.join(CONFIG_FILE))
         .map_err(|error| Refusal::new("read the container's spec", error))?;
-    spec.set_process(Some(job.process));
+    let main = spec.process().clone().unwrap_or_default();
+    spec.set_process(Some(job.process(main)));
     let entry = Entry::prepare(spec, task.init, streams)?;
 
     let mut signals = SigSet::empty();

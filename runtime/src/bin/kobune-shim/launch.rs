@@ -7,38 +7,36 @@
 //! nothing of the user's runs; the seccomp filter and the last narrowing of capabilities
 //! as the container's last step before exec.
 
-use std::collections::HashMap;
+mod last_step;
+
 use std::convert::Infallible;
 use std::error::Error;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
-use kobune_runtime::capabilities::{self, ThreadCapabilities};
 use kobune_runtime::cgroup::{CgroupPath, Cgroups};
 use kobune_runtime::shim::{
     CONFIG_FILE, CONTRACT, JOB_FILE, LAUNCH_LOG_FILE, LAUNCH_TIMEOUT, LaunchFailure, LaunchReport,
     ProcessId, ShimJob, TASK_FILE, TaskRecord,
 };
-use kobune_runtime::{LogDriver, Timestamp, device_cgroup, seccomp};
+use kobune_runtime::{LogDriver, Timestamp, device_cgroup};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::{
     LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxNamespaceType, Process, Spec,
 };
 use libcontainer::syscall::syscall::SyscallType;
-use libcontainer::workload::{
-    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
-};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 
-use super::{program, sealed, sys};
+use super::sealed;
+pub(crate) use last_step::LastStep;
 
 /// An error with the step that it ended.
 struct Failure {
@@ -99,6 +97,10 @@ fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
     let job: ShimJob = read_json(&bundle.join(JOB_FILE)).step("read the job")?;
     let spec = Spec::load(bundle.join(CONFIG_FILE)).step("read the container's spec")?;
     let confinement = Confinement::of(&spec).step("read the confinement")?;
+    let cgroups = Cgroups::host().step("find the cgroup hierarchies")?;
+    cgroups
+        .make_parents(&confinement.cgroup)
+        .step("make the cgroups above the container's")?;
 
     let (stdout, stdout_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
     let (stderr, stderr_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
@@ -108,7 +110,7 @@ fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
         LogDriver::None => discarded_output().step("open /dev/null")?,
     };
     let mut container = create(bundle, &job, &spec, output)?;
-    if let Err(failure) = confine_and_start(&mut container, &confinement) {
+    if let Err(failure) = confine_and_start(&mut container, &cgroups, &confinement) {
         let _ = container.delete(true);
         return Err(failure);
     }
@@ -161,6 +163,7 @@ fn create(
     output: (OwnedFd, OwnedFd),
 ) -> Result<Container, Failure> {
     let last_step = LastStep::new(spec).step("compile the seccomp profile")?;
+    let last_step = last_step.below_init(job.init);
     let launch_dir = bundle.join("launch");
     std::fs::create_dir_all(&launch_dir).step("prepare the launch directory")?;
     let widened = last_step.widen(spec.clone());
@@ -231,9 +234,12 @@ impl Confinement {
 }
 
 /// Enforces the device rules, then lets the container's program run.
-fn confine_and_start(container: &mut Container, confinement: &Confinement) -> Result<(), Failure> {
-    let cgroups = Cgroups::host().step("find the cgroup hierarchies")?;
-    device_cgroup::apply(&cgroups, &confinement.cgroup, &confinement.rules)
+fn confine_and_start(
+    container: &mut Container,
+    cgroups: &Cgroups,
+    confinement: &Confinement,
+) -> Result<(), Failure> {
+    device_cgroup::apply(cgroups, &confinement.cgroup, &confinement.rules)
         .step("apply the device rules")?;
     let init = container.pid().ok_or("libcontainer names no process");
     let init = init.step("find the container's process")?.as_raw();
@@ -305,119 +311,4 @@ fn exec_monitor(bundle: &Path, job: &ShimJob, task: &TaskRecord, keep: &[OwnedFd
         .stdout(null)
         .stderr(null_again)
         .exec()
-}
-
-/// What our code does in the container's process right before its program takes over.
-#[derive(Clone)]
-pub(crate) struct LastStep {
-    filter: Option<seccomp::Program>,
-    no_new_privileges: bool,
-    capabilities: ThreadCapabilities,
-}
-
-impl LastStep {
-    pub(crate) fn new(spec: &Spec) -> Result<Self, Box<dyn Error>> {
-        let process = spec.process().as_ref().ok_or("the spec has no process")?;
-        let capabilities = process.capabilities().as_ref();
-        let capabilities = capabilities.ok_or("the spec has no capabilities")?;
-        let profile = spec
-            .linux()
-            .as_ref()
-            .and_then(|linux| linux.seccomp().as_ref());
-        let filter = match (profile, seccomp::Arch::native()) {
-            (None, _) => None,
-            (Some(profile), Some(arch)) => Some(seccomp::compile(profile, arch)?),
-            (Some(_), None) => return Err("no seccomp filters for this processor".into()),
-        };
-        Ok(Self {
-            filter,
-            no_new_privileges: process.no_new_privileges() == Some(true),
-            capabilities: capabilities.into(),
-        })
-    }
-
-    /// The spec as libcontainer gets it: without the profile that it would ignore, and,
-    /// where a filter is to be loaded by a process that may still gain privileges, with the
-    /// capability that this takes.
-    fn widen(&self, mut spec: Spec) -> Spec {
-        if let Some(linux) = spec.linux_mut() {
-            linux.set_seccomp(None);
-        }
-        if let Some(process) = spec.process_mut() {
-            // libcontainer would set this process's, which goes on as the monitor.
-            process.set_oom_score_adj(None);
-        }
-        if let (false, Some(process)) = (self.no_new_privileges, spec.process_mut()) {
-            // libcontainer asks whether there is a value, not which.
-            process.set_no_new_privileges(None);
-        }
-        if self.filter.is_none() || self.no_new_privileges {
-            return spec;
-        }
-        if let Some(process) = spec.process_mut() {
-            process.set_capabilities(Some(self.capabilities.for_loading().to_oci()));
-        }
-        spec
-    }
-
-    /// For a process that still may everything; see [`Self::confine`].
-    pub(crate) fn confine_fully(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        if self.no_new_privileges {
-            nix::sys::prctl::set_no_new_privs()?;
-        }
-        let may_load = self.filter.is_none() || self.no_new_privileges;
-        capabilities::narrow(&match may_load {
-            true => self.capabilities,
-            false => self.capabilities.for_loading(),
-        })?;
-        self.confine()
-    }
-
-    /// For a process that libcontainer confined as far as it can.
-    fn confine(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        // libcontainer leaves every container the agent's.
-        sys::new_session_keyring()?;
-        if let Some(filter) = &self.filter {
-            filter.load()?;
-            if !self.no_new_privileges {
-                capabilities::narrow(&self.capabilities)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Executor for LastStep {
-    /// Runs in the container, before it counts as created: a program that is not there is
-    /// an error of the launch.
-    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        program::find(spec)
-            .map(drop)
-            .map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))
-    }
-
-    /// Nothing to do: the program gets the spec's environment, this process none of it.
-    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
-        Ok(())
-    }
-
-    /// From here on the container counts as started: what fails is said in its log and by
-    /// its exit code.
-    #[allow(
-        clippy::exit,
-        clippy::disallowed_methods,
-        reason = "libcontainer has no exit code but 255, and nothing to drop here"
-    )]
-    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let refusal = match (program::find(spec), self.confine()) {
-            (Err(error), _) => error,
-            (Ok(_), Err(error)) => {
-                let _ = writeln!(io::stderr(), "kobune: cannot confine the program: {error}");
-                return Err(ExecutorError::Execution(error));
-            }
-            (Ok(path), Ok(())) => program::execute(&path, spec),
-        };
-        let _ = writeln!(io::stderr(), "kobune: {refusal}");
-        std::process::exit(refusal.code)
-    }
 }

@@ -7,6 +7,7 @@
 //! in `kobune_runtime::shim`; nobody but the agent calls this program.
 
 mod exec;
+mod init;
 mod launch;
 mod program;
 mod sealed;

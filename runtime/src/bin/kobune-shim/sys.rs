@@ -5,6 +5,7 @@ use std::io;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::signal::SigSet;
 use nix::unistd::{ForkResult, Pid};
 
 /// Gives every signal its default action, as a program expects at its start. What is
@@ -51,6 +52,59 @@ pub(crate) fn fork() -> nix::Result<Option<Pid>> {
     }
 }
 
+/// Closes every descriptor but the standard streams, for a process that goes on without
+/// exec and has no use for any of them.
+pub(crate) fn close_others() -> io::Result<()> {
+    let (first, last, none) = (3_u32, u32::MAX, 0_u32);
+    // SAFETY: who calls this uses no descriptor from here on but the standard streams, and
+    // ends by exit, which drops none of their owners.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, none) };
+    if result == 0 {
+        return Ok(());
+    }
+    // Before Linux 5.9. Collected first: the directory is one of them.
+    for fd in open_descriptors()? {
+        // SAFETY: as above; one that is closed by now is refused.
+        unsafe { libc::close(fd) };
+    }
+    Ok(())
+}
+
+/// Blocks every signal of this process.
+pub(crate) fn block_all_signals() -> io::Result<()> {
+    SigSet::all().thread_block()?;
+    Ok(())
+}
+
+/// Waits for a blocked signal, real-time signals included: its number.
+pub(crate) fn await_signal() -> io::Result<i32> {
+    let all = SigSet::all();
+    let info: *mut libc::siginfo_t = std::ptr::null_mut();
+    // SAFETY: the set is a valid one, and nothing is asked about the signal.
+    let number = unsafe { libc::sigwaitinfo(all.as_ref(), info) };
+    if number < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(number)
+}
+
+/// Sends `process` a signal by number, real-time signals included.
+pub(crate) fn send_signal(process: Pid, number: i32) {
+    // SAFETY: two numbers; a process that is gone is an error and nothing else.
+    unsafe { libc::kill(process.as_raw(), number) };
+}
+
+/// Numbers of the open descriptors beyond the standard streams, one that lists them included.
+fn open_descriptors() -> io::Result<Vec<i32>> {
+    let number = |entry: io::Result<std::fs::DirEntry>| -> io::Result<Option<i32>> {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.parse::<i32>().ok());
+        Ok(number.filter(|fd| *fd > 2))
+    };
+    let entries = std::fs::read_dir("/proc/self/fd")?;
+    entries.map(number).filter_map(Result::transpose).collect()
+}
+
 /// Closes every descriptor but the standard streams on the next exec: what the agent was
 /// started with must not reach a container.
 pub(crate) fn close_on_exec() -> io::Result<()> {
@@ -61,16 +115,9 @@ pub(crate) fn close_on_exec() -> io::Result<()> {
         return Ok(());
     }
     // Before Linux 5.11.
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        if let Some(fd) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<i32>().ok())
-            && fd > 2
-        {
-            // SAFETY: changes a flag of a descriptor; one that is closed by now is refused.
-            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
-        }
+    for fd in open_descriptors()? {
+        // SAFETY: changes a flag of a descriptor; one that is closed by now is refused.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
     }
     Ok(())
 }

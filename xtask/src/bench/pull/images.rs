@@ -1,20 +1,19 @@
-//! The images: a Debian with Python in four layers, and a tree of many small files like those of
-//! `node_modules` above a small first layer. Packed once, kept between runs.
+//! The images: a Debian with Python in four layers, and a `node_modules` of many small files above
+//! a small first layer. Packed once, kept between runs.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kobune_fixtures::Digest;
+use kobune_fixtures::{Digest, chunk};
 use serde_json::json;
 
 use crate::setup;
 
-/// Files in the second image, and directories they are spread over.
-const FILES: usize = 24_000;
-const DIRECTORIES: usize = 3_000;
-/// Words that the files are made of.
-const WORDS: usize = 4096;
+/// What the second image is made of: one package with all that it needs, 37,000 files.
+const NODE_PACKAGE: &str = "react-scripts@5.0.1";
 /// What of Debian is in the second and third layer; the rest is in the first.
 const PARTS: [&str; 2] = ["usr/share", "usr/lib/python3*"];
 
@@ -23,6 +22,8 @@ const PARTS: [&str; 2] = ["usr/share", "usr/lib/python3*"];
 pub(super) enum Packing {
     Gzip,
     Zstd,
+    /// zstd:chunked.
+    Chunked,
 }
 
 /// An image's layers, uncompressed archives in a directory that is kept.
@@ -37,20 +38,24 @@ pub(super) struct Blob {
     pub(super) file: PathBuf,
     pub(super) digest: Digest,
     pub(super) diff_id: Digest,
+    pub(super) annotations: BTreeMap<String, String>,
 }
 
 impl Packing {
+    pub(super) const ALL: [Self; 3] = [Self::Gzip, Self::Zstd, Self::Chunked];
+
     pub(super) fn suffix(self) -> &'static str {
         match self {
             Self::Gzip => "gz",
             Self::Zstd => "zst",
+            Self::Chunked => "chunked",
         }
     }
 
     fn media_type(self) -> &'static str {
         match self {
             Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
-            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+            Self::Zstd | Self::Chunked => "application/vnd.oci.image.layer.v1.tar+zstd",
         }
     }
 }
@@ -66,28 +71,25 @@ impl Image {
 
     /// The layers, lowest first; compressed where they are not yet.
     pub(super) fn blobs(&self, packing: Packing) -> Result<Vec<Blob>, String> {
-        let pack = |layer: &String| {
+        let blob = |layer: &String| {
             let tar = self.directory.join(format!("{layer}.tar"));
             let file = self
                 .directory
                 .join(format!("{layer}.tar.{}", packing.suffix()));
             if !file.exists() {
-                let part = file.with_extension("part");
-                let tool = match packing {
-                    Packing::Gzip => "gzip -6",
-                    Packing::Zstd => "zstd -q -3",
-                };
-                let script = format!("{tool} -c <{} >{}", tar.display(), part.display());
-                shell(&script)?;
-                rename(&part, &file)?;
+                pack(&tar, &file, packing)?;
             }
             Ok(Blob {
                 digest: sha256(&file)?,
                 diff_id: sha256(&tar)?,
+                annotations: match packing {
+                    Packing::Gzip | Packing::Zstd => BTreeMap::new(),
+                    Packing::Chunked => read_annotations(&file)?,
+                },
                 file,
             })
         };
-        self.layers.iter().map(pack).collect()
+        self.layers.iter().map(blob).collect()
     }
 
     /// The archives themselves.
@@ -95,6 +97,38 @@ impl Image {
         let path = |layer: &String| self.directory.join(format!("{layer}.tar"));
         self.layers.iter().map(path).collect()
     }
+}
+
+/// Compresses an archive.
+fn pack(tar: &Path, file: &Path, packing: Packing) -> Result<(), String> {
+    let part = file.with_extension("part");
+    let tool = match packing {
+        Packing::Gzip => "gzip -6",
+        Packing::Zstd => "zstd -q -3",
+        Packing::Chunked => return pack_chunked(tar, file),
+    };
+    shell(&format!("{tool} -c <{} >{}", tar.display(), part.display()))?;
+    rename(&part, file)
+}
+
+/// Compresses an archive file by file, as well as others do that in one piece.
+fn pack_chunked(tar: &Path, file: &Path) -> Result<(), String> {
+    let part = file.with_extension("part");
+    let packed = || {
+        let archive = BufReader::new(fs::File::open(tar)?);
+        let mut out = BufWriter::new(fs::File::create(&part)?);
+        let chunked = chunk(archive, &mut out, 3)?;
+        out.flush()?;
+        let annotations = serde_json::to_vec(&chunked.annotations)?;
+        fs::write(file.with_extension("annotations"), annotations)
+    };
+    packed().map_err(|error: std::io::Error| format!("pack {}: {error}", tar.display()))?;
+    rename(&part, file)
+}
+
+fn read_annotations(file: &Path) -> Result<BTreeMap<String, String>, String> {
+    let text = fs::read(file.with_extension("annotations")).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&text).map_err(|error| error.to_string())
 }
 
 /// Debian's minbase with Python, as the puller's tests keep it; a version with four changed files in
@@ -140,7 +174,8 @@ pub(super) fn debian(kept: &Path, target: &Path) -> Result<[Image; 3], String> {
     ])
 }
 
-/// Many small files; every run makes the same bytes.
+/// Many small files: what npm installs for [`NODE_PACKAGE`]. Which versions its needs have at
+/// the time is the registry's word, so that sizes differ between machines a little.
 pub(super) fn many(kept: &Path) -> Result<Image, String> {
     changed(
         kept,
@@ -148,42 +183,12 @@ pub(super) fn many(kept: &Path) -> Result<Image, String> {
         "mkdir -p $T/bin; cp -L /bin/busybox $T/bin/; ln -s busybox $T/bin/sh",
         ".",
     )?;
-    if !kept.join("many-2.tar").exists() {
-        let root = kept.join("many.tree");
-        let _ = fs::remove_dir_all(&root);
-        write_many(&root).map_err(|error| format!("write {}: {error}", root.display()))?;
-        layer(kept, "many-2", &format!("-C {} .", root.display()))?;
-        fs::remove_dir_all(&root).map_err(|error| error.to_string())?;
-    }
-    Ok(Image::new("many", kept, &["many-1", "many-2"]))
-}
-
-fn write_many(root: &Path) -> std::io::Result<()> {
-    let mut random = Random(1);
-    let words: Vec<String> = (0..WORDS).map(|_| random.word()).collect();
-    for at in 0..FILES {
-        let package = at % DIRECTORIES;
-        let scope = package % 300;
-        let name = format!("app/node_modules/@scope-{scope}/package-{package}/lib");
-        let directory = root.join(name);
-        fs::create_dir_all(&directory)?;
-        // Most are small, some large, as in real trees: 11 KiB on the average.
-        let length = match at % 20 {
-            0 => 100_000,
-            1..=5 => 12_000,
-            _ => 4_000,
-        };
-        let mut text = String::new();
-        while text.len() < length {
-            // Few words are most of any text.
-            let [a, b, c] = [(); 3].map(|()| random.below(WORDS));
-            let rank = a * b / WORDS * c / WORDS;
-            text.push_str(&words[rank]);
-            text.push(if random.below(9) == 0 { '\n' } else { ' ' });
-        }
-        fs::write(directory.join(format!("module-{at}.js")), text)?;
-    }
-    Ok(())
+    let install = format!(
+        "mkdir -p $T/app; npm install --silent --ignore-scripts --no-audit --no-fund \
+         --no-package-lock --prefix $T/app {NODE_PACKAGE}"
+    );
+    changed(kept, "node-modules", &install, ".")?;
+    Ok(Image::new("many", kept, &["many-1", "node-modules"]))
 }
 
 /// Packs what `script` puts below `$T`.
@@ -234,7 +239,8 @@ pub(super) fn push(
         let _ = std::os::unix::fs::symlink(&layer.file, link);
         let size = fs::metadata(&layer.file).map_err(|error| error.to_string())?;
         listed.push(json!({"mediaType": packing.media_type(),
-            "digest": layer.digest.as_str(), "size": size.len()}));
+            "digest": layer.digest.as_str(), "size": size.len(),
+            "annotations": layer.annotations}));
     }
     let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
     let (config, length) = put(json!({
@@ -258,7 +264,13 @@ pub(super) fn push(
     }
     let from = format!("oci:{}:1", layout.display());
     let to = format!("docker://{reference}");
-    let options = ["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"];
+    let options = [
+        "--insecure-policy",
+        "copy",
+        "--preserve-digests",
+        "-q",
+        "--dest-tls-verify=false",
+    ];
     setup::run(Command::new("skopeo").args(options).args([&from, &to]))?;
     Ok(layers)
 }
@@ -278,24 +290,5 @@ fn sha256(file: &Path) -> Result<Digest, String> {
     match text.split_whitespace().next() {
         Some(hash) if hash.len() == 64 => Ok(Digest::claim(&format!("sha256:{hash}"))),
         _ => Err(format!("sha256sum {}: {text}", file.display())),
-    }
-}
-
-/// A linear congruential generator (Knuth, MMIX).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).map_or(0, |number| number % end)
-    }
-
-    fn word(&mut self) -> String {
-        let length = 3 + self.below(9);
-        let letters = (0..length).map(|_| char::from(b"etaoinshrdlucmfw"[self.below(16)]));
-        letters.collect()
     }
 }

@@ -10,10 +10,11 @@ use super::measure::Scripts;
 use crate::setup;
 
 /// What is installed: programs that start nothing by themselves.
-pub(super) const INSTALLED: [(&str, &str); 7] = [
+pub(super) const INSTALLED: [(&str, &str); 8] = [
     ("curl", "/usr/bin/curl"),
     ("docker-registry", "/usr/bin/docker-registry"),
     ("e2fsprogs", "/sbin/mkfs.ext4"),
+    ("npm", "npm"),
     ("skopeo", "/usr/bin/skopeo"),
     ("strace", "/usr/bin/strace"),
     ("umoci", "/usr/bin/umoci"),
@@ -35,6 +36,10 @@ const UNPACKED: [&str; 12] = [
     "pigz",
     "podman",
 ];
+
+/// Limits glibc's allocator as the agent does for itself.
+const ALLOCATOR: &str = "export GLIBC_TUNABLES=glibc.malloc.arena_max=1:\
+    glibc.malloc.mmap_threshold=65536:glibc.malloc.trim_threshold=65536;";
 
 /// One way to get an image.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -153,9 +158,13 @@ impl Way {
         let pull = programs.pull.display();
         let environment = programs.environment();
         match self {
-            Self::Kobune => format!("exec {pull} {reference} $D/store"),
-            Self::KobuneOnOneCore => format!("exec taskset -c 0 {pull} {reference} $D/store"),
-            Self::KobuneSpooled => format!("exec {pull} {reference} $D/store --spool-from 1"),
+            Self::Kobune => format!("{ALLOCATOR} exec {pull} {reference} $D/store"),
+            Self::KobuneOnOneCore => {
+                format!("{ALLOCATOR} exec taskset -c 0 {pull} {reference} $D/store")
+            }
+            Self::KobuneSpooled => {
+                format!("{ALLOCATOR} exec {pull} {reference} $D/store --spool-from 1")
+            }
             Self::CurlTar => curl_tar(reference, blobs),
             Self::Docker => {
                 format!("{environment} exec docker -H unix:///run/docker.sock pull -q {reference}")

@@ -108,9 +108,9 @@ pub(super) const ROWS: &[Row] = &[
         "HostConfig.OomKillDisable",
         "with `Memory`; cgroup version 1 only, else a warning",
     ),
-    no_effect(
+    honoured(
         "HostConfig.Init",
-        "the module's program is its first process",
+        "a first process that passes signals on and reaps",
     ),
     honoured("HostConfig.PidsLimit", "0 and -1 are no limit"),
     honoured(

@@ -1,0 +1,413 @@
+//! Layers of which many files are here already.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use kobune_fixtures::{Content, Fault, Image, ImageBuilder, Layer, LayerBuilder, Target, Times};
+use kobune_puller::{LayerProgress, ProgressSink, PullError, VerifyError};
+
+use super::scene::*;
+
+/// Remembers why whole layers were fetched.
+#[derive(Default)]
+struct Reasons(Mutex<Vec<String>>);
+
+impl ProgressSink for Reasons {
+    fn update(&self, _: &LayerProgress) {}
+
+    fn whole(&self, _: &oci_spec::image::Digest, why: &dyn std::error::Error) {
+        self.0.lock().expect("no panic").push(chain(why));
+    }
+}
+
+/// Bytes that do not compress, different for each seed.
+fn noise(seed: u32, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    let byte = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(byte).take(length).collect()
+}
+
+/// Forty files, of which `changed` have other content than in another version; and what archives
+/// have besides.
+fn version(number: u32, changed: &[u32]) -> LayerBuilder {
+    let mut layer = LayerBuilder::new()
+        .dir("./", 0o755)
+        .dir("opt", 0o750)
+        .file("opt/empty", 0o600, "")
+        .symlink("opt/link", "file-1")
+        .file(format!("opt/version-{number}"), 0o644, number.to_string())
+        .file("a\\b\nc", 0o644, noise(1000, 5000));
+    for file in 0..40 {
+        let seed = if changed.contains(&file) {
+            100 * number + file
+        } else {
+            file
+        };
+        let name = format!("opt/file-{file}");
+        // Times differ as they do where a package manager installed the version.
+        layer = layer
+            .file(name, 0o640, noise(seed, 20_000))
+            .owner(7, 8)
+            .mtime(u64::from(number) + 5);
+    }
+    layer.hardlink("opt/hard", "opt/file-2")
+}
+
+fn image_of(layer: Layer) -> Image {
+    ImageBuilder::new(amd64()).layer(layer).build()
+}
+
+/// A registry with a plain old version, which is in the store, and a new one.
+struct Update {
+    scene: Scene,
+    new: Image,
+}
+
+impl Update {
+    async fn new(new: Layer) -> Self {
+        Self::below(&std::env::temp_dir(), new).await
+    }
+
+    /// With the store in a directory below `place`.
+    async fn below(place: &Path, new: Layer) -> Self {
+        let old = image_of(version(1, &[]).build());
+        let new = image_of(new);
+        let mut content = Content::new();
+        content.add_image(REPOSITORY, "1.0", &old);
+        content.add_image(REPOSITORY, "2.0", &new);
+        let scene = Scene::below(place, content);
+        scene.pull(":1.0").await.expect("the old version");
+        scene.registry.clear_requests();
+        Self { scene, new }
+    }
+
+    fn layer(&self) -> &Layer {
+        &self.new.layers[0]
+    }
+
+    /// Where `part` of the blob begins, from the annotations.
+    fn place(&self, part: &str) -> usize {
+        let name = format!("io.github.containers.zstd-chunked.{part}-position");
+        let place = self.layer().annotations[&name].split(':').next();
+        place.and_then(|at| at.parse().ok()).expect("a number")
+    }
+
+    fn fault(&self, fault: Fault, times: Times) {
+        let target = Target::Blob(self.layer().digest.clone());
+        self.scene.registry.fault(target, fault, times);
+    }
+
+    /// Pulls the new version; gives why its layer was fetched as a whole.
+    async fn pull(&self) -> Result<Vec<String>, PullError> {
+        let reasons = Reasons::default();
+        self.scene.pull_watched(":2.0", &reasons).await?;
+        let whole = self.layer().tar.as_slice();
+        let path = self.scene.layer_path(self.layer());
+        assert!(tree(&path) == expected(whole).await, "another tree");
+        assert_eq!(self.scene.count("staging"), 0);
+        Ok(reasons.0.into_inner().expect("no panic"))
+    }
+}
+
+/// Mode, owner, group, time, number of links and content by name.
+type Tree = BTreeMap<PathBuf, (u32, u32, u32, i64, u64, Vec<u8>)>;
+
+/// Everything in a layer.
+fn tree(root: &Path) -> Tree {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![root.to_owned()];
+    while let Some(path) = todo.pop() {
+        let metadata = path.symlink_metadata().expect("metadata");
+        let content = if metadata.is_file() {
+            fs::read(&path).expect("content")
+        } else if metadata.is_symlink() {
+            fs::read_link(&path)
+                .expect("a link")
+                .as_os_str()
+                .as_bytes()
+                .to_vec()
+        } else {
+            let entries = fs::read_dir(&path).expect("a directory");
+            todo.extend(entries.map(|entry| entry.expect("an entry").path()));
+            Vec::new()
+        };
+        let links = if metadata.is_dir() {
+            0
+        } else {
+            metadata.nlink()
+        };
+        let (mode, uid, gid) = (metadata.mode(), metadata.uid(), metadata.gid());
+        let name = path.strip_prefix(root).expect("below").to_owned();
+        found.insert(name, (mode, uid, gid, metadata.mtime(), links, content));
+    }
+    found
+}
+
+/// What the archive is when it is pulled as a whole.
+async fn expected(tar: &[u8]) -> Tree {
+    let layer = LayerBuilder::new().raw(tar).without_end().build();
+    let scene = Scene::serving(&image_of(layer.clone()));
+    scene.pull(":1.0").await.expect("pulled");
+    tree(&scene.layer_path(&layer))
+}
+
+#[tokio::test]
+async fn files_that_are_here_are_not_fetched_again() {
+    if !is_root() {
+        return;
+    }
+    let update = Update::new(version(2, &[3, 4, 30]).build().chunked()).await;
+    assert!(update.pull().await.expect("pulled").is_empty());
+    // The name of the version, three of forty files in two places; before them table and framing.
+    let (sent, all) = (update.scene.sent(), update.layer().blob.len());
+    assert!(sent * 100 < all * 15, "{sent} of {all} bytes");
+    let requests = update.scene.blob_requests();
+    assert_eq!(requests.iter().flatten().count(), 4, "{requests:?}");
+}
+
+#[tokio::test]
+async fn chunked_versions_follow_each_other() {
+    if !is_root() {
+        return;
+    }
+    let update = Update::new(version(2, &[1]).build().chunked()).await;
+    update.pull().await.expect("pulled");
+    let third = image_of(version(3, &[1, 2]).build().chunked());
+    let content = |content: &mut Content| content.add_image(REPOSITORY, "2.0", &third);
+    update.scene.registry.update(content);
+    update.scene.registry.clear_requests();
+    let update = Update {
+        new: third,
+        ..update
+    };
+    assert!(update.pull().await.expect("pulled").is_empty());
+    assert!(update.scene.sent() * 100 < update.layer().blob.len() * 15);
+}
+
+#[tokio::test]
+async fn the_first_version_is_fetched_at_once() {
+    if !is_root() {
+        return;
+    }
+    let image = image_of(version(1, &[]).build().chunked());
+    let scene = Scene::serving(&image);
+    let reasons = Reasons::default();
+    scene.pull_watched(":1.0", &reasons).await.expect("pulled");
+    assert!(reasons.0.into_inner().expect("no panic").is_empty());
+    assert_eq!(
+        scene.blob_requests(),
+        [None, None],
+        "configuration and layer"
+    );
+}
+
+#[tokio::test]
+async fn a_broken_connection_does_not_make_it_whole() {
+    if !is_root() {
+        return;
+    }
+    let update = Update::new(version(2, &[3, 4, 5, 6]).build().chunked()).await;
+    update.fault(Fault::DropAfter { bytes: 500 }, Times::First(3));
+    assert!(update.pull().await.expect("pulled").is_empty());
+    assert!(update.scene.sent() * 100 < update.layer().blob.len() * 20);
+}
+
+#[tokio::test]
+async fn on_any_doubt_the_whole_layer_is_fetched() {
+    if !is_root() {
+        return;
+    }
+    let new = || version(2, &[3, 30]).build().chunked();
+    type Spoil = fn(&Update);
+    let cases: [(&str, Spoil); 5] = [
+        ("otherwise than asked for", |update| {
+            update.fault(Fault::NoRange, Times::Always);
+        }),
+        ("verify its table of contents", |update| {
+            let at = update.place("manifest") + 9;
+            update.fault(Fault::FlipByte { at }, Times::First(1));
+        }),
+        ("verify its framing", |update| {
+            let at = update.place("tarsplit") + 9;
+            update.fault(Fault::FlipByte { at }, Times::First(1));
+        }),
+        ("\"opt/file-3\" is not what", |update| {
+            // In the middle of the third file's content; asked for after the table.
+            let blob = &update.layer().blob;
+            let content = noise(203, 20_000);
+            let middle = blob
+                .windows(100)
+                .position(|part| part == &content[9000..9100]);
+            let at = middle.expect("noise is stored as it is");
+            update.fault(Fault::FlipByte { at }, Times::First(3));
+        }),
+        ("\"opt/file-7\" is not what", |update| {
+            let layers = update.scene.directory.path().join("layers");
+            let layer = fs::read_dir(layers).expect("a directory").next();
+            let path = layer.expect("the old layer").expect("readable").path();
+            let mut rotten = noise(7, 20_000);
+            rotten[77] ^= 1;
+            fs::write(path.join("opt/file-7"), rotten).expect("written");
+        }),
+    ];
+    for (reason, spoil) in cases {
+        let update = Update::new(new()).await;
+        spoil(&update);
+        let reasons = update.pull().await.expect("pulled");
+        assert!(
+            reasons.len() == 1 && reasons[0].contains(reason),
+            "{reason}: {reasons:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_or_a_way_out_is_not_reused() {
+    if !is_root() {
+        return;
+    }
+    type Spoil = fn(&Path);
+    let cases: [Spoil; 2] = [
+        |path| fs::remove_file(path).expect("removed"),
+        |path| {
+            // Root of the machine has the right content, too.
+            let outside = path.ancestors().nth(4).expect("the store").join("outside");
+            fs::rename(path, &outside).expect("moved");
+            std::os::unix::fs::symlink(&outside, path).expect("a link");
+        },
+    ];
+    for spoil in cases {
+        let update = Update::new(version(2, &[3]).build().chunked()).await;
+        let layers = update.scene.directory.path().join("layers");
+        let layer = fs::read_dir(layers).expect("a directory").next();
+        let layer = layer.expect("the old layer").expect("readable").path();
+        spoil(&layer.join("opt/file-7"));
+        let reasons = update.pull().await.expect("pulled");
+        assert_eq!(reasons.len(), 1, "{reasons:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_archive_other_than_the_configuration_names_is_refused() {
+    if !is_root() {
+        return;
+    }
+    // Whoever packed it says the truth about another archive.
+    let mut layer = version(2, &[3]).build().chunked();
+    layer.diff_id = version(2, &[4]).build().diff_id;
+    let update = Update::new(layer).await;
+    let error = update.pull().await.expect_err("refused");
+    let is_diff_id = |error: &PullError| {
+        matches!(
+            error,
+            PullError::Verify {
+                source: VerifyError::DiffId { .. },
+                ..
+            }
+        )
+    };
+    assert!(is_diff_id(&error), "{}", chain(&error));
+    assert_eq!(update.scene.layers(), 1);
+    assert_eq!(update.scene.count("staging"), 0);
+    assert_eq!(update.scene.count("files"), 1);
+}
+
+#[tokio::test]
+async fn lists_of_files_are_what_sha256sum_checks() {
+    if !is_root() {
+        return;
+    }
+    // One file replaces another, one a directory.
+    let layer = version(1, &[])
+        .file("twice", 0o644, "first")
+        .file("twice", 0o644, "second")
+        .dir("gone", 0o755)
+        .file("gone/file", 0o644, "x")
+        .file("gone", 0o644, "y")
+        .sparse("holes", 100_000, &[(50_000, b"x")])
+        .build();
+    let scene = Scene::serving(&image_of(layer.clone()));
+    scene.pull(":1.0").await.expect("pulled");
+    let list = scene
+        .directory
+        .path()
+        .join("files")
+        .join(layer.diff_id.encoded());
+    let lines = fs::read(&list).expect("a list");
+    assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), 45);
+    let checked = std::process::Command::new("sha256sum")
+        .args(["--check", "--strict", "--quiet"])
+        .arg(&list)
+        .current_dir(scene.layer_path(&layer))
+        .output()
+        .expect("sha256sum");
+    assert!(checked.status.success(), "{checked:?}");
+    scene
+        .puller
+        .store()
+        .remove(&scene.reference(":1.0"))
+        .expect("removed");
+    scene.puller.store().sweep(&[]).expect("swept");
+    assert!(!list.exists());
+}
+
+/// Kilobytes in use on the file system that holds `path`.
+fn used(path: &Path) -> u64 {
+    let all = nix::sys::statvfs::statvfs(path).expect("a file system");
+    (all.blocks() - all.blocks_free()) * all.fragment_size() / 1000
+}
+
+#[tokio::test]
+async fn files_share_their_blocks_where_the_file_system_can() {
+    if !is_root() {
+        return;
+    }
+    let work = tempfile::tempdir().expect("a directory");
+    let (image, point) = (work.path().join("image"), work.path().join("mounted"));
+    fs::create_dir(&point).expect("a directory");
+    let file = fs::File::create(&image).expect("a file");
+    file.set_len(400 << 20).expect("a size");
+    let point = Mount::new(&image, point);
+    let update = Update::below(&point.0, version(2, &[3]).build().chunked()).await;
+    nix::unistd::sync();
+    let before = used(&point.0);
+    assert!(update.pull().await.expect("pulled").is_empty());
+    nix::unistd::sync();
+    let grown = used(&point.0) - before;
+    // Of 805 kB one file of 20 is new; the rest is what directories, inodes and the list take.
+    assert!(grown < 400, "{grown} kB");
+}
+
+/// An xfs, until dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(image: &Path, point: PathBuf) -> Self {
+        let run = |command: &mut std::process::Command| {
+            let output = command.output().expect("it is installed");
+            assert!(output.status.success(), "{output:?}");
+        };
+        let mut mkfs = std::process::Command::new("mkfs.xfs");
+        run(mkfs.args(["-q", "-m", "reflink=1"]).arg(image));
+        let mut mount = std::process::Command::new("mount");
+        run(mount
+            .args(["-t", "xfs", "-o", "loop"])
+            .arg(image)
+            .arg(&point));
+        Self(point)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let mut umount = std::process::Command::new("umount");
+        let _ = umount.arg("-l").arg(&self.0).status();
+    }
+}

@@ -1,0 +1,146 @@
+//! What our code does in the container's process right before its program takes over.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::io::{self, Write};
+
+use kobune_runtime::capabilities::{self, ThreadCapabilities};
+use kobune_runtime::seccomp;
+use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::workload::{
+    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
+
+use crate::{init, program, sys};
+
+/// The confinement that is left to do, and who executes the program.
+#[derive(Clone)]
+pub(crate) struct LastStep {
+    /// Whether the program gets a first process above it.
+    init: bool,
+    filter: Option<seccomp::Program>,
+    no_new_privileges: bool,
+    capabilities: ThreadCapabilities,
+}
+
+impl LastStep {
+    pub(crate) fn new(spec: &Spec) -> Result<Self, Box<dyn Error>> {
+        let process = spec.process().as_ref().ok_or("the spec has no process")?;
+        let capabilities = process.capabilities().as_ref();
+        let capabilities = capabilities.ok_or("the spec has no capabilities")?;
+        let profile = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.seccomp().as_ref());
+        let filter = match (profile, seccomp::Arch::native()) {
+            (None, _) => None,
+            (Some(profile), Some(arch)) => Some(seccomp::compile(profile, arch)?),
+            (Some(_), None) => return Err("no seccomp filters for this processor".into()),
+        };
+        Ok(Self {
+            init: false,
+            filter,
+            no_new_privileges: process.no_new_privileges() == Some(true),
+            capabilities: capabilities.into(),
+        })
+    }
+
+    /// With a first process above the program, where `init`.
+    pub(super) fn below_init(mut self, init: bool) -> Self {
+        self.init = init;
+        self
+    }
+
+    /// The spec as libcontainer gets it: without the profile that it would ignore, and,
+    /// where a filter is to be loaded by a process that may still gain privileges, with the
+    /// capability that this takes.
+    pub(super) fn widen(&self, mut spec: Spec) -> Spec {
+        if let Some(linux) = spec.linux_mut() {
+            linux.set_seccomp(None);
+        }
+        if let Some(process) = spec.process_mut() {
+            // libcontainer would set this process's, which goes on as the monitor.
+            process.set_oom_score_adj(None);
+        }
+        if let (false, Some(process)) = (self.no_new_privileges, spec.process_mut()) {
+            // libcontainer asks whether there is a value, not which.
+            process.set_no_new_privileges(None);
+        }
+        if self.filter.is_none() || self.no_new_privileges {
+            return spec;
+        }
+        if let Some(process) = spec.process_mut() {
+            process.set_capabilities(Some(self.capabilities.for_loading().to_oci()));
+        }
+        spec
+    }
+
+    /// For a process that still may everything; see [`Self::confine`].
+    pub(crate) fn confine_fully(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if self.no_new_privileges {
+            nix::sys::prctl::set_no_new_privs()?;
+        }
+        let may_load = self.filter.is_none() || self.no_new_privileges;
+        capabilities::narrow(&match may_load {
+            true => self.capabilities,
+            false => self.capabilities.for_loading(),
+        })?;
+        self.confine()
+    }
+
+    /// For a process that libcontainer confined as far as it can.
+    fn confine(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        // libcontainer leaves every container the agent's.
+        sys::new_session_keyring()?;
+        if let Some(filter) = &self.filter {
+            filter.load()?;
+            if !self.no_new_privileges {
+                capabilities::narrow(&self.capabilities)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Executor for LastStep {
+    /// Runs in the container, before it counts as created: a program that is not there is
+    /// an error of the launch.
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        program::find(spec)
+            .map(drop)
+            .map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))
+    }
+
+    /// Nothing to do: the program gets the spec's environment, this process none of it.
+    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        Ok(())
+    }
+
+    /// From here on the container counts as started: what fails is said in its log and by
+    /// its exit code.
+    #[allow(
+        clippy::exit,
+        clippy::disallowed_methods,
+        reason = "libcontainer has no exit code but 255, and nothing to drop here"
+    )]
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        let refusal = match (program::find(spec), self.confine()) {
+            (Err(error), _) => error,
+            (Ok(_), Err(error)) => {
+                let _ = writeln!(io::stderr(), "kobune: cannot confine the program: {error}");
+                return Err(ExecutorError::Execution(error));
+            }
+            (Ok(path), Ok(())) if self.init => match init::stand_above() {
+                Ok(init::Side::Program) => program::execute(&path, spec),
+                Ok(init::Side::Ended(code)) => std::process::exit(code),
+                Err(error) => {
+                    let _ = writeln!(io::stderr(), "kobune: no first process: {error}");
+                    return Err(ExecutorError::Execution(error.into()));
+                }
+            },
+            (Ok(path), Ok(())) => program::execute(&path, spec),
+        };
+        let _ = writeln!(io::stderr(), "kobune: {refusal}");
+        std::process::exit(refusal.code)
+    }
+}

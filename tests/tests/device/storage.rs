@@ -1,0 +1,72 @@
+//! A root that nobody can write to, one data partition, and overlays on it.
+
+use kobune_fixtures::{Content, Options, module_image};
+use kobune_tests::{Device, machine};
+
+use crate::turn;
+
+/// What a module is asked: to read a file that a former run of it left, and to leave it. The
+/// second comes from a lower layer.
+const STEPS: &str = "\"read /kept\" \"write /kept yes\" \"write /etc/passwd mine\"";
+
+#[test]
+fn with_a_read_only_root_modules_write_to_overlays_on_the_data_partition() {
+    let Some(turn) = turn() else {
+        return;
+    };
+    let lab = Device::new();
+    let mut device = turn.machine(&lab);
+    let program = std::fs::read(turn.files.program("probe")).expect("the probe");
+    let mut content = Content::new();
+    let image = module_image(turn.files.platform(), "probe", &program, &[]);
+    content.add_image("probe", "1", &image);
+    let registry = machine::serve(&lab, content, Options::default());
+    let image = registry.reference("probe", "1");
+
+    device.boot("");
+    let written = device.run("touch /etc/written");
+    assert!(
+        written.stdout.contains("Read-only file system"),
+        "{written:?}"
+    );
+    let run = format!("kobune run --name keeper --restart always {image} steps {STEPS}");
+    let _ = device.run(&run).ok();
+    let first = device.wait_for("kobune logs keeper", 60, |log| log.contains("> write /etc"));
+    let heading = "> read /kept\n";
+    let answer = first.split(heading).nth(1).unwrap_or_default();
+    assert!(!answer.starts_with("yes"), "{first}");
+    // Started again as it ends, it finds what it wrote.
+    device.wait_for("kobune logs keeper", 120, |log| {
+        log.contains(&format!("{heading}yes"))
+    });
+
+    let _ = device
+        .run(&format!("kobune run --name still {image} sleep 600"))
+        .ok();
+    let mounts = device.wait_for("cat /proc/mounts", 60, |mounts| {
+        mounts.contains("overlay /run/kobune/modules/still/rootfs overlay rw")
+    });
+    let disks: Vec<_> = mounts
+        .lines()
+        .filter(|line| line.starts_with("/dev/vd"))
+        .collect();
+    let [root, data] = disks[..] else {
+        panic!("two disks: {mounts}");
+    };
+    assert!(root.contains(" / ext4 ro"), "{root}");
+    assert!(data.contains(" /var/lib/kobune ext4 rw"), "{data}");
+
+    // All of it is there after a boot, in the overlay and not in the layers.
+    let _ = device.run("sync").ok();
+    device.boot("");
+    let upper = "/var/lib/kobune/modules/keeper/upper";
+    let kept = device
+        .run(&format!("cat {upper}/kept {upper}/etc/passwd"))
+        .ok();
+    assert_eq!(kept.replace('\n', ""), "yesmine");
+    let lower = device.run("cat /var/lib/kobune/layers/*/etc/passwd").ok();
+    assert!(lower.starts_with("root:x:0:0"), "{lower}");
+    device.wait_for("kobune list -o json", 90, |list| {
+        list.matches("\"running\"").count() >= 1 && list.contains("still")
+    });
+}
