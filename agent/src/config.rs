@@ -104,6 +104,8 @@ pub enum PortEngine {
     Auto,
     /// Kernel rules through nf_tables.
     Nftables,
+    /// Kernel rules in the tables of legacy ip_tables.
+    Iptables,
     /// A relay in user space.
     Forwarder,
 }

@@ -168,6 +168,7 @@ pub(crate) fn network_config(
         engine: match config.network.engine {
             PortEngine::Auto => Engine::Auto,
             PortEngine::Nftables => Engine::NfTables,
+            PortEngine::Iptables => Engine::IpTables,
             PortEngine::Forwarder => Engine::Forwarder,
         },
         run_dir: run_dir.join("network"),
@@ -195,47 +196,62 @@ pub(crate) fn open_runtime(config: &Config) -> Result<LinuxRuntime, DaemonError>
         network,
     })
     .map_err(failed("cannot set up the runtime"))?;
-    if let (EngineInUse::Forwarder, Some(reason)) = runtime.network().engine() {
-        tracing::warn!(
+    match runtime.network().engine() {
+        (EngineInUse::Forwarder, reason) => tracing::warn!(
             reason,
             "ports are relayed in user space, and modules cannot reach beyond the device"
-        );
+        ),
+        (EngineInUse::IpTables, reason) => {
+            tracing::warn!(reason, "ports are published by legacy ip_tables");
+        }
+        (EngineInUse::NfTables, _) => {}
     }
     Ok(runtime)
 }
 
+/// How often the tables of legacy ip_tables, whose changes nobody tells, are looked at.
+const LEGACY_PERIOD: Duration = Duration::from_secs(30);
+
 /// Puts the rules of published ports back whenever somebody removes them, as the reload of
 /// a firewall does that flushes all tables. The agent works without, so it never fails.
 fn keep_rules(runtime: &Arc<LinuxRuntime>) {
-    if runtime.network().engine().0 != EngineInUse::NfTables {
-        return;
-    }
-    let runtime = Arc::downgrade(runtime);
-    let watch = FirewallWatch::open().and_then(|mut watch| {
-        let keep = move || {
-            while watch.wait().is_ok() {
-                let Some(runtime) = runtime.upgrade() else {
-                    return;
-                };
-                match runtime.network().restore_rules() {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        tracing::warn!("the firewall had lost the modules' rules: put back");
-                    }
-                    Err(error) => tracing::error!(
-                        error = chain(&error),
-                        "cannot put back the firewall rules that were lost"
-                    ),
-                }
-            }
-        };
-        std::thread::Builder::new()
-            .name("firewall".to_owned())
-            .spawn(keep)
-    });
-    if let Err(error) = watch {
+    let watching = match runtime.network().engine().0 {
+        EngineInUse::NfTables => FirewallWatch::open()
+            .and_then(|mut watch| keep_rules_when(runtime, move || watch.wait())),
+        EngineInUse::IpTables => keep_rules_when(runtime, || {
+            std::thread::sleep(LEGACY_PERIOD);
+            Ok(())
+        }),
+        EngineInUse::Forwarder => Ok(()),
+    };
+    if let Err(error) = watching {
         tracing::warn!(%error, "a reload of the firewall would go unnoticed");
     }
+}
+
+/// Looks after the rules on a thread of its own whenever `wait` returns, until that fails.
+fn keep_rules_when(
+    runtime: &Arc<LinuxRuntime>,
+    mut wait: impl FnMut() -> std::io::Result<()> + Send + 'static,
+) -> std::io::Result<()> {
+    let runtime = Arc::downgrade(runtime);
+    let keep = move || {
+        while wait().is_ok() {
+            let Some(runtime) = runtime.upgrade() else {
+                return;
+            };
+            match runtime.network().restore_rules() {
+                Ok(false) => {}
+                Ok(true) => tracing::warn!("the firewall had lost the modules' rules: put back"),
+                Err(error) => tracing::error!(
+                    error = chain(&error),
+                    "cannot put back the firewall rules that were lost"
+                ),
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("firewall".to_owned());
+    thread.spawn(keep).map(drop)
 }
 
 /// Turns true at the first SIGTERM or SIGINT.

@@ -5,16 +5,18 @@
 //! finds. No program is called but the port forwarder; nothing is known of containers
 //! beyond their ids.
 //!
-//! Out of reach: a host firewall of another table whose forward policy is drop; it must
-//! accept the bridge itself, for no table can overrule another's drop. Modules have IPv4
+//! Out of reach: a host firewall of another nf_tables table whose forward policy is drop; it
+//! must accept the bridge itself, for no table can overrule another's drop. Modules have IPv4
 //! only; a port published on an IPv6 address goes through the forwarder.
 
 mod attach;
 mod conntrack;
+mod engine;
 mod error;
 pub(crate) mod forward;
 mod forwarder;
 mod ipam;
+mod iptables;
 mod link;
 pub(crate) mod names;
 mod netlink;
@@ -23,6 +25,7 @@ mod nft;
 mod ports;
 mod publish;
 mod record;
+mod ruleset;
 mod sweep;
 mod unlink;
 
@@ -37,6 +40,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::engine::{Engine, EngineInUse};
 pub use self::error::{CleanupError, NetworkError};
 pub use self::ipam::{InvalidSubnet, Ipv4Subnet};
 pub use self::nft::FirewallWatch;
@@ -63,30 +67,6 @@ pub struct NetworkConfig {
     /// The program that runs [`run_forwarder`](crate::run_forwarder) when its one
     /// argument is `forward`.
     pub forwarder: PathBuf,
-}
-
-/// Which engine shall publish ports.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Engine {
-    /// nf_tables where the kernel has all we need of it, else the forwarder.
-    #[default]
-    Auto,
-    /// nf_tables or an error.
-    NfTables,
-    /// The forwarder.
-    Forwarder,
-}
-
-/// Which engine publishes ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum EngineInUse {
-    /// Rules of a table of our own.
-    NfTables,
-    /// A process per module. Modules reach each other and the host, but nothing beyond:
-    /// there is no outbound address translation.
-    Forwarder,
 }
 
 /// A container to attach.
@@ -174,13 +154,10 @@ impl Network {
             fs::create_dir_all(&path).map_err(|source| file("create directory", &path, source))?;
         }
         let table = format!("kobune-{}", config.bridge);
-        let probe = probe(&table);
+        let probe = engine::probe(&table);
         let nf_tables = probe.is_ok();
-        let (engine, reason) =
-            choose_engine(config.engine, probe).map_err(|source| NetworkError::Rules {
-                table: table.clone(),
-                source,
-            })?;
+        let (engine, reason) = engine::choose(config.engine, probe, iptables::probe)
+            .map_err(|source| engine::error(config.engine, &table, source))?;
         let state = State::load(&config)?;
         Ok(Self {
             config,
@@ -284,32 +261,6 @@ fn leases_path(config: &NetworkConfig) -> PathBuf {
     config.run_dir.join("addresses.json")
 }
 
-fn probe(table: &str) -> io::Result<()> {
-    let example = Ipv4Subnet::new(Ipv4Addr::new(172, 18, 0, 0), 16);
-    nft::probe(
-        &format!("{table}-probe"),
-        example.expect("invariant: a valid subnet"),
-    )
-}
-
-fn choose_engine(
-    wanted: Engine,
-    probe: io::Result<()>,
-) -> io::Result<(EngineInUse, Option<String>)> {
-    match (wanted, probe) {
-        (Engine::Forwarder, _) => Ok((
-            EngineInUse::Forwarder,
-            Some("chosen by configuration".to_owned()),
-        )),
-        (_, Ok(())) => Ok((EngineInUse::NfTables, None)),
-        (Engine::NfTables, Err(error)) => Err(error),
-        (Engine::Auto, Err(error)) => Ok((
-            EngineInUse::Forwarder,
-            Some(format!("the kernel lacks nf_tables: {error}")),
-        )),
-    }
-}
-
 fn check_bridge_name(name: &str) -> Result<(), NetworkError> {
     let valid = (1..=15).contains(&name.len())
         && name != "."
@@ -368,20 +319,5 @@ mod tests {
         for bad in ["", ".", "..", "a/b", "a b", "a:0", "0123456789abcdef"] {
             assert!(check_bridge_name(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn the_engine_falls_back_only_where_it_was_left_open() {
-        let refused = || Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
-        assert_eq!(
-            choose_engine(Engine::Auto, Ok(())).unwrap(),
-            (EngineInUse::NfTables, None)
-        );
-        let (engine, reason) = choose_engine(Engine::Auto, refused()).unwrap();
-        assert_eq!(engine, EngineInUse::Forwarder);
-        assert!(reason.unwrap().contains("not supported"));
-        choose_engine(Engine::NfTables, refused()).unwrap_err();
-        let (engine, _) = choose_engine(Engine::Forwarder, Ok(())).unwrap();
-        assert_eq!(engine, EngineInUse::Forwarder);
     }
 }

@@ -283,6 +283,67 @@ unsafe fn bpf<T>(command: c_ulong, attr: &mut T) -> io::Result<c_long> {
     check(unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) })
 }
 
+/// Reads an option of level IP into `buffer`, which also holds the question; returns how
+/// many bytes were answered.
+pub(crate) fn get_ip_option(
+    socket: BorrowedFd<'_>,
+    option: c_int,
+    buffer: &mut [u8],
+) -> io::Result<usize> {
+    let mut length = socklen(buffer)?;
+    // SAFETY: the kernel writes at most `length` bytes to the buffer, which outlives the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            option,
+            buffer.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    check(result.into())?;
+    Ok(length as usize)
+}
+
+/// Sets an option of level IP that holds no pointers.
+pub(crate) fn set_ip_option(socket: BorrowedFd<'_>, option: c_int, value: &[u8]) -> io::Result<()> {
+    let length = socklen(value)?;
+    // SAFETY: the kernel reads `length` bytes of the value, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            option,
+            value.as_ptr().cast(),
+            length,
+        )
+    };
+    check(result.into()).map(drop)
+}
+
+/// Replaces a table of ip_tables by that of `request`, a `struct ipt_replace`, and gets the
+/// counters of the entries that it had; EAGAIN if it had not as many as `counters`.
+pub(crate) fn replace_ip_table(
+    socket: BorrowedFd<'_>,
+    request: &mut [u8],
+    counters: &mut [[u64; 2]],
+) -> io::Result<()> {
+    const SET_REPLACE: c_int = 64;
+    let number = u32::try_from(counters.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let pointer = counters.as_mut_ptr().expose_provenance().to_ne_bytes();
+    let field = request.get_mut(84..88 + pointer.len());
+    let field = field.ok_or(io::ErrorKind::InvalidInput)?;
+    field[..4].copy_from_slice(&number.to_ne_bytes());
+    field[4..].copy_from_slice(&pointer);
+    // The one pointer is to `counters`, of which the kernel writes as many as it is told;
+    // they outlive the call.
+    set_ip_option(socket, SET_REPLACE, request)
+}
+
+fn socklen(buffer: &[u8]) -> io::Result<libc::socklen_t> {
+    Ok(libc::socklen_t::try_from(buffer.len()).map_err(|_| io::ErrorKind::InvalidInput)?)
+}
+
 fn address<T>(pointer: *const T) -> u64 {
     u64::try_from(pointer.expose_provenance()).expect("invariant: addresses have at most 64 bits")
 }

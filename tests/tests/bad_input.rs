@@ -110,7 +110,7 @@ fn a_port_of_another_program_or_module_is_not_taken() {
     }
     let device = Device::new();
     let registry = probe::registry(&device, &["1"]);
-    for engine in ["nftables", "forwarder"] {
+    for engine in ["nftables", "iptables", "forwarder"] {
         let agent = Agent::start(&device, &format!("[network]\nengine = \"{engine}\""));
         let listener = device
             .in_network(|| TcpListener::bind("0.0.0.0:7000"))

@@ -1,4 +1,4 @@
-//! Published ports and names, through both engines.
+//! Published ports and names, through each engine.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -16,6 +16,11 @@ const PUBLISHED: u16 = 7000;
 #[test]
 fn ports_are_published_by_nf_tables() {
     ports_and_names("nftables");
+}
+
+#[test]
+fn ports_are_published_by_legacy_ip_tables() {
+    ports_and_names("iptables");
 }
 
 #[test]

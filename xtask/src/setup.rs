@@ -21,6 +21,7 @@ pub(crate) const TEST: &[Package] = &[
     ("e2fsprogs", "/sbin/mkfs.ext4"),
     ("faketime", "/usr/bin/faketime"),
     ("fish", "fish"),
+    ("iptables", "/usr/sbin/iptables-legacy"),
     ("lintian", "/usr/bin/lintian"),
     ("man-db", "/usr/bin/man"),
     ("nftables", "/usr/sbin/nft"),

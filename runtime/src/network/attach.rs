@@ -12,7 +12,7 @@ use super::link::{Bridge, Port};
 use super::netlink::Netlink;
 use super::ports::{PublishedPort, Reservation};
 use super::record::Record;
-use super::{Attachment, Endpoint, EngineInUse, Network, State, file, link, netns, ports, record};
+use super::{Attachment, Endpoint, Network, State, file, link, netns, ports, record};
 use crate::{ContainerId, NetworkMode};
 
 impl Network {
@@ -216,7 +216,7 @@ impl Network {
             }
         };
         link::activate(netlink, bridge).map_err(failed)?;
-        if self.engine == EngineInUse::NfTables {
+        if self.engine.has_rules() {
             link::route_localnet(name).map_err(failed)?;
         }
         state.subnet = Some(subnet);

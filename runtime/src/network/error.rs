@@ -89,6 +89,10 @@ pub enum NetworkError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// Legacy ip_tables are demanded and do not work here, or a change of their rules
+    /// failed.
+    #[error("cannot set the ip_tables rules of the modules' network")]
+    LegacyRules(#[source] io::Error),
     /// The program that forwards a module's ports could not be started.
     #[error("cannot start port forwarder {} for {id}", program.display())]
     Forwarder {

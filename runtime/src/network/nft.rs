@@ -14,6 +14,7 @@ use self::encode::{Batch, Expressions, Hook, Verdict};
 pub use self::watch::FirewallWatch;
 use super::ipam::Ipv4Subnet;
 use super::netlink::Netlink;
+use super::ruleset::{Publication, Ruleset};
 use crate::{ContainerId, Protocol};
 
 /// Destination-NAT chains run at this priority by convention (`dstnat`).
@@ -22,27 +23,6 @@ const PRIORITY_DSTNAT: i32 = -100;
 const PRIORITY_SRCNAT: i32 = 100;
 /// Before connection tracking (`raw`), where an address is still the one on the wire.
 const PRIORITY_RAW: i32 = -300;
-
-/// All that the table says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ruleset<'a> {
-    pub(crate) table: &'a str,
-    pub(crate) bridge: &'a str,
-    pub(crate) subnet: Ipv4Subnet,
-    pub(crate) publications: Vec<Publication<'a>>,
-}
-
-/// One published port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Publication<'a> {
-    pub(crate) owner: &'a ContainerId,
-    pub(crate) protocol: Protocol,
-    /// Any where absent.
-    pub(crate) host_ip: Option<Ipv4Addr>,
-    pub(crate) host_port: u16,
-    pub(crate) address: Ipv4Addr,
-    pub(crate) container_port: u16,
-}
 
 /// A transaction not yet made; equal ones lead to the same table.
 #[derive(Debug, PartialEq, Eq)]

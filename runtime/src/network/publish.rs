@@ -8,19 +8,30 @@ use std::path::PathBuf;
 use super::error::NetworkError;
 use super::forward::{ForwardJob, ForwardPort, ForwardReport};
 use super::names::{HostEntry, hosts_file, write_in_place};
-use super::nft::{Publication, Ruleset, Transaction};
+use super::nft::Transaction;
 use super::ports::PublishedPort;
 use super::record::Record;
-use super::{Attachment, EngineInUse, Network, State, conntrack, file, forwarder, ports};
+use super::ruleset::{Publication, Ruleset};
+use super::{Attachment, EngineInUse, Network, State, conntrack, file, forwarder, iptables, ports};
 use crate::{ContainerId, Protocol};
 
 impl Network {
-    /// Makes the table say what is attached now; `false` if it did.
+    /// Makes the rules say what is attached now; `false` if they did.
     pub(super) fn apply_rules(&self, state: &mut State) -> Result<bool, NetworkError> {
+        let legacy = self
+            .apply_legacy(state)
+            .map_err(NetworkError::LegacyRules)?;
+        Ok(self.apply_table(state)? || legacy)
+    }
+
+    fn apply_table(&self, state: &mut State) -> Result<bool, NetworkError> {
         if !self.nf_tables {
             return Ok(false);
         }
-        let wanted = self.rules(state);
+        let wanted = match self.rules(state, EngineInUse::NfTables) {
+            Some(ruleset) => Transaction::replace(&ruleset),
+            None => Transaction::remove(&self.table),
+        };
         if state.in_force.as_ref() == Some(&wanted) && wanted.holds(&self.table).unwrap_or(false) {
             return Ok(false);
         }
@@ -33,34 +44,43 @@ impl Network {
         Ok(true)
     }
 
+    fn apply_legacy(&self, state: &State) -> io::Result<bool> {
+        let bridge = &self.config.bridge;
+        if let Some(ruleset) = self.rules(state, EngineInUse::IpTables) {
+            iptables::apply(&ruleset)
+        } else if self.rules(state, EngineInUse::NfTables).is_some() {
+            iptables::accept(bridge)
+        } else {
+            iptables::remove(bridge)
+        }
+    }
+
     /// Puts the rules back that somebody else removed since they were made, with a flush
     /// of all tables for instance; `true` if there were such. Fast where there are none.
     ///
     /// # Errors
-    /// [`NetworkError::Rules`].
+    /// [`NetworkError::Rules`], [`NetworkError::LegacyRules`].
     pub fn restore_rules(&self) -> Result<bool, NetworkError> {
         let mut state = self.lock();
-        if state.in_force.is_none() {
+        if state.subnet.is_none() {
             return Ok(false);
         }
         self.apply_rules(&mut state)
     }
 
-    fn rules(&self, state: &State) -> Transaction {
-        let by_rules =
-            |r: &Record| r.engine == EngineInUse::NfTables && r.attachment.address.is_some();
+    /// What the rules of `engine` are to say; `None` where there shall be none.
+    fn rules<'a>(&'a self, state: &'a State, engine: EngineInUse) -> Option<Ruleset<'a>> {
+        let by_rules = move |r: &&Record| r.engine == engine && r.attachment.address.is_some();
         // With the bridge stay the rules that are not about a module: the next one to
         // start, most often the same, finds them.
-        let needed = self.engine == EngineInUse::NfTables || state.records.values().any(by_rules);
-        let Some(subnet) = state.subnet.filter(|_| needed) else {
-            return Transaction::remove(&self.table);
-        };
+        let needed = self.engine == engine || state.records.values().any(|r| by_rules(&r));
+        let subnet = state.subnet.filter(|_| needed)?;
         let publications = state
             .records
             .values()
-            .filter(|record| by_rules(record))
+            .filter(by_rules)
             .flat_map(publications);
-        Transaction::replace(&Ruleset {
+        Some(Ruleset {
             table: &self.table,
             bridge: &self.config.bridge,
             subnet,
@@ -76,7 +96,7 @@ impl Network {
             .iter()
             .filter(|port| port.protocol == Protocol::Udp);
         let ports: Vec<_> = udp.map(|port| port.host_port).collect();
-        if self.engine == EngineInUse::NfTables
+        if self.engine.has_rules()
             && let Err(error) = conntrack::forget_udp(&ports)
         {
             let container = &attachment.id;

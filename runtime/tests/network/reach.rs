@@ -12,7 +12,7 @@ use crate::lab::{
 };
 
 /// Everybody reaches `led` as they should; tells whether `led` reaches the outside.
-fn check_reachability(lab: &Lab, network: &Network) -> bool {
+pub(crate) fn check_reachability(lab: &Lab, network: &Network) -> bool {
     let led = attach(network, &endpoint("led", &published()));
     let button = attach(network, &endpoint("button", &[]));
     let (address, gateway) = (led.address.unwrap(), led.gateway.unwrap());
@@ -133,27 +133,33 @@ fn a_module_does_not_reach_the_loopback_of_the_host() {
         module_path!(),
         "a_module_does_not_reach_the_loopback_of_the_host",
         |lab| {
-            let network = lab.open(Engine::NfTables);
-            let led = attach(&network, &endpoint("led", &[]));
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 9000)).unwrap();
-            let secret = listener.local_addr().unwrap();
-            let gateway = led.gateway.unwrap();
-            // What a hostile module with CAP_NET_ADMIN can do in its own namespace.
-            lab::within(Some(&led.netns), || {
-                std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").unwrap();
-                run("ip addr del 127.0.0.1/8 dev lo");
-                run(&format!("ip route add 127.0.0.0/8 via {gateway} dev eth0"));
-            });
-            let reach = || {
-                lab::within(Some(&led.netns), || {
-                    TcpStream::connect_timeout(&secret, PATIENCE).is_ok()
-                })
-            };
-            assert!(!reach());
-            run("nft flush chain ip kobune-azure-iot-edge guard");
-            assert!(reach(), "it is the guard that keeps it out");
+            let flush = "nft flush chain ip kobune-azure-iot-edge guard";
+            check_loopback(lab, Engine::NfTables, flush);
         },
     );
+}
+
+/// A module does not reach the host's loopback; by whose rules shows when `harm` is done.
+pub(crate) fn check_loopback(lab: &Lab, engine: Engine, harm: &str) {
+    let network = lab.open(engine);
+    let led = attach(&network, &endpoint("led", &[]));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 9000)).unwrap();
+    let secret = listener.local_addr().unwrap();
+    let gateway = led.gateway.unwrap();
+    // What a hostile module with CAP_NET_ADMIN can do in its own namespace.
+    lab::within(Some(&led.netns), || {
+        std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").unwrap();
+        run("ip addr del 127.0.0.1/8 dev lo");
+        run(&format!("ip route add 127.0.0.0/8 via {gateway} dev eth0"));
+    });
+    let reach = || {
+        lab::within(Some(&led.netns), || {
+            TcpStream::connect_timeout(&secret, PATIENCE).is_ok()
+        })
+    };
+    assert!(!reach());
+    run(harm);
+    assert!(reach(), "it is the guard that keeps it out");
 }
 
 #[test]

@@ -55,15 +55,19 @@ fn ports(seen: &Observations) -> Verdict {
     let Some(Ok(engine)) = &seen.network else {
         return Verdict::skipped("there is no network to try it on");
     };
-    if engine.in_use != EngineInUse::Forwarder {
-        return Verdict::ok("nf_tables");
-    }
     let reason = engine.reason.as_deref().unwrap_or("as configured");
+    match engine.in_use {
+        EngineInUse::NfTables => return Verdict::ok("nf_tables"),
+        EngineInUse::IpTables => return Verdict::ok(format!("legacy ip_tables: {reason}")),
+        EngineInUse::Forwarder => {}
+    }
     Verdict::warning(
         format!("in user space: {reason}"),
         "Published ports cost more, and modules reach nothing beyond the device.",
         "Build the kernel with CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT, \
-         CONFIG_NFT_MASQ and CONFIG_NFT_CT, or load these modules.",
+         CONFIG_NFT_MASQ and CONFIG_NFT_CT, or with CONFIG_IP_NF_NAT, CONFIG_IP_NF_FILTER, \
+         CONFIG_NETFILTER_XT_MATCH_ADDRTYPE and CONFIG_NETFILTER_XT_MATCH_CONNTRACK, or load \
+         these modules.",
     )
 }
 
