@@ -21,6 +21,7 @@ mod hub;
 pub mod lock;
 mod moment;
 pub mod plan;
+pub mod policy;
 pub mod provisioning;
 mod report;
 pub mod restart;
@@ -28,3 +29,5 @@ mod service;
 pub mod status;
 mod store;
 mod sys;
+
+pub use hub::wire;
