@@ -33,6 +33,7 @@ use crate::check;
 use crate::config::{self, Config, ConfigError};
 use crate::daemon::{self, DaemonError};
 use crate::error_chain::chain;
+use crate::halt;
 use args::{Arguments, CheckArguments, Global, Output, Verb};
 use manifest::ManifestError;
 use provision::{ConfigVerb, ProvisionError};
@@ -138,6 +139,7 @@ fn run(
             .write_all(topic.text().as_bytes())
             .map_err(CliError::Output),
         Verb::Daemon => Ok(daemon::run(&configuration(&global)?)?),
+        Verb::Halt => Ok(halt::run(&configuration(&global)?)?),
         Verb::Config(verb) => configure(&verb, &global, out),
         Verb::Manifest(arguments) => {
             let text = manifest::run(&arguments)?.unwrap_or_default();

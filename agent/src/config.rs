@@ -4,6 +4,7 @@
 //! complaint names file, line and key.
 
 mod locate;
+mod module_policy;
 mod policy;
 mod provisioning;
 mod raw;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 use crate::provisioning::HubConfig;
 
+pub use module_policy::load_module_policy;
 pub use policy::load_policy;
 
 /// Where the configuration is looked for if nobody says otherwise; only this file may be
@@ -48,6 +50,9 @@ pub struct Config {
     pub programs_dir: Option<PathBuf>,
     /// Cgroup below which every module gets its own.
     pub cgroup_parent: PathBuf,
+    /// File that says what modules may ask of the host; without one everything. See
+    /// [`load_module_policy`].
+    pub module_policy: Option<PathBuf>,
     /// Least level of what is logged.
     pub log_level: LogLevel,
     /// The hub that the device belongs to; none where absent.
@@ -258,6 +263,7 @@ impl Default for Config {
             deployment: None,
             programs_dir: None,
             cgroup_parent: "/kobune".into(),
+            module_policy: None,
             log_level: LogLevel::default(),
             hub: None,
             network: NetworkConfig::default(),

@@ -13,6 +13,7 @@
 mod chains;
 mod commands;
 mod crashes;
+mod devices;
 mod health;
 mod pulls;
 mod snapshot;
@@ -36,8 +37,10 @@ use crate::command::CoreChannels;
 use crate::deployment::{Deployment, Fingerprint, ModuleSpec};
 use crate::error_chain::chain;
 use crate::plan::{self, CurrentModule, History, Plan, Vitals};
+use crate::policy::ModulePolicy;
 
 use chains::{ChainDone, Request};
+use devices::Devices;
 use health::{ProbeDone, Watched};
 use pulls::{PullDone, PullWaits, Pulled, Pulling};
 use state::Sources;
@@ -57,6 +60,8 @@ pub(crate) struct CoreParts {
     /// Directory of the agent's own state files.
     pub(crate) state_dir: PathBuf,
     pub(crate) stop_modules_on_exit: bool,
+    /// What modules may ask of the host; everything where absent.
+    pub(crate) policy: Option<ModulePolicy>,
     pub(crate) channels: CoreChannels,
 }
 
@@ -80,6 +85,8 @@ enum Done {
     Probe(Box<ProbeDone>),
     /// The module's process ended.
     Exit(ContainerId),
+    /// Devices came or went.
+    Devices,
 }
 
 pub(crate) struct Core {
@@ -102,6 +109,8 @@ pub(crate) struct Core {
     busy: BTreeMap<ContainerId, i64>,
     /// Runs of modules that have a health check.
     health: BTreeMap<ContainerId, Watched>,
+    /// Devices that modules miss or lost.
+    devices: Devices,
     /// Ends of runs that were recorded, or need not be.
     crashed: BTreeMap<ContainerId, Timestamp>,
     /// Running modules whose exit is waited for.
@@ -117,7 +126,7 @@ impl Core {
     /// no deployment means that whatever runs goes on running.
     pub(crate) fn new(parts: CoreParts) -> Self {
         let (sources, history) = state::load(&parts.state_dir);
-        let desired = sources.merged();
+        let desired = sources.permitted(parts.policy.as_ref());
         Self {
             parts,
             sources,
@@ -131,6 +140,7 @@ impl Core {
             waits: watch::Sender::default(),
             busy: BTreeMap::new(),
             health: BTreeMap::new(),
+            devices: Devices::default(),
             crashed: BTreeMap::new(),
             watched: BTreeSet::new(),
             requests: VecDeque::new(),
@@ -197,6 +207,7 @@ impl Core {
             Ok(Done::Pull(done)) => self.pull_done(*done),
             Ok(Done::Chain(done)) => self.chain_done(*done),
             Ok(Done::Probe(done)) => self.probe_done(*done),
+            Ok(Done::Devices) => self.devices_changed(),
             Ok(Done::Exit(module)) => {
                 self.watched.remove(&module);
                 self.settle(module);
@@ -209,7 +220,10 @@ impl Core {
     /// Looks, plans, starts what may start, tells everybody; returns how long nothing will
     /// change by itself.
     fn reconcile(&mut self) -> Duration {
+        // Before the look, so that no change goes unnoticed after it.
+        self.watch_devices();
         self.look();
+        self.look_at_devices();
         self.record_crashes();
         self.start_requests();
         let probe_at = self.check_health(Timestamp::now());
@@ -282,6 +296,8 @@ impl Core {
                     paused: container.paused,
                     out_of_memory: container.out_of_memory,
                     health: self.health_of(id),
+                    missing_device: self.devices.missing(id, &container.status),
+                    replaced_device: self.devices.replaced(id, &container.status),
                 },
             };
             (id.clone(), module)
@@ -367,6 +383,13 @@ impl Core {
                 });
             }
             let history = self.history.get(module);
+            if let Some(path) = self.waits_for(module, spec) {
+                return Some(Problem {
+                    module: Some(module.to_string()),
+                    path: String::new(),
+                    message: crate::status::waiting(&path),
+                });
+            }
             let failed = [&history.create, &history.start, &history.stop];
             let failed = failed.into_iter().find(|attempts| attempts.failures > 0)?;
             Some(Problem {

@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::api::{Server, ServerOptions};
 use crate::command::{self, Command, Handle};
-use crate::config::{Config, LogLevel, PortEngine, load_policy};
+use crate::config::{Config, LogLevel, PortEngine, load_module_policy, load_policy};
 use crate::core::{Core, CoreParts};
 use crate::error_chain::chain;
 use crate::hub::{self, HubParts};
@@ -38,7 +38,7 @@ pub struct DaemonError {
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+pub(crate) fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     action: &'static str,
 ) -> impl FnOnce(E) -> DaemonError {
     move |source| DaemonError {
@@ -73,26 +73,13 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     let runtime = Arc::new(open_runtime(config)?);
     keep_rules(&runtime);
     let store = Store::open(&config.state_dir).map_err(failed("cannot open the image store"))?;
-    let usual = PullerConfig::new(store.clone());
-    let registry = PullerConfig {
-        plain_http: config.registry.plain_http.clone(),
-        registries: config.registry.hosts.clone(),
-        proxy: config.registry.proxy.clone(),
-        docker_config: config.registry.docker_config.clone(),
-        spool_from: match config.registry.spool_from {
-            None => usual.spool_from,
-            Some(0) => None,
-            from => from,
-        },
-        metered: config.registry.metered.clone(),
-        policy: match &config.registry.policy {
-            None => usual.policy.clone(),
-            Some(path) => load_policy(path).map_err(failed("cannot use the signature policy"))?,
-        },
-        ..usual
-    };
-    let puller = Puller::new(registry).map_err(failed("cannot set up the registry client"))?;
+    let puller = open_puller(config, &store)?;
+    let policy = config.module_policy.as_deref().map(load_module_policy);
+    let policy = policy
+        .transpose()
+        .map_err(failed("cannot use the policy for modules"))?;
     let core = Core::new(CoreParts {
+        policy,
         runtime,
         store,
         puller,
@@ -123,6 +110,29 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     tokio::join!(core.run(shutdown), api, hub);
     tracing::info!("ended");
     Ok(())
+}
+
+/// The client of registries as the configuration has it.
+fn open_puller(config: &Config, store: &Store) -> Result<Puller, DaemonError> {
+    let usual = PullerConfig::new(store.clone());
+    let registry = PullerConfig {
+        plain_http: config.registry.plain_http.clone(),
+        registries: config.registry.hosts.clone(),
+        proxy: config.registry.proxy.clone(),
+        docker_config: config.registry.docker_config.clone(),
+        spool_from: match config.registry.spool_from {
+            None => usual.spool_from,
+            Some(0) => None,
+            from => from,
+        },
+        metered: config.registry.metered.clone(),
+        policy: match &config.registry.policy {
+            None => usual.policy.clone(),
+            Some(path) => load_policy(path).map_err(failed("cannot use the signature policy"))?,
+        },
+        ..usual
+    };
+    Puller::new(registry).map_err(failed("cannot set up the registry client"))
 }
 
 /// Runs the hub's client where the configuration has a hub.
@@ -164,7 +174,7 @@ pub(crate) fn network_config(
     })
 }
 
-fn open_runtime(config: &Config) -> Result<LinuxRuntime, DaemonError> {
+pub(crate) fn open_runtime(config: &Config) -> Result<LinuxRuntime, DaemonError> {
     let exe = std::env::current_exe().map_err(failed("cannot find the agent's own program"))?;
     let program = |name: &'static str| {
         let found = config.find_program(name, &exe);

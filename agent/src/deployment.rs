@@ -22,6 +22,7 @@ use kobune_runtime::{ContainerId, ContainerOptions};
 use oci_spec::distribution::Reference;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use create_options::devices::rule as device_rule;
 pub(crate) use create_options::healthcheck::of_image as image_healthcheck;
 pub use create_options::markdown as create_options_table;
 pub use fingerprint::Fingerprint;

@@ -11,11 +11,14 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 use kobune_runtime::{ContainerId, TaskStatus, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::deployment::{Deployment, DesiredStatus, Fingerprint, ImagePullPolicy, ModuleSpec};
+use crate::deployment::{
+    Deployment, DesiredStatus, Fingerprint, ImagePullPolicy, ModuleSpec, RestartPolicy,
+};
 use crate::health::Health;
 use crate::restart::{self, Decision};
 
@@ -42,6 +45,10 @@ pub struct Vitals {
     pub out_of_memory: bool,
     /// What its checks say; absent where it has none.
     pub health: Option<Health>,
+    /// It does not run, and this device that it maps is not there.
+    pub missing_device: Option<PathBuf>,
+    /// It runs, and this device of the host is another than the one that it was given.
+    pub replaced_device: Option<PathBuf>,
 }
 
 /// Steps in the order to take them.
@@ -104,6 +111,8 @@ pub enum Reason {
     NotStarted,
     /// It shall run again after it was stopped on purpose.
     Resumed,
+    /// A device was plugged in again and has another number: only a new run can use it.
+    DeviceReplaced,
     /// It is unhealthy, and its restart policy wants another run.
     #[serde(rename_all = "camelCase")]
     Unhealthy {
@@ -281,6 +290,9 @@ impl Planner<'_> {
                     let instant = std::time::Duration::from_nanos(1);
                     self.wake(started_at + restart::INTENSIVE_CARE + instant);
                 }
+                if self.replug(id, spec, module) {
+                    return;
+                }
                 return self.heal(id, spec, module, restarts);
             }
             TaskStatus::Created => Reason::NotStarted,
@@ -296,13 +308,28 @@ impl Planner<'_> {
                 }
             }
         };
-        if self.is_due(&history.start) {
+        // Started when the device comes; until then nothing fails and nothing is counted.
+        if module.vitals.missing_device.is_none() && self.is_due(&history.start) {
             self.step(id, Action::Start, reason);
         }
     }
 }
 
 impl Planner<'_> {
+    /// Starts a module anew whose device is another one now, unless it is one that runs once.
+    fn replug(&mut self, id: &ContainerId, spec: &ModuleSpec, module: &CurrentModule) -> bool {
+        let history = self.history.get(id);
+        let wanted = module.vitals.replaced_device.is_some()
+            && spec.restart_policy != RestartPolicy::Never
+            && self.is_due(&history.stop)
+            && self.is_due(&history.start);
+        if wanted {
+            self.step(id, Action::Stop, Reason::DeviceReplaced);
+            self.step(id, Action::Start, Reason::DeviceReplaced);
+        }
+        wanted
+    }
+
     /// Starts an unhealthy module anew where its policy wants that.
     fn heal(&mut self, id: &ContainerId, spec: &ModuleSpec, module: &CurrentModule, restarts: u32) {
         let Some(Health::Unhealthy { since }) = module.vitals.health else {
@@ -346,6 +373,7 @@ impl fmt::Display for Reason {
             Self::Refused => f.write_str("it asks for what it cannot have"),
             Self::NotStarted => f.write_str("it was not started yet"),
             Self::Resumed => f.write_str("it shall run again"),
+            Self::DeviceReplaced => f.write_str("its device was plugged in again"),
             Self::Unhealthy { restart } => write!(
                 f,
                 "it is unhealthy: restart {restart} of {}",

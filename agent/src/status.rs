@@ -5,6 +5,7 @@ mod human;
 mod tests;
 
 use std::fmt;
+use std::path::Path;
 
 use kobune_runtime::{ContainerId, TaskStatus, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -116,6 +117,9 @@ pub fn runtime_status(
             ModuleStatus::Unknown
         };
     };
+    if waits_for(spec, module, history, now).is_some() {
+        return ModuleStatus::Backoff;
+    }
     let exit = match module.status {
         TaskStatus::Running { .. } if module.vitals.paused => return ModuleStatus::Paused,
         TaskStatus::Running { .. } => {
@@ -145,6 +149,35 @@ pub fn runtime_status(
         }
         _ => ended,
     }
+}
+
+/// The device that keeps a module from starting which would be started else. IoT Edge has no
+/// word of its own for that: the module is in [`ModuleStatus::Backoff`].
+fn waits_for<'a>(
+    spec: Option<&ModuleSpec>,
+    module: &'a CurrentModule,
+    history: &ModuleHistory,
+    now: Timestamp,
+) -> Option<&'a Path> {
+    let spec = spec.filter(|spec| spec.status == DesiredStatus::Running && !spec.is_refused())?;
+    let wanted = match &module.status {
+        _ if history.held => false,
+        TaskStatus::Running { .. } => false,
+        TaskStatus::Created => true,
+        TaskStatus::Exited(_) if history.stopped => true,
+        ended => matches!(
+            decision(spec, ended, history, now),
+            Decision::StartNow | Decision::BackoffUntil(_)
+        ),
+    };
+    let missing = module.vitals.missing_device.as_deref();
+    missing.filter(|_| wanted)
+}
+
+/// What is said of a module that waits for the device `path`.
+#[must_use]
+pub fn waiting(path: &Path) -> String {
+    format!("waits for device {}", path.display())
 }
 
 /// Everything there is to tell of a module, as of `now`.
@@ -185,7 +218,7 @@ pub fn report(seen: &Observation<'_>, now: Timestamp) -> ModuleReport {
             .spec
             .map_or_else(String::new, |spec| spec.image_text.clone()),
         image_id: seen.image_id.map(str::to_owned),
-        problem: problem(seen),
+        problem: problem(seen, now),
         warnings: seen
             .spec
             .map_or_else(Vec::new, |spec| spec.warnings.clone()),
@@ -193,9 +226,13 @@ pub fn report(seen: &Observation<'_>, now: Timestamp) -> ModuleReport {
 }
 
 /// Why the deployment cannot have it so, or the later of the failures that stand.
-fn problem(seen: &Observation<'_>) -> Option<String> {
+fn problem(seen: &Observation<'_>, now: Timestamp) -> Option<String> {
     if let Some(refusal) = seen.spec.and_then(refusal) {
         return Some(refusal);
+    }
+    let device = |module| waits_for(seen.spec, module, seen.history, now);
+    if let Some(path) = seen.current.and_then(device) {
+        return Some(waiting(path));
     }
     let history = seen.history;
     let failed = [&history.create, &history.start, &history.stop].into_iter();

@@ -62,7 +62,8 @@ pub(crate) fn share_blocks(from: &File, to: &File) -> io::Result<()> {
 #[allow(
     clippy::unnecessary_fallible_conversions,
     clippy::useless_conversion,
-    reason = "these C types have 32 bits elsewhere"
+    deprecated,
+    reason = "these C types have 32 bits elsewhere, musl's until libc follows it to 64"
 )]
 pub(crate) fn local_offset(unix: i64) -> i64 {
     let time = libc::time_t::try_from(unix).unwrap_or(libc::time_t::MAX);

@@ -17,6 +17,7 @@ use crate::options::{ContainerOptions, MountSource, Privilege};
 use crate::user::{self, ResolvedUser, UserError};
 
 pub use device::DeviceNode;
+pub(crate) use device::mapped_devices;
 
 /// Facts about the host and the image, as they were when gathered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +136,17 @@ pub enum FactsError {
         #[source]
         source: io::Error,
     },
+}
+
+impl FactsError {
+    /// The device for want of which there is no container, where that is all.
+    pub(crate) fn missing_device(&self) -> Option<&Path> {
+        match self {
+            Self::Device { path, source } if source.kind() == io::ErrorKind::NotFound => Some(path),
+            Self::NoDevices { path } => Some(path),
+            _ => None,
+        }
+    }
 }
 
 impl HostFacts {

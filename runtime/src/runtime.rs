@@ -7,7 +7,7 @@ mod linux;
 mod prepare;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cgroup::{CgroupError, CgroupPath};
@@ -184,4 +184,18 @@ pub enum RuntimeError {
         /// Each failure with its causes.
         failures: Vec<String>,
     },
+}
+
+impl RuntimeError {
+    /// The device for want of which a container did not start, where that is all.
+    #[must_use]
+    pub fn missing_device(&self) -> Option<&Path> {
+        match self {
+            Self::Prepare {
+                source: PrepareError::Facts(error),
+                ..
+            } => error.missing_device(),
+            _ => None,
+        }
+    }
 }

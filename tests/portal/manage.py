@@ -161,17 +161,17 @@ class Management:
         self.type("#deploy-condition", "tags.type='nano'")
         self.click("#deploy button[type=submit]")
         self.until("the deployment", lambda: name in self.find("main table").text)
-        self.open(f"#/devices/{self.device}", self.device)
-        applied = f"{name} (Applied)"
-        self.until("that it applies", lambda: applied in self.fact("Automatic deployments"))
-        self.until("200", lambda: self.find("#code").text == "200 -- OK")
+        # They are counted again and again, and not only when the page is opened.
         counts = lambda: [
             cell.text.split()[-1]
             for cell in self.driver.find_elements(By.CSS_SELECTOR, "main tbody td")[3:7]
         ]
-        self.open("#/deployments", "Deployments")
         self.until("its counts", lambda: counts() == ["1", "1", "1", "0"])
         self.picture("deployments")
+        self.open(f"#/devices/{self.device}", self.device)
+        applied = f"{name} (Applied)"
+        self.until("that it applies", lambda: applied in self.fact("Automatic deployments"))
+        self.until("200", lambda: self.find("#code").text == "200 -- OK")
 
     def reader(self):
         """Sees all and changes nothing, whatever is sent."""

@@ -28,10 +28,12 @@ pub const FORWARDED_PORT: u16 = 8080;
 
 /// Room for layers and state.
 const DATA_SIZE: &str = "96M";
-/// A boot takes some 10 seconds on an idle machine.
-const BOOT_TIMEOUT: Duration = Duration::from_secs(180);
-/// No command of a test takes longer.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+/// A boot takes less, on a machine that does nothing else.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+/// No command of a test takes longer there.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+/// How much longer all may take on a machine that does much else.
+const UNDER_LOAD: u32 = 8;
 
 /// What a device boots from, as `cargo xtask device --prepare` makes it.
 #[derive(Debug, Clone)]
@@ -235,7 +237,7 @@ impl<'d> Machine<'d> {
     /// Runs a line of shell on the device again and again until `check` of its output holds.
     ///
     /// # Panics
-    /// Where it does not within `seconds`, with the last output, the agent's log and the
+    /// Where it does not within `seconds` of an idle machine's, with the last output, the agent's log and the
     /// console.
     #[track_caller]
     pub fn wait_for(&mut self, line: &str, seconds: u64, check: impl Fn(&str) -> bool) -> String {
@@ -271,12 +273,12 @@ impl<'d> Machine<'d> {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    /// How long to wait for what should take less than `usual`.
+    /// How long to wait for what takes less than `usual` on an idle machine.
     #[track_caller]
     fn patience(&self, usual: Duration) -> Duration {
         let left = self.end.saturating_duration_since(Instant::now());
         assert!(!left.is_zero(), "the device's time is over");
-        usual.min(left)
+        (usual * UNDER_LOAD).min(left)
     }
 
     fn data(&self) -> PathBuf {

@@ -64,7 +64,7 @@ fn see_through<'d>(
     hub: &Hub<'_>,
     connection: &Path,
 ) -> (Option<ExitStatus>, Option<Agent<'d>>) {
-    let deadline = Instant::now() + Duration::from_secs(300);
+    let deadline = Instant::now() + Duration::from_secs(900);
     let mut agent = None;
     loop {
         if agent.is_none() && connection.exists() {

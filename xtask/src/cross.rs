@@ -69,14 +69,14 @@ pub(crate) const ARCHES: [Arch; 4] = [
         triple: "armv7-unknown-linux-musleabihf",
         zig: "arm-linux-musleabihf",
         cpu: "generic+v7a+vfp3d16",
-        budget: 10_000_000,
+        budget: 10_500_000,
     },
     Arch {
         name: "armv6",
         triple: "arm-unknown-linux-musleabihf",
         zig: "arm-linux-musleabihf",
         cpu: "arm1176jzf_s",
-        budget: 10_000_000,
+        budget: 10_500_000,
     },
 ];
 

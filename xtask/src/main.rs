@@ -8,9 +8,11 @@
 mod bench;
 mod chunk;
 mod cross;
+mod deb;
 mod demo;
 mod device;
 mod images;
+mod manual;
 mod setup;
 mod test;
 
@@ -29,6 +31,9 @@ cargo xtask COMMAND
            and store (updates) beside docker, containerd, podman, skopeo and umoci, and curl and
            tar; device, where named, on the virtual device with dockerd beside
   cross    build static programs for a device: armv7, arm64, armv6 or x86_64
+  deb      make the Debian package for amd64, arm64 or armhf; with --programs DIR from
+           programs that are built already
+  manual   write the manual page and the shells' completions into a directory
   images   build the tutorial's images for all of these as one index each; with --push
            REGISTRY [--plain-http] publish them there
   device   boot a virtual device and run a command on it: [--arch armv7|arm64] [COMMAND]
@@ -49,6 +54,8 @@ fn main() -> ExitCode {
         ["test", "--no-device"] => test::run(false),
         ["check"] => test::check(),
         ["cross", ref rest @ ..] => cross::run(rest),
+        ["deb", ref rest @ ..] => deb::run(rest),
+        ["manual", ref rest @ ..] => manual::run(rest),
         ["device", ref rest @ ..] => setup::as_root(&args, || device::run(rest)),
         ["image", ref rest @ ..] => chunk::run(rest),
         ["images", ref rest @ ..] => images::run(rest),

@@ -20,7 +20,10 @@ pub(crate) const TEST: &[Package] = &[
     ("docker-registry", "/usr/bin/docker-registry"),
     ("e2fsprogs", "/sbin/mkfs.ext4"),
     ("faketime", "/usr/bin/faketime"),
+    ("fish", "fish"),
     ("iptables", "/usr/sbin/iptables-legacy"),
+    ("lintian", "/usr/bin/lintian"),
+    ("man-db", "/usr/bin/man"),
     ("nftables", "/usr/sbin/nft"),
     ("npm", "npm"),
     ("openssl", "/usr/bin/openssl"),
@@ -37,6 +40,7 @@ pub(crate) const TEST: &[Package] = &[
     ("systemd", "/usr/bin/systemd-analyze"),
     ("umoci", "/usr/bin/umoci"),
     ("xfsprogs", "/usr/sbin/xfs_io"),
+    ("zsh", "zsh"),
 ];
 
 /// Installs the missing of `packages` with `apt-get`, through `sudo` where needed. Idempotent.

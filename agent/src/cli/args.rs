@@ -43,6 +43,7 @@ pub(super) enum Output {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verb {
     Daemon,
+    Halt,
     Apply(ApplyArguments),
     Check(CheckArguments),
     Config(ConfigVerb),
@@ -135,6 +136,7 @@ fn parse_verb(
     let no_names = |verb| move |names: Vec<String>| none(names, verb);
     match verb {
         "daemon" => simple(words, global, Topic::Overview, no_names(Verb::Daemon)),
+        "halt" => simple(words, global, Topic::Overview, no_names(Verb::Halt)),
         "list" => simple(words, global, Topic::Overview, no_names(Verb::List)),
         "images" => simple(words, global, Topic::Overview, no_names(Verb::Images)),
         "version" => simple(words, global, Topic::Overview, no_names(Verb::Version)),

@@ -69,7 +69,12 @@ pub(super) async fn execute(
         Verb::Events => watch::events(client, console).await,
         Verb::Exec(arguments) => session::exec(&arguments, client, console).await,
         Verb::Run(arguments) => run(&arguments, client, console).await,
-        Verb::Daemon | Verb::Check(_) | Verb::Config(_) | Verb::Manifest(_) | Verb::Help(_) => {
+        Verb::Daemon
+        | Verb::Halt
+        | Verb::Check(_)
+        | Verb::Config(_)
+        | Verb::Manifest(_)
+        | Verb::Help(_) => {
             unreachable!("invariant: they need no daemon")
         }
     }

@@ -52,6 +52,8 @@ Usage: kobune [OPTIONS] COMMAND
 
 Commands:
   daemon                 run the agent
+  halt                   stop all modules when the daemon has ended; the next one starts
+                         them again
   apply FILE|-           replace the deployment and wait until it is carried out
   run IMAGE [COMMAND]    run one module from an image, with docker's options
   rm NAME...             stop and remove modules that 'run' started

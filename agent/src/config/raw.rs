@@ -29,6 +29,7 @@ pub(super) struct RawConfig {
     deployment: Field<PathBuf>,
     programs_dir: Field<PathBuf>,
     cgroup_parent: Field<PathBuf>,
+    module_policy: Field<PathBuf>,
     log_level: Option<LogLevel>,
     #[serde(default)]
     network: RawNetwork,
@@ -113,6 +114,7 @@ impl RawConfig {
             deployment: checked(self.deployment, path)?,
             programs_dir: checked(self.programs_dir, path)?,
             cgroup_parent: checked(self.cgroup_parent, path)?.unwrap_or(default.cgroup_parent),
+            module_policy: checked(self.module_policy, path)?,
             log_level: self.log_level.unwrap_or_default(),
             hub: hub.validate()?,
             network: self.network.validate()?,

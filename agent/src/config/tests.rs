@@ -54,6 +54,7 @@ stop_modules_on_exit = true
 deployment = "/data/deployment.json"
 programs_dir = "/opt/kobune"
 cgroup_parent = "/edge"
+module_policy = "/etc/kobune/modules.toml"
 log_level = "debug"
 
 [network]
@@ -89,6 +90,7 @@ client_key = "/etc/kobune/device.key"
         deployment: Some("/data/deployment.json".into()),
         programs_dir: Some("/opt/kobune".into()),
         cgroup_parent: "/edge".into(),
+        module_policy: Some("/etc/kobune/modules.toml".into()),
         log_level: LogLevel::Debug,
         hub: None,
         network: NetworkConfig {

@@ -161,9 +161,16 @@ impl Core {
                 Ok(started) => self.record_success(&done.module, &step, started, now),
                 Err(error) => {
                     let message = format!("{} failed: {}", step.action, chain(error));
-                    tracing::error!(module = %done.module, "{message}");
-                    self.history
-                        .record_failure(&done.module, step.action, message.clone(), now);
+                    // It is waited for, and started when it comes: see `devices`.
+                    if error.missing_device().is_none() {
+                        tracing::error!(module = %done.module, "{message}");
+                        self.history.record_failure(
+                            &done.module,
+                            step.action,
+                            message.clone(),
+                            now,
+                        );
+                    }
                     outcome = Err(CommandError::new(ErrorCode::Failed, message));
                 }
             }
@@ -304,7 +311,9 @@ fn changes_deployment(reason: Option<Reason>) -> bool {
 fn is_ordered(reason: Option<Reason>) -> bool {
     !matches!(
         reason,
-        Some(Reason::Ended { .. } | Reason::Unhealthy { .. } | Reason::Held)
+        Some(
+            Reason::Ended { .. } | Reason::Unhealthy { .. } | Reason::DeviceReplaced | Reason::Held
+        )
     )
 }
 

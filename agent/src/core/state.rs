@@ -16,6 +16,7 @@ use crate::api::wire::RunRequest;
 use crate::deployment::{self, Deployment, InvalidDeployment, RegistryCredentials, Strictness};
 use crate::error_chain::chain;
 use crate::plan::History;
+use crate::policy::ModulePolicy;
 use crate::store::{self, StoreError};
 
 /// Where modules come from: the deployment, and what `kobune run` added beside it.
@@ -187,6 +188,15 @@ impl Sources {
         merged
     }
 
+    /// Everything that shall run, with a refusal for what `policy` does not allow.
+    pub(super) fn permitted(&self, policy: Option<&ModulePolicy>) -> Deployment {
+        let mut merged = self.merged();
+        if let Some(policy) = policy {
+            policy.apply(&mut merged, &resolved);
+        }
+        merged
+    }
+
     /// Credentials for a module's image: the deployment's for its modules, for one added by
     /// hand those that were given with it and nobody else's.
     pub(super) fn credentials_for(
@@ -247,6 +257,19 @@ impl Sources {
         self.run_deployment = parsed;
         Ok(())
     }
+}
+
+/// The path with the links in it followed, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    for above in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (above.canonicalize(), path.strip_prefix(above)) {
+            return match rest.as_os_str().is_empty() {
+                true => real,
+                false => real.join(rest),
+            };
+        }
+    }
+    path.to_owned()
 }
 
 /// Why a module was not added.

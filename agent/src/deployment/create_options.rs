@@ -5,7 +5,7 @@
 //! dropped silently, except what says nothing (`false`, `0`, `""`, `[]`, `{}`, `null`).
 
 mod capabilities;
-mod devices;
+pub(super) mod devices;
 mod dns;
 pub(super) mod healthcheck;
 mod limits;

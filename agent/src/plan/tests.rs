@@ -1,3 +1,4 @@
+mod devices;
 mod world;
 
 use std::time::Duration;

@@ -140,7 +140,14 @@ fn descriptions_say_what_stands_in_the_way() {
     failed.create.failures = 1;
     failed.create.message = "pull failed: 401 Unauthorized".to_owned();
     let pulls = BTreeMap::from([("a.io/led:1".to_owned(), "40 % of 12 MB".to_owned())]);
+    let mut waiting = module(None, &history, true);
+    waiting.pull_waits = Some("until 2026-01-02 01:00: large pulls have their hours".to_owned());
     let cases = [
+        (
+            waiting,
+            "unknown",
+            "the pull of its image waits until 2026-01-02 01:00: large pulls have their hours",
+        ),
         (
             module(None, &history, true),
             "unknown",

@@ -27,7 +27,7 @@ pub(super) fn describe(seen: &Observation<'_>, status: ModuleStatus, now: Timest
         },
         Some(TaskStatus::Exited(exit)) => ended(seen, status, &exit, now),
     };
-    match problem(seen) {
+    match problem(seen, now) {
         Some(problem) => format!("{state}; {problem}{}", retry(seen, now)),
         None => state,
     }
@@ -63,6 +63,8 @@ fn ended(
         false => exit.code.to_string(),
     };
     match (status, decided) {
+        // It waits for a device, not for its turn.
+        (ModuleStatus::Backoff, _) if lacks_device(seen) => format!("Ended ({code}){ago}"),
         (ModuleStatus::Backoff, Some(Decision::BackoffUntil(at))) => {
             let wait = at.since(now).unwrap_or_default();
             format!(
@@ -79,6 +81,11 @@ fn ended(
         (ModuleStatus::Failed, _) => format!("Failed ({code}){ago}"),
         _ => format!("Stopped ({code}){ago}"),
     }
+}
+
+fn lacks_device(seen: &Observation<'_>) -> bool {
+    let device = |module: &crate::plan::CurrentModule| module.vitals.missing_device.is_some();
+    seen.current.is_some_and(device)
 }
 
 /// When what failed is tried again.

@@ -170,6 +170,56 @@ fn what_stands_in_the_way_is_told_with_the_next_attempt() {
 }
 
 #[test]
+fn a_module_that_waits_for_its_device_is_in_backoff_and_says_which() {
+    let tell = |status: &str, policy: &str, task: TaskStatus, history: &History| {
+        let deployment = deployment(status, policy);
+        let spec = &deployment.modules[&name()];
+        let current = CurrentModule {
+            fingerprint: Some(spec.fingerprint()),
+            status: task,
+            vitals: crate::plan::Vitals {
+                missing_device: Some("/dev/ttyUSB0".into()),
+                ..crate::plan::Vitals::default()
+            },
+        };
+        let name = name();
+        let seen = Observation {
+            name: &name,
+            spec: Some(spec),
+            current: Some(&current),
+            history: history.get(&name),
+            image_id: None,
+        };
+        let report = report(&seen, at(7));
+        (report.status, report.description)
+    };
+    let none = History::default();
+    let created = TaskStatus::Created;
+    let waits = |state: &str| {
+        let said = format!("{state}; waits for device /dev/ttyUSB0");
+        (ModuleStatus::Backoff, said)
+    };
+    assert_eq!(tell("running", "always", created, &none), waits("Created"));
+    let ended = "Ended (1) 2 seconds ago";
+    assert_eq!(tell("running", "always", exited(1), &none), waits(ended));
+    let ended = "Ended (0) 2 seconds ago";
+    assert_eq!(
+        tell("running", "never", exited(0), &stopped()),
+        waits(ended)
+    );
+    // What would not be started anyway waits for nothing.
+    for (status, history, policy, task) in [
+        ("running", held(), "always", created),
+        ("stopped", none.clone(), "always", created),
+        ("running", none.clone(), "never", exited(0)),
+    ] {
+        let (state, said) = tell(status, policy, task, &history);
+        assert_eq!(state, ModuleStatus::Stopped);
+        assert!(!said.contains("device"), "{said}");
+    }
+}
+
+#[test]
 fn a_report_has_what_operators_ask_for() {
     let desired = deployment("running", "always");
     let report = reported(&desired, Some(exited(3)), &restarted(2), 6);

@@ -39,7 +39,7 @@ const OWN_NODES: [&str; 2] = ["console", "ptmx"];
 
 /// Nodes behind `mapping`: the one it names, through symbolic links, or all below the
 /// directory it names.
-pub(super) fn mapped_devices(mapping: &DeviceMapping) -> Result<Vec<DeviceNode>, FactsError> {
+pub(crate) fn mapped_devices(mapping: &DeviceMapping) -> Result<Vec<DeviceNode>, FactsError> {
     let failed = |source| FactsError::Device {
         path: mapping.host_path.clone(),
         source,

@@ -110,7 +110,7 @@ impl LinuxRuntime {
             .collect()
     }
 
-    pub(super) fn paths(&self, id: &ContainerId) -> Paths {
+    pub(crate) fn paths(&self, id: &ContainerId) -> Paths {
         Paths {
             home: self.config.state_dir.join("modules").join(id),
             bundle: self.config.run_dir.join("modules").join(id),
@@ -125,7 +125,7 @@ impl LinuxRuntime {
         self.config.cgroup_parent.join(id)
     }
 
-    pub(super) fn load(&self, id: &ContainerId) -> Result<CreateRequest, RuntimeError> {
+    pub(crate) fn load(&self, id: &ContainerId) -> Result<CreateRequest, RuntimeError> {
         container::load(&self.paths(id).record())
             .map_err(|source| RuntimeError::Record {
                 id: id.clone(),

@@ -52,7 +52,7 @@ struct Compared {
 
 /// Gives the costs, the goals with what was reached, and what an update costs.
 pub(super) fn run() -> Result<Vec<Table>, String> {
-    with_bench(|bench, debian, many| bench.all(debian, many))
+    with_bench(|bench, debian, kept| bench.all(debian, &images::many(kept)?))
 }
 
 /// Gives what updates cost, and the goals with what was reached.
@@ -61,7 +61,7 @@ pub(super) fn store() -> Result<Vec<Table>, String> {
 }
 
 fn with_bench(
-    measure: impl FnOnce(&Bench, &[Image; 3], &Image) -> Result<Vec<Table>, String> + Send,
+    measure: impl FnOnce(&Bench, &[Image; 3], &Path) -> Result<Vec<Table>, String> + Send,
 ) -> Result<Vec<Table>, String> {
     setup::install(&peers::INSTALLED)?;
     let kept = directory()?;
@@ -72,7 +72,6 @@ fn with_bench(
     let images = kept.join("images");
     fs::create_dir_all(&images).map_err(|error| error.to_string())?;
     let debian = images::debian(&images, &target)?;
-    let many = images::many(&images)?;
     std::thread::scope(|scope| {
         // A thread with mounts and a network of its own; what it starts has them too.
         let thread = scope.spawn(|| {
@@ -85,7 +84,7 @@ fn with_bench(
                 work,
                 server,
             };
-            measure(&bench, &debian, &many)
+            measure(&bench, &debian, &images)
         });
         let failed = |_| Err("the benchmark panicked".to_owned());
         thread.join().unwrap_or_else(failed)

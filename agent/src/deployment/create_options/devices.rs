@@ -61,7 +61,8 @@ pub(super) fn parse_rule(node: &Node<'_>) -> Result<DeviceRule, Fault> {
     })
 }
 
-fn rule(text: &str) -> Option<DeviceRule> {
+/// The rule that `text` is.
+pub(crate) fn rule(text: &str) -> Option<DeviceRule> {
     let parts: Vec<&str> = text.split_whitespace().collect();
     let &[class, numbers, access] = parts.as_slice() else {
         return None;

@@ -69,12 +69,14 @@ export async function deployments(root, signal) {
           try { await hub("DELETE", `/configurations/${device(one.id)}`); await load(); } catch (error) { notify(error.message); }
         } }, "Delete") : ""];
     });
+    const focused = list.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
     list.replaceChildren(rows.length ? table("Deployments",
       ["Deployment", "Target condition", "Priority", "Targeted", "Applied", "Successful", "Failed", "Action"], rows)
       : el("p", {}, "There is no automatic deployment."));
+    if (focused) [...list.querySelectorAll("button")].find((one) => one.getAttribute("aria-label") === focused)?.focus();
   };
   root.append(el("h1", {}, "Deployments"), el("section", { "aria-label": "Deployments" }, list));
-  await load();
+  await repeat(signal, 10, load);
   if (!isOperator()) return;
   const id = el("input", { required: true, autocomplete: "off" });
   const condition = el("input", { placeholder: "tags.type='nano'", autocomplete: "off" });

@@ -1,0 +1,255 @@
+//! What the device's owner lets modules ask of the host, whoever deploys them. Pure: links
+//! of the host are followed by a function that is passed in.
+//!
+//! A module is held against the first rule whose pattern its name matches; one that matches
+//! none may ask for nothing beyond Docker's default confinement. What goes beyond it is a
+//! refusal of the module, as for what the device lacks: it is not run.
+
+mod rule;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use kobune_runtime::{ContainerId, IpcMode, Mount, NamespaceMode, NetworkMode};
+
+use crate::deployment::{Deployment, ModuleSpec, Warning};
+
+pub use rule::{AllowedMount, HostNamespace, Pattern, Rule};
+
+/// Modules through which a namespace is looked for at most: who joins in a circle joins none.
+const LONGEST_CHAIN: usize = 8;
+
+/// The owner's rules, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModulePolicy {
+    rules: Vec<Rule>,
+}
+
+impl ModulePolicy {
+    /// A policy of `rules`, the first of which that matches a module counts.
+    #[must_use]
+    pub fn new(rules: Vec<Rule>) -> Self {
+        Self { rules }
+    }
+
+    /// Adds to each module of `deployment` a refusal for everything that it asks for and
+    /// may not have. `resolve` follows the links of a path on the host as far as it exists.
+    pub fn apply(&self, deployment: &mut Deployment, resolve: &dyn Fn(&Path) -> PathBuf) {
+        let refusals: Vec<(ContainerId, Vec<Warning>)> = deployment
+            .modules
+            .iter()
+            .map(|(id, spec)| (id.clone(), self.refusals(id, spec, deployment, resolve)))
+            .collect();
+        for (id, refusals) in refusals {
+            if let Some(spec) = deployment.modules.get_mut(&id) {
+                spec.refusals.extend(refusals);
+            }
+        }
+    }
+
+    fn refusals(
+        &self,
+        id: &ContainerId,
+        spec: &ModuleSpec,
+        deployment: &Deployment,
+        resolve: &dyn Fn(&Path) -> PathBuf,
+    ) -> Vec<Warning> {
+        let nothing = Rule::nothing();
+        let rule = self.rules.iter().find(|rule| rule.governs(id));
+        let mut inquiry = Inquiry {
+            rule: rule.unwrap_or(&nothing),
+            known: rule.is_some(),
+            deployment,
+            resolve,
+            refusals: Vec::new(),
+        };
+        inquiry.confinement(spec);
+        inquiry.devices(spec);
+        inquiry.mounts(spec);
+        inquiry.namespaces(spec);
+        inquiry.refusals
+    }
+}
+
+/// One module held against its rule.
+struct Inquiry<'a> {
+    rule: &'a Rule,
+    /// Whether the owner wrote that rule.
+    known: bool,
+    deployment: &'a Deployment,
+    resolve: &'a dyn Fn(&Path) -> PathBuf,
+    refusals: Vec<Warning>,
+}
+
+impl Inquiry<'_> {
+    fn refuse(&mut self, field: &str, what: &str) {
+        let why = match self.known {
+            true => format!(
+                "rule {:?} of the owner's policy does not allow it",
+                self.rule.modules.as_str()
+            ),
+            false => "no rule of the owner's policy is for this module".to_owned(),
+        };
+        self.refusals.push(Warning {
+            field: format!("settings.createOptions.{field}"),
+            message: format!("asks for {what}: {why}"),
+        });
+    }
+
+    fn confinement(&mut self, spec: &ModuleSpec) {
+        let options = &spec.options;
+        if options.privilege == kobune_runtime::Privilege::Privileged && !self.rule.privileged {
+            self.refuse("HostConfig.Privileged", "every device and capability");
+        }
+        if !self.grants_everything(spec) {
+            for name in &options.capabilities.add {
+                if !self.rule.allows_capability(name) {
+                    self.refuse("HostConfig.CapAdd", name);
+                }
+            }
+        }
+        let security = &options.security;
+        let loosened = [
+            (
+                security.seccomp != kobune_runtime::SeccompChoice::Default,
+                "another seccomp profile",
+            ),
+            (security.apparmor.is_some(), "an AppArmor profile"),
+            (security.masked_paths.is_some(), "other masked paths"),
+            (security.readonly_paths.is_some(), "other read-only paths"),
+        ];
+        for (_, what) in loosened.into_iter().filter(|(asked, _)| *asked) {
+            if !self.rule.unconfined {
+                self.refuse("HostConfig.SecurityOpt", what);
+            }
+        }
+    }
+
+    /// Whether devices and capabilities need no further word.
+    fn grants_everything(&self, spec: &ModuleSpec) -> bool {
+        self.rule.privileged && spec.options.privilege == kobune_runtime::Privilege::Privileged
+    }
+
+    fn devices(&mut self, spec: &ModuleSpec) {
+        if self.grants_everything(spec) {
+            return;
+        }
+        for mapping in &spec.options.devices {
+            let path = &mapping.host_path;
+            // A link of the host's /dev is as good as its name; one elsewhere is what it
+            // leads to, for modules may be able to make it.
+            let real = match path.starts_with("/dev") {
+                true => path.clone(),
+                false => (self.resolve)(path),
+            };
+            if !(self.rule.allows_device(path) && self.rule.allows_device(&real)) {
+                self.refuse("HostConfig.Devices", &path.display().to_string());
+            }
+        }
+        for asked in &spec.options.device_rules {
+            if !self.rule.allows_device_rule(asked) {
+                self.refuse("HostConfig.DeviceCgroupRules", "a rule for devices");
+            }
+        }
+    }
+
+    fn mounts(&mut self, spec: &ModuleSpec) {
+        for mount in &spec.options.mounts {
+            self.mount("HostConfig.Binds", mount, mount.read_only);
+        }
+        for from in &spec.options.volumes_from {
+            let Some(other) = self.deployment.modules.get(&from.container) else {
+                continue;
+            };
+            for mount in &other.options.mounts {
+                let read_only = from.read_only.unwrap_or(mount.read_only);
+                self.mount("HostConfig.VolumesFrom", mount, read_only);
+            }
+        }
+    }
+
+    fn mount(&mut self, field: &str, mount: &Mount, read_only: bool) {
+        let kobune_runtime::MountSource::Bind { path, .. } = &mount.source else {
+            return;
+        };
+        let real = (self.resolve)(path);
+        let allows = |path: &Path| self.rule.allows_mount(path, read_only);
+        if !(allows(path) && allows(&real)) {
+            let how = if read_only { "" } else { ", writable" };
+            let leads = match real == *path {
+                true => String::new(),
+                false => format!(" (which is {})", real.display()),
+            };
+            self.refuse(field, &format!("{}{leads}{how}", path.display()));
+        }
+    }
+
+    fn namespaces(&mut self, spec: &ModuleSpec) {
+        let own = &spec.options.namespaces;
+        let asked = [
+            (
+                self.joins_network(spec),
+                HostNamespace::Network,
+                "NetworkMode",
+            ),
+            (self.joins_pid(spec), HostNamespace::Pid, "PidMode"),
+            (self.joins_ipc(spec), HostNamespace::Ipc, "IpcMode"),
+            (own.host_uts, HostNamespace::Uts, "UTSMode"),
+            (
+                own.own_cgroup == Some(false),
+                HostNamespace::Cgroup,
+                "CgroupnsMode",
+            ),
+        ];
+        for (_, namespace, field) in asked.into_iter().filter(|(asked, ..)| *asked) {
+            if !self.rule.host_namespaces.contains(&namespace) {
+                self.refuse(&format!("HostConfig.{field}"), "the host's namespace");
+            }
+        }
+    }
+
+    fn joins_network(&self, spec: &ModuleSpec) -> bool {
+        self.last(spec, |spec| match &spec.options.network {
+            NetworkMode::Container(other) => Step::To(other.clone()),
+            other => Step::Here(*other == NetworkMode::Host),
+        })
+    }
+
+    fn joins_pid(&self, spec: &ModuleSpec) -> bool {
+        self.last(spec, |spec| match &spec.options.namespaces.pid {
+            NamespaceMode::Container(other) => Step::To(other.clone()),
+            other => Step::Here(*other == NamespaceMode::Host),
+        })
+    }
+
+    fn joins_ipc(&self, spec: &ModuleSpec) -> bool {
+        self.last(spec, |spec| match &spec.options.namespaces.ipc {
+            IpcMode::Container(other) => Step::To(other.clone()),
+            other => Step::Here(*other == IpcMode::Host),
+        })
+    }
+
+    /// Whether the module at the end of those that are joined is in the host's namespace.
+    fn last(&self, spec: &ModuleSpec, step: impl Fn(&ModuleSpec) -> Step) -> bool {
+        let mut at = spec;
+        for _ in 0..LONGEST_CHAIN {
+            match step(at) {
+                Step::Here(host) => return host,
+                Step::To(other) => match self.deployment.modules.get(&other) {
+                    Some(other) => at = other,
+                    None => return false,
+                },
+            }
+        }
+        false
+    }
+}
+
+/// Whose namespace a module is in.
+enum Step {
+    /// Its own, or the host's.
+    Here(bool),
+    /// That of another module.
+    To(ContainerId),
+}

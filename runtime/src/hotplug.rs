@@ -1,0 +1,86 @@
+//! Devices that come and go: which of those that a container maps are missing, where it
+//! shows when they come, and which are others than the running container was given.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+
+use crate::ContainerId;
+use crate::facts;
+use crate::options::ContainerOptions;
+use crate::runtime::{LinuxRuntime, RuntimeError};
+use crate::shim::CONFIG_FILE;
+
+/// The first device of `options` that is not there, as they name it: a container would not
+/// start for want of it. A directory without any device counts as missing. Looks only.
+#[must_use]
+pub fn missing_device(options: &ContainerOptions) -> Option<PathBuf> {
+    let missing = |mapping: &_| match facts::mapped_devices(mapping) {
+        Err(error) => error.missing_device().map(Path::to_owned),
+        Ok(_) => None,
+    };
+    options.devices.iter().find_map(missing)
+}
+
+/// Directories in which entries come and go when a device of `options` does: that of each
+/// device, of what it links to, and the device itself where it is a directory. In the place
+/// of one that is missing stands the nearest above it that is not.
+#[must_use]
+pub fn device_directories(options: &ContainerOptions) -> BTreeSet<PathBuf> {
+    let mut directories = BTreeSet::new();
+    for mapping in &options.devices {
+        let path = &mapping.host_path;
+        directories.extend(nearest_directory(path.parent()));
+        if let Ok(target) = fs::read_link(path) {
+            let target = path.parent().unwrap_or(path).join(target);
+            directories.extend(nearest_directory(target.parent()));
+        }
+        if path.is_dir() {
+            directories.insert(path.clone());
+        }
+    }
+    directories
+}
+
+fn nearest_directory(from: Option<&Path>) -> Option<PathBuf> {
+    let found = from?.ancestors().find(|path| path.is_dir())?;
+    Some(found.to_owned())
+}
+
+impl LinuxRuntime {
+    /// The path on the host of a device that has another number by now than the one the
+    /// running container was given, which can no longer be used there. One that is gone is
+    /// none of these: it may come back as what it was.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`], [`RuntimeError::Record`].
+    pub fn replaced_device(&self, id: &ContainerId) -> Result<Option<PathBuf>, RuntimeError> {
+        let container = self.load(id)?;
+        let config = self.paths(id).file(CONFIG_FILE);
+        let given = Spec::load(config)
+            .ok()
+            .as_ref()
+            .map(numbers)
+            .unwrap_or_default();
+        let mappings = container.options.devices.iter();
+        let now = mappings.filter_map(|mapping| facts::mapped_devices(mapping).ok());
+        let replaced = now.flatten().find(|node| {
+            let number = (i64::from(node.major), i64::from(node.minor));
+            let given = given.get(&node.container_path);
+            given.is_some_and(|given| *given != number)
+        });
+        Ok(replaced.map(|node| node.host_path))
+    }
+}
+
+/// Numbers of a container's device nodes by path inside.
+fn numbers(spec: &Spec) -> BTreeMap<PathBuf, (i64, i64)> {
+    let linux = spec.linux().as_ref();
+    let devices = linux.and_then(|linux| linux.devices().as_deref());
+    let devices = devices.unwrap_or_default().iter();
+    devices
+        .map(|device| (device.path().clone(), (device.major(), device.minor())))
+        .collect()
+}
