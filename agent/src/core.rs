@@ -32,7 +32,7 @@ use kobune_runtime::{
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::api::wire::{DeploymentState, Event, Problem};
+use crate::api::wire::{DeploymentState, Event};
 use crate::command::CoreChannels;
 use crate::deployment::{Deployment, Fingerprint, ModuleSpec};
 use crate::error_chain::chain;
@@ -370,35 +370,6 @@ impl Core {
                 problems,
             });
         }
-    }
-
-    /// Why modules are not as desired.
-    fn problems(&self) -> Vec<Problem> {
-        let problem = |(module, spec): (&ContainerId, &ModuleSpec)| {
-            if let Some(message) = crate::status::refusal(spec) {
-                return Some(Problem {
-                    module: Some(module.to_string()),
-                    path: String::new(),
-                    message,
-                });
-            }
-            let history = self.history.get(module);
-            if let Some(path) = self.waits_for(module, spec) {
-                return Some(Problem {
-                    module: Some(module.to_string()),
-                    path: String::new(),
-                    message: crate::status::waiting(&path),
-                });
-            }
-            let failed = [&history.create, &history.start, &history.stop];
-            let failed = failed.into_iter().find(|attempts| attempts.failures > 0)?;
-            Some(Problem {
-                module: Some(module.to_string()),
-                path: String::new(),
-                message: failed.message.clone(),
-            })
-        };
-        self.desired.modules.iter().filter_map(problem).collect()
     }
 
     /// Nobody listening is no error.

@@ -24,6 +24,7 @@ mod topic;
 mod transport;
 pub(crate) mod twin;
 mod websocket;
+pub mod wire;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ use crate::command::Handle;
 use crate::error_chain::chain;
 use crate::provisioning::{Credential, HubConfig, ManualIdentity, Source, Upstream};
 use backoff::{Backoff, End, Retries};
-use connection::{Connection, ConnectionError};
+use connection::Connection;
 pub(crate) use device::is_plausible;
 use device::{Device, KeyError};
 use identity::{Identities, IdentityError};
@@ -283,10 +284,7 @@ impl Client {
             Err(error) => error,
         };
         tracing::warn!(error = chain(&error), "the hub is gone");
-        Some(match error {
-            ConnectionError::Silent => End::Lost(lasted),
-            _ => End::Closed(lasted),
-        })
+        Some(End::of_session(&error, lasted))
     }
 
     /// Asks the provisioning service, if there is one, whether it knows better than the hub

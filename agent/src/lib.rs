@@ -29,3 +29,5 @@ mod service;
 pub mod status;
 mod store;
 mod sys;
+
+pub use hub::wire;

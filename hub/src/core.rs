@@ -2,7 +2,8 @@
 //! store. No sockets, no clock (`now` is a parameter), no tasks.
 //!
 //! What is written is on the disk before anyone is told of it; a change of several records
-//! (a deployment) is one transaction. What a connection shall send goes into its bounded
+//! (a deployment) is one transaction, and so are changes of several requests that came at
+//! the same time ([`Hub::begin`], [`Hub::flush`]). What a connection shall send goes into its bounded
 //! outbox, in the order of the changes; a connection that does not empty it is closed, and
 //! so is one whose identity is taken over, disabled, deleted or given other keys.
 
@@ -53,6 +54,7 @@ pub(crate) struct Hub {
     pending: HashMap<String, methods::Pending>,
     telemetry: Telemetry,
     journal: journal::Journal,
+    outgoing: sessions::Outgoings,
     last_session: u64,
     last_call: u64,
     online: watch::Sender<u64>,
@@ -77,6 +79,7 @@ impl Hub {
         Ok(Self {
             store,
             journal,
+            outgoing: sessions::Outgoings::default(),
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             policies,
             deployments,
@@ -88,6 +91,23 @@ impl Hub {
             last_call: 0,
             online: watch::Sender::new(0),
         })
+    }
+
+    /// Gathers what is changed, and what connections shall be told, from here on.
+    pub(crate) fn begin(&mut self) {
+        self.store.begin();
+        self.outgoing.hold();
+    }
+
+    /// Ends the gathering: what was changed is on the disk, and then connections are told.
+    ///
+    /// # Errors
+    /// [`HubError::Store`]; nothing of it is on the disk then and nobody was told, and the
+    /// hub has to be opened again, since it remembers what is not.
+    pub(crate) fn flush(&mut self) -> Result<(), HubError> {
+        self.store.flush()?;
+        self.outgoing.release();
+        Ok(())
     }
 
     /// Primary key of the policy `name`, in the open.

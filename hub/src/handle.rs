@@ -1,7 +1,8 @@
 //! The thread that owns the hub, and how tasks ask it for something.
 //!
 //! One bounded channel, tasks -> thread, of closures; their results come back by a channel
-//! each. What waits for the disk waits there, not in the reactor.
+//! each. What waits for the disk waits there, not in the reactor: requests that came while
+//! it did are answered together, after one more wait.
 
 use std::thread::JoinHandle;
 
@@ -10,10 +11,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::core::{Hub, HubError};
 use crate::event::Actor;
 
-/// Requests that may wait for the hub.
+/// Requests that may wait for the hub, and that are answered together.
 const QUEUE: usize = 256;
 
-type Job = Box<dyn FnOnce(&mut Hub) + Send>;
+/// A request; what it returns gives the answer, once that may be known.
+type Job = Box<dyn FnOnce(&mut Hub) -> Answer + Send>;
+type Answer = Box<dyn FnOnce() + Send>;
 
 /// Asks the hub. The hub ends with the last of these.
 #[derive(Debug, Clone)]
@@ -23,31 +26,25 @@ pub(crate) struct HubHandle {
 }
 
 impl HubHandle {
-    /// Gives `hub` a thread.
+    /// Gives `hub` a thread. It ends early, with an error, where the store fails: what the
+    /// hub remembers is then not what it has written.
     ///
     /// # Errors
     /// Where no thread can be made.
-    pub(crate) fn spawn(mut hub: Hub) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+    pub(crate) fn spawn(hub: Hub) -> std::io::Result<(Self, JoinHandle<Result<(), HubError>>)> {
+        let (jobs, queue) = mpsc::channel::<Job>(QUEUE);
         let online = hub.online();
         let thread = std::thread::Builder::new()
             .name("hub".to_owned())
-            .spawn(move || {
-                while let Some(job) = queue.blocking_recv() {
-                    job(&mut hub);
-                }
-                if let Err(error) = hub.write_events() {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "writing the last events");
-                }
-            })?;
+            .spawn(move || serve(hub, queue))?;
         Ok((Self { jobs, online }, thread))
     }
 
     /// What `work` makes of the hub. It is done even if nobody waits for the result any more.
     ///
     /// # Errors
-    /// Those of `work`; [`HubError::Stopped`] if the hub's thread is gone.
+    /// Those of `work`; [`HubError::Stopped`] if the hub's thread is gone, also where
+    /// it could not write the change.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Hub) -> Result<T, HubError> + Send + 'static,
@@ -74,8 +71,9 @@ impl HubHandle {
     ) -> Option<T> {
         let (sender, result) = oneshot::channel();
         let job: Job = Box::new(move |hub| {
+            let result = work(hub);
             // Whoever asked may just have left.
-            let _ = sender.send(work(hub));
+            Box::new(move || drop(sender.send(result)))
         });
         self.jobs.send(job).await.ok()?;
         result.await.ok()
@@ -90,4 +88,20 @@ impl HubHandle {
     pub(crate) fn online(&self) -> watch::Receiver<u64> {
         self.online.clone()
     }
+}
+
+fn serve(mut hub: Hub, mut queue: mpsc::Receiver<Job>) -> Result<(), HubError> {
+    let mut answers: Vec<Answer> = Vec::new();
+    while let Some(job) = queue.blocking_recv() {
+        hub.begin();
+        answers.push(job(&mut hub));
+        while answers.len() < QUEUE
+            && let Ok(job) = queue.try_recv()
+        {
+            answers.push(job(&mut hub));
+        }
+        hub.flush()?;
+        answers.drain(..).for_each(|answer| answer());
+    }
+    hub.write_events()
 }

@@ -1,18 +1,23 @@
 //! The hub's memory: one file, changed by transactions that are on the disk when they
 //! return. A crash at any point leaves the state before or after a transaction, never
 //! between.
+//!
+//! Between [`Store::begin`] and [`Store::flush`] all changes are one transaction, which is on
+//! the disk when the latter returns: waiting for the disk is what changes cost.
 
 #![allow(
     clippy::result_large_err,
     reason = "the database's own error is boxed as soon as it leaves its closure"
 )]
 
+mod batch;
 mod configurations;
 mod events;
 
 #[cfg(test)]
 pub(crate) use events::{ACCESSES_MAX, CHANGES_MAX};
 
+use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -24,6 +29,7 @@ use crate::configuration::Configuration;
 use crate::event::{Class, Event};
 use crate::identity::{Id, Identity};
 use crate::record::{Entry, Record};
+use batch::Batch;
 
 /// Records by device and module; the module is empty for the device itself, which therefore
 /// comes first of its modules.
@@ -37,8 +43,9 @@ const GENERATIONS: TableDefinition<(), u64> = TableDefinition::new("generations"
 const CACHE: usize = 2 << 20;
 
 /// The open store; a second one of the same file is refused.
-#[derive(Debug)]
 pub(crate) struct Store {
+    /// Before the database, which waits for its transactions when it is dropped.
+    batch: RefCell<Batch>,
     db: Database,
 }
 
@@ -87,6 +94,8 @@ pub(crate) enum StoreError {
         #[source]
         source: Box<redb::Error>,
     },
+    #[error("a change failed, and those made together with it are lost")]
+    Broken,
     #[error("the record of {name} is damaged")]
     Record {
         name: String,
@@ -130,7 +139,8 @@ impl Store {
                 path,
                 source: Box::new(source),
             })?;
-        let store = Self { db };
+        let batch = RefCell::default();
+        let store = Self { batch, db };
         store.prepare()?;
         Ok(store)
     }
@@ -151,10 +161,9 @@ impl Store {
     }
 
     pub(crate) fn get(&self, identity: &Identity) -> Result<Option<Record>> {
-        let read = || -> std::result::Result<Option<Vec<u8>>, redb::Error> {
-            let table = self.db.begin_read()?.open_table(RECORDS)?;
-            let found = table.get(key(identity))?;
-            Ok(found.map(|bytes| bytes.value().to_vec()))
+        let read = || match &*self.batch.borrow() {
+            Batch::Open(transaction) => find(&transaction.open_table(RECORDS)?, identity),
+            _ => find(&self.db.begin_read()?.open_table(RECORDS)?, identity),
         };
         let bytes = read().map_err(database("reading a record"))?;
         bytes
@@ -169,21 +178,14 @@ impl Store {
         after: Option<&Identity>,
         limit: usize,
     ) -> Result<Vec<Entry>> {
-        let from = after.map_or((device.map_or("", Id::as_str), ""), key);
-        let read = || -> std::result::Result<Vec<(String, String, Vec<u8>)>, redb::Error> {
-            let table = self.db.begin_read()?.open_table(RECORDS)?;
-            let mut found = Vec::new();
-            for row in table.range(from..)? {
-                let (name, bytes) = row?;
-                let name = name.value();
-                if device.is_some_and(|device| device.as_str() != name.0) || found.len() == limit {
-                    break;
-                }
-                if after.is_none() || name != from {
-                    found.push((name.0.to_owned(), name.1.to_owned(), bytes.value().to_vec()));
-                }
+        let read = || match &*self.batch.borrow() {
+            Batch::Open(transaction) => {
+                rows(&transaction.open_table(RECORDS)?, device, after, limit)
             }
-            Ok(found)
+            _ => {
+                let table = self.db.begin_read()?.open_table(RECORDS)?;
+                rows(&table, device, after, limit)
+            }
         };
         let rows = read().map_err(database("listing records"))?;
         rows.into_iter()
@@ -195,31 +197,24 @@ impl Store {
     pub(crate) fn commit(&self, changes: &[Change]) -> Result<()> {
         let encoded: Result<Vec<_>> = changes.iter().map(encode).collect();
         let encoded = encoded?;
-        let write = || -> std::result::Result<(), redb::Error> {
-            let transaction = self.db.begin_write()?;
-            encoded
-                .iter()
-                .try_for_each(|write| write.apply(&transaction))?;
-            Ok(transaction.commit()?)
+        let apply = |transaction: &WriteTransaction| {
+            let mut writes = encoded.iter();
+            writes.try_for_each(|write| write.apply(transaction))
         };
-        write().map_err(database("writing records"))
+        self.write(apply).map_err(database("writing records"))
     }
 
     /// A generation above every earlier one, and not below `floor`.
     pub(crate) fn next_generation(&self, floor: u64) -> Result<u64> {
-        let write = || -> std::result::Result<u64, redb::Error> {
-            let transaction = self.db.begin_write()?;
-            let next = {
-                let mut table = transaction.open_table(GENERATIONS)?;
-                let last = table.get(())?.map_or(0, |last| last.value());
-                let next = floor.max(last + 1);
-                table.insert((), next)?;
-                next
-            };
-            transaction.commit()?;
+        let number = |transaction: &WriteTransaction| {
+            let mut table = transaction.open_table(GENERATIONS)?;
+            let last = table.get(())?.map_or(0, |last| last.value());
+            let next = floor.max(last + 1);
+            table.insert((), next)?;
             Ok(next)
         };
-        write().map_err(database("numbering a generation"))
+        self.write(number)
+            .map_err(database("numbering a generation"))
     }
 
     pub(crate) fn setting(&self, name: &str) -> Result<Option<Vec<u8>>> {
@@ -232,13 +227,50 @@ impl Store {
     }
 
     pub(crate) fn set_setting(&self, name: &str, value: &[u8]) -> Result<()> {
-        let write = || -> std::result::Result<(), redb::Error> {
-            let transaction = self.db.begin_write()?;
+        let insert = |transaction: &WriteTransaction| {
             transaction.open_table(SETTINGS)?.insert(name, value)?;
-            Ok(transaction.commit()?)
+            Ok(())
         };
-        write().map_err(database("writing a setting"))
+        self.write(insert).map_err(database("writing a setting"))
     }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+type Row = (String, String, Vec<u8>);
+
+fn find(
+    table: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
+    identity: &Identity,
+) -> std::result::Result<Option<Vec<u8>>, redb::Error> {
+    let found = table.get(key(identity))?;
+    Ok(found.map(|bytes| bytes.value().to_vec()))
+}
+
+/// See [`Store::list`].
+fn rows(
+    table: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
+    device: Option<&Id>,
+    after: Option<&Identity>,
+    limit: usize,
+) -> std::result::Result<Vec<Row>, redb::Error> {
+    let from = after.map_or((device.map_or("", Id::as_str), ""), key);
+    let mut found = Vec::new();
+    for row in table.range(from..)? {
+        let (name, bytes) = row?;
+        let name = name.value();
+        if device.is_some_and(|device| device.as_str() != name.0) || found.len() == limit {
+            break;
+        }
+        if after.is_none() || name != from {
+            found.push((name.0.to_owned(), name.1.to_owned(), bytes.value().to_vec()));
+        }
+    }
+    Ok(found)
 }
 
 fn key(identity: &Identity) -> (&str, &str) {

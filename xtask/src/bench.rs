@@ -1,10 +1,11 @@
-//! Measures what the agent costs: `cargo xtask bench [start|idle|size|wire|pull|store]`.
+//! Measures what agent and hub cost: `cargo xtask bench [start|idle|size|wire|fleet|pull|store]`.
 //!
 //! Figures are of the `dist` build, on this machine, with whatever else it does at the
 //! moment: compare those of one run with each other. Each table is printed and written as
 //! JSON below `target/bench`; a figure above its budget fails the run.
 
 mod device;
+mod fleet;
 mod idle;
 mod pull;
 mod size;
@@ -206,7 +207,7 @@ impl Table {
 
 /// Runs the benchmarks named, or all.
 pub(crate) fn run(names: &[&str]) -> Result<(), String> {
-    const ALL: [&str; 6] = ["size", "idle", "start", "wire", "pull", "store"];
+    const ALL: [&str; 7] = ["size", "idle", "start", "wire", "fleet", "pull", "store"];
     if names == ["measure"] || names.first() == Some(&"measure") {
         return pull::inside(&names[1..]);
     }
@@ -235,6 +236,7 @@ pub(crate) fn run(names: &[&str]) -> Result<(), String> {
             "start" => vec![start::run()?],
             DEVICE => device::run()?,
             "wire" => wire::run()?,
+            "fleet" => fleet::run()?,
             "store" => pull::store()?,
             _ => pull::run()?,
         };

@@ -15,6 +15,7 @@ mod images;
 mod manual;
 mod setup;
 mod test;
+mod yocto;
 
 use std::process::ExitCode;
 
@@ -27,12 +28,14 @@ cargo xtask COMMAND
   test     set up, then run every check and every test, also those on a virtual Arm
            machine, which cross-build for minutes the first time; without with --no-device
   check    formatting, lints and documentation only
-  bench    measure the dist build: all, or some of size, idle, start, wire, pull, store; pull
-           and store (updates) beside docker, containerd, podman, skopeo and umoci, and curl and
-           tar; device, where named, on the virtual device with dockerd beside
+  bench    measure the dist build: all, or some of size, idle, start, wire, fleet, pull, store;
+           fleet loads a hub with 1,000 and then 10,000 simulated devices; pull and store
+           (updates) beside docker, containerd, podman, skopeo and umoci, and curl and tar;
+           device, where named, on the virtual device with dockerd beside
   cross    build static programs for a device: armv7, arm64, armv6 or x86_64
   deb      make the Debian package for amd64, arm64 or armhf; with --programs DIR from
            programs that are built already
+  yocto    write the Yocto recipe's list of crates anew, from Cargo.lock
   manual   write the manual page and the shells' completions into a directory
   images   build the tutorial's images for all of these as one index each; with --push
            REGISTRY [--plain-http] publish them there
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         ["setup"] => setup::install(setup::DEMO)
             .and_then(|()| setup::install(setup::TEST))
             .and_then(|()| setup::install(&device::PACKAGES)),
+        ["yocto"] => yocto::run(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())

@@ -258,6 +258,8 @@ fn the_package_is_installed_upgraded_with_modules_running_removed_and_purged() {
     });
     debian.must(&format!("kobune apply {}", manifest.display()));
     let (first, keeper) = (debian.running(), debian.supervisor());
+    let refused = debian.run("kobune halt").failed(1);
+    assert!(refused.contains("in use by another daemon"), "{refused}");
 
     debian.must(&format!("dpkg -i {}", new.display()));
     until(60, "the daemon answers", || {

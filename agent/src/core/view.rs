@@ -7,7 +7,7 @@ use kobune_runtime::{Attachment, ContainerId, ContainerState, Timestamp};
 use serde_json::{Value, json};
 
 use super::Core;
-use crate::api::wire::{DesiredStatus, ErrorCode, ImageView, ModuleView};
+use crate::api::wire::{DesiredStatus, ErrorCode, ImageView, ModuleView, Problem};
 use crate::command::CommandError;
 use crate::deployment::{self, ModuleSpec};
 use crate::error_chain::chain;
@@ -35,6 +35,35 @@ impl Core {
             }
             changed
         });
+    }
+
+    /// Why modules are not as desired.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let problem = |(module, spec): (&ContainerId, &ModuleSpec)| {
+            if let Some(message) = status::refusal(spec) {
+                return Some(Problem {
+                    module: Some(module.to_string()),
+                    path: String::new(),
+                    message,
+                });
+            }
+            let history = self.history.get(module);
+            if let Some(path) = self.waits_for(module, spec) {
+                return Some(Problem {
+                    module: Some(module.to_string()),
+                    path: String::new(),
+                    message: status::waiting(&path),
+                });
+            }
+            let failed = [&history.create, &history.start, &history.stop];
+            let failed = failed.into_iter().find(|attempts| attempts.failures > 0)?;
+            Some(Problem {
+                module: Some(module.to_string()),
+                path: String::new(),
+                message: failed.message.clone(),
+            })
+        };
+        self.desired.modules.iter().filter_map(problem).collect()
     }
 
     /// What there is to tell of every module that is or shall be, by name.

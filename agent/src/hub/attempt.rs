@@ -105,7 +105,7 @@ impl Client {
     /// What the failure means for the wait until the next attempt.
     pub(super) fn end_of(&self, error: &AttemptError) -> End {
         match error {
-            AttemptError::Connection(ConnectionError::Refused { code: 4 | 5 }) => End::Refused,
+            AttemptError::Connection(error) => End::of_attempt(error),
             AttemptError::Identity(IdentityError::NoEdgeDevice(_)) => End::Refused,
             AttemptError::Identity(IdentityError::Rest(error)) if error.is_refusal() => {
                 End::Refused

@@ -3,8 +3,13 @@
 
 use std::time::Duration;
 
+use super::connection::ConnectionError;
+
 /// First wait after a failure of the network, as IoT Edge's agent has it.
 const FIRST: Duration = Duration::from_secs(2);
+/// Within this a fleet comes back whose hub restarted. A device knows nothing of the others,
+/// so each waits for its part of it by chance.
+const SPREAD: Duration = Duration::from_secs(30);
 /// Longest wait after a failure of the network.
 const LONGEST: Duration = Duration::from_secs(60);
 /// First wait after the hub refused us: credentials do not become right by themselves.
@@ -38,6 +43,24 @@ pub(super) enum End {
     Renewal,
 }
 
+impl End {
+    /// Of an attempt that `error` ended.
+    pub(super) fn of_attempt(error: &ConnectionError) -> Self {
+        match error {
+            ConnectionError::Refused { code: 4 | 5 } => Self::Refused,
+            _ => Self::Unreachable,
+        }
+    }
+
+    /// Of a session that `error` ended after it had `lasted`.
+    pub(super) fn of_session(error: &ConnectionError, lasted: Duration) -> Self {
+        match error {
+            ConnectionError::Silent => Self::Lost(lasted),
+            _ => Self::Closed(lasted),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
@@ -46,7 +69,8 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after `end`: between half of it and all of it, by `random`.
+    /// The wait after `end`: between half of it and all of it, by `random`; after the end of a
+    /// good session anything up to [`SPREAD`], because others may have lost theirs with it.
     pub(super) fn wait(&mut self, end: End, random: u32) -> Duration {
         let full = match end {
             End::Renewal => {
@@ -63,7 +87,11 @@ impl Backoff {
                 doubled(FIRST, &mut self.failures, LONGEST)
             }
             End::Refused => doubled(FIRST_REFUSED, &mut self.refusals, LONGEST_REFUSED),
-            End::Closed(lasted) | End::Lost(lasted) if lasted >= self.good_session() => {
+            End::Closed(lasted) if lasted >= self.good_session() => {
+                *self = Self::default();
+                return between(FIRST / 2, SPREAD, random);
+            }
+            End::Lost(lasted) if lasted >= self.good_session() => {
                 *self = Self::default();
                 doubled(FIRST, &mut self.failures, LONGEST)
             }
@@ -123,8 +151,11 @@ impl Retries {
 
 /// Between half of `full` and all of it: devices that fell off together come back apart.
 fn jittered(full: Duration, random: u32) -> Duration {
-    let half = full / 2;
-    half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
+    between(full / 2, full, random)
+}
+
+fn between(least: Duration, most: Duration, random: u32) -> Duration {
+    least + (most - least).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 fn doubled(first: Duration, times: &mut u32, longest: Duration) -> Duration {
@@ -191,7 +222,43 @@ mod tests {
         backoff.wait(End::Closed(GOOD_SESSION), 0);
         assert!(backoff.is_contended(), "the other one may only be waiting");
         let wait = backoff.wait(End::Closed(UNCONTENDED), u32::MAX);
-        assert_eq!((wait, backoff.is_contended()), (FIRST, false));
+        assert_eq!((wait, backoff.is_contended()), (SPREAD, false));
+    }
+
+    /// How many devices reach their hub in each second, if it ends good sessions at 0 and is
+    /// back after `outage`.
+    fn returning(devices: u32, outage: Duration) -> Vec<u32> {
+        let mut seconds = Vec::new();
+        // Marsaglia's xorshift: the same numbers each time.
+        let mut random = 1_u32;
+        let mut next = || {
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            random
+        };
+        for _ in 0..devices {
+            let mut backoff = Backoff::default();
+            let mut at = backoff.wait(End::Closed(GOOD_SESSION), next());
+            while at < outage {
+                at += backoff.wait(End::Unreachable, next());
+            }
+            let second = usize::try_from(at.as_secs()).unwrap();
+            seconds.resize(seconds.len().max(second + 1), 0);
+            seconds[second] += 1;
+        }
+        seconds
+    }
+
+    #[test]
+    fn a_fleet_does_not_come_back_at_once() {
+        for outage in [0, 5, 20, 60, 300].map(Duration::from_secs) {
+            let seconds = returning(10_000, outage);
+            let most = seconds.iter().max().copied().unwrap();
+            assert!(most <= 2_000, "{most} in a second of {seconds:?}");
+            let back = outage + SPREAD.max(LONGEST);
+            assert!(seconds.len() <= usize::try_from(back.as_secs()).unwrap() + 1);
+        }
     }
 
     #[test]

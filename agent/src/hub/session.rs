@@ -26,9 +26,9 @@ use crate::report::{self, diff::diff};
 /// The hub closes a connection that is silent for one and a half times this.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(120);
 /// How often the hub is asked for a sign of life.
-const PING: Duration = Duration::from_secs(60);
+pub(super) const PING: Duration = Duration::from_secs(60);
 /// How long the hub may take to answer.
-const ANSWER: Duration = Duration::from_secs(30);
+pub(super) const ANSWER: Duration = Duration::from_secs(30);
 /// How often the whole twin is asked for, as IoT Edge's agent does.
 const REFRESH: Duration = Duration::from_secs(3600);
 /// Changes within this time are reported together.

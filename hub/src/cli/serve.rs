@@ -108,8 +108,9 @@ pub(super) fn run(options: &ServeOptions) -> Result<(), Failure> {
     drop(handle);
     // The connections end with the runtime, and the hub with the last of them.
     drop(runtime);
-    if thread.join().is_err() {
-        return Err("the hub's thread has failed".into());
+    match thread.join() {
+        Ok(ended) => ended?,
+        Err(_) => return Err("the hub's thread has failed".into()),
     }
     served
 }

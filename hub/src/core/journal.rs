@@ -153,6 +153,8 @@ impl Hub {
         device: Option<&str>,
     ) -> Result<Vec<(u64, Event)>, HubError> {
         self.write_events()?;
+        // Reading sees what is on the disk.
+        self.store.flush()?;
         let wanted = |event: &Event| device.is_none_or(|device| event.concerns(device));
         Ok(self.store.events(before, limit, wanted)?)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, OwnedPermit};
 
 use super::access::Credential;
 use super::{Denied, Hub, HubError, MethodAnswer, Proof};
@@ -73,6 +73,13 @@ pub(crate) enum Misuse {
     Filters,
     #[error("its subscriptions cannot be kept")]
     Store(#[from] HubError),
+}
+
+/// Messages on their way to connections: held back for as long as what they tell of is not
+/// on the disk.
+#[derive(Debug, Default)]
+pub(super) struct Outgoings {
+    held: Option<Vec<(OwnedPermit<Outgoing>, Outgoing)>>,
 }
 
 #[derive(Debug)]
@@ -312,7 +319,11 @@ impl Hub {
             return false;
         }
         let payload = payload.into_bytes();
-        let sent = session.outbox.try_send(Outgoing { topic, payload }).is_ok();
+        let place = session.outbox.clone().try_reserve_owned();
+        let sent = place.is_ok();
+        if let Ok(place) = place {
+            self.outgoing.send(place, Outgoing { topic, payload });
+        }
         if !sent {
             // It does not read: whatever it missed it will ask for when it is back.
             self.sessions.remove(identity);
@@ -352,6 +363,25 @@ impl Hub {
         activity.connected = connected;
         activity.changed = Some(now.rfc3339());
         activity.last = Some(now.rfc3339());
+    }
+}
+
+impl Outgoings {
+    pub(super) fn hold(&mut self) {
+        self.held.get_or_insert_default();
+    }
+
+    pub(super) fn release(&mut self) {
+        for (place, message) in self.held.take().into_iter().flatten() {
+            place.send(message);
+        }
+    }
+
+    fn send(&mut self, place: OwnedPermit<Outgoing>, message: Outgoing) {
+        match &mut self.held {
+            Some(held) => held.push((place, message)),
+            None => drop(place.send(message)),
+        }
     }
 }
 

@@ -116,6 +116,22 @@ fn is_closed(connected: &mut Connected) -> bool {
 }
 
 #[test]
+fn nobody_is_told_before_the_disk_has_it() {
+    let mut world = world();
+    world.make("d", false);
+    let mut connected = world.connect("d");
+    world.hub.begin();
+    world.desire("d", json!({"a": 1}));
+    world.desire("d", json!({"a": 2}));
+    assert_eq!(connected.outbox.try_recv(), Err(TryRecvError::Empty));
+    world.hub.flush().unwrap();
+    assert!(next(&mut connected).1.contains("\"a\":1"));
+    assert!(next(&mut connected).1.contains("\"a\":2"));
+    world.desire("d", json!({"a": 3}));
+    assert!(next(&mut connected).1.contains("\"a\":3"));
+}
+
+#[test]
 fn answers_and_patches_come_in_the_order_of_the_changes() {
     let mut world = world();
     world.make("d", false);

@@ -87,3 +87,26 @@ fn the_file_is_for_its_owner_only() {
     assert_eq!(mode(&state), 0o700);
     assert_eq!(mode(&state.join("hub.redb")), 0o600);
 }
+
+#[test]
+fn a_batch_is_seen_at_once_and_kept_when_it_is_flushed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.begin();
+    store.commit(&[Change::Put(Box::new(named("a")))]).unwrap();
+    let generation = store.next_generation(7).unwrap();
+    assert_eq!(store.next_generation(7).unwrap(), generation + 1);
+    store.commit(&[Change::Put(Box::new(named("b")))]).unwrap();
+    assert!(store.get(&named("a").identity).unwrap().is_some());
+    assert_eq!(names(&store.list(None, None, 9).unwrap()), ["a", "b"]);
+    store.flush().unwrap();
+    store.begin();
+    store
+        .commit(&[Change::Remove(named("a").identity)])
+        .unwrap();
+    assert_eq!(names(&store.list(None, None, 9).unwrap()), ["b"]);
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    let kept = names(&store.list(None, None, 9).unwrap());
+    assert_eq!(kept, ["a", "b"], "the second batch was not flushed");
+}

@@ -1,0 +1,125 @@
+//! The Yocto layer: its list of crates is that of the lock file, and its linter has no complaint.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use kobune_tests::CliOutput;
+use kobune_tests::packages::python;
+use serde_json::Value;
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A pair `NAME-VERSION` and checksum for each crate of the registry.
+fn locked() -> Vec<(String, String)> {
+    let lock = fs::read_to_string(workspace().join("Cargo.lock")).expect("the lock file");
+    let mut lines = lock.lines();
+    let mut crates = Vec::new();
+    let value = |line: &str| line.split('"').nth(1).expect("a value").to_owned();
+    while let Some(line) = lines.next() {
+        if line == "[[package]]" {
+            let name = value(lines.next().expect("a name"));
+            let version = value(lines.next().expect("a version"));
+            let sum = lines.clone().take_while(|line| !line.is_empty());
+            let sum = sum.filter(|line| line.starts_with("checksum")).map(value);
+            crates.extend(sum.map(|sum| (format!("{name}-{version}"), sum)));
+        }
+    }
+    crates
+}
+
+#[test]
+fn the_recipe_has_the_crates_of_the_lock_file() {
+    let layer = "packaging/yocto/meta-kobune/recipes-containers/kobune/kobune-crates.inc";
+    let listed = fs::read_to_string(workspace().join(layer)).expect("the list");
+    let locked = locked();
+    assert!(locked.len() > 100, "{locked:?}");
+    let sums = listed.lines().filter_map(|line| {
+        let (name, sum) = line
+            .strip_prefix("SRC_URI[")?
+            .split_once(".sha256sum] = ")?;
+        Some((name.to_owned(), sum.trim_matches('"').to_owned()))
+    });
+    let hint = "run 'cargo xtask yocto'";
+    assert_eq!(sums.collect::<Vec<_>>(), locked, "{hint}");
+    let addresses = listed.lines().filter_map(|line| {
+        let address = line.trim().strip_prefix("crate://crates.io/")?;
+        Some(address.trim_end_matches(" \\").replace('/', "-"))
+    });
+    let names: Vec<String> = locked.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(addresses.collect::<Vec<_>>(), names, "{hint}");
+}
+
+/// Recipes below `dir`.
+fn recipes(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("a directory").flatten();
+    let paths = entries.map(|entry| entry.path());
+    let is_recipe = |path: &PathBuf| {
+        path.extension()
+            .is_some_and(|kind| kind == "bb" || kind == "bbappend")
+    };
+    paths
+        .flat_map(|path| match path.is_dir() && !path.is_symlink() {
+            true => recipes(&path),
+            false => Some(path).filter(is_recipe).into_iter().collect(),
+        })
+        .collect()
+}
+
+#[test]
+fn the_layer_satisfies_its_linter() {
+    let Some(python) = python("oelint", &["oelint-adv==9.11.2"]) else {
+        return;
+    };
+    let recipes = recipes(&workspace().join("packaging/yocto/meta-kobune"));
+    assert_eq!(recipes.len(), 4, "{recipes:?}");
+    // A ping is no business of a test, and nothing is gained by variants that nobody builds.
+    let rules = ["oelint.vars.homepageping", "oelint.var.bbclassextend"];
+    let mut oelint = Command::new(python.with_file_name("oelint-adv"));
+    oelint.args(["--quiet", "--release", "wrynose"]);
+    oelint.args(rules.iter().flat_map(|rule| ["--suppress", rule]));
+    let said = CliOutput::of(oelint.args(recipes));
+    assert_eq!(
+        (said.code, said.stdout, said.stderr),
+        (0, String::new(), String::new())
+    );
+}
+
+#[test]
+fn the_recipes_are_understood_by_bitbake() {
+    let Some(python) = python("bitbake", &["bitbake-setup==2.19.0"]) else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut parse = Command::new(python);
+    parse.arg(own.join("tests/yocto/parse.py"));
+    let layer = workspace().join("packaging/yocto/meta-kobune");
+    let parsed = CliOutput::of(parse.arg(layer).arg(dir.path().join("stubs"))).ok();
+    let parsed: Value = serde_json::from_str(&parsed).expect("JSON");
+    let recipe = &parsed["kobune_0.1.0.bb"];
+    assert_eq!(recipe["INITSCRIPT_NAME"], "kobune");
+    let sources = recipe["SRC_URI"].as_str().expect("sources");
+    let sources: Vec<&str> = sources.split_whitespace().collect();
+    let patches: Vec<&&str> = sources
+        .iter()
+        .filter(|s| s.starts_with("file://"))
+        .collect();
+    assert_eq!(sources.len(), locked().len() + 1 + patches.len());
+    for patch in patches {
+        let file = patch
+            .strip_prefix("file://")
+            .and_then(|patch| patch.split(';').next());
+        let file = workspace()
+            .join("packaging/patches")
+            .join(file.expect("a file"));
+        assert!(file.exists(), "{}", file.display());
+    }
+    let image = &parsed["kobune-image-example.bb"];
+    assert_eq!(
+        image["IMAGE_FEATURES"].as_str().map(str::trim),
+        Some("read-only-rootfs")
+    );
+}
