@@ -3,12 +3,13 @@
 //! The kernels are this machine's, with a filter that answers ENOSYS to every system call
 //! younger than a version. What else such a kernel would do differently is not seen here.
 
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
 use kobune_runtime::seccomp;
-use kobune_tests::{Agent, Device, cross_built, full, privileged, tutorial};
+use kobune_tests::{Agent, Device, cross_built, full, privileged, probe, tutorial, until};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OpenHow, openat2};
 use serde_json::json;
@@ -56,17 +57,28 @@ const YOUNGER: [((u32, u32), &[&str]); 14] = [
     ((6, 8), &["statmount", "listmount"]),
 ];
 
-/// Only with `KOBUNE_FULL`: the programs as they are released take minutes to build.
 #[test]
 fn the_tutorial_runs_on_kernels_from_4_9_on() {
+    for version in [(4, 9), (4, 19), (5, 4), (5, 7), (5, 10), (5, 15), (6, 1)] {
+        on_kernel(version, move || run_tutorial(version));
+    }
+}
+
+#[test]
+fn every_engine_publishes_ports_on_linux_5_15() {
+    for engine in ["nftables", "iptables", "forwarder"] {
+        on_kernel((5, 15), move || run_probe((5, 15), engine));
+    }
+}
+
+/// Only with `KOBUNE_FULL`: the programs as they are released take minutes to build.
+fn on_kernel(version: (u32, u32), test: impl FnOnce() + Send + 'static) {
     if !full() || !cross_built() || !privileged() {
         return;
     }
-    for version in [(4, 9), (4, 19), (5, 4), (5, 7), (5, 10), (6, 1)] {
-        // A filter stays with the thread that loaded it and with what that starts.
-        let on_it = std::thread::spawn(move || run_tutorial(version));
-        assert!(on_it.join().is_ok(), "on Linux {}.{}", version.0, version.1);
-    }
+    // A filter stays with the thread that loaded it and with what that starts.
+    let on_it = std::thread::spawn(test);
+    assert!(on_it.join().is_ok(), "on Linux {}.{}", version.0, version.1);
 }
 
 fn run_tutorial(version: (u32, u32)) {
@@ -77,14 +89,42 @@ fn run_tutorial(version: (u32, u32)) {
     pretend(version);
     let extra = format!("programs_dir = \"{}\"", programs.display());
     let agent = Agent::start(&device, &extra);
-    let manifest = device.dir().join("deployment.json");
-    let deployment = tutorial::deployment(&registry, "1.0").to_string();
-    std::fs::write(&manifest, deployment).expect("the manifest");
-    let _ = agent.cli(&["apply", &manifest.to_string_lossy()]).ok();
+    let _ = agent.apply(&tutorial::deployment(&registry, "1.0")).ok();
     let _ = agent.wait_running("button-acr");
     let _ = agent.wait_running("led-acr");
     let answer = device.http("POST", "http://127.0.0.1/True");
     assert_eq!(answer.expect("an answer").0, 200);
+    agent.clear();
+    assert_eq!(device.leftovers(), Vec::<String>::new());
+}
+
+/// A module starts, answers by a published port, has a process joined to it, starts again
+/// and ends.
+fn run_probe(version: (u32, u32), engine: &str) {
+    let programs = released_programs();
+    let device = Device::new();
+    let registry = probe::registry(&device, &["1"]);
+    pretend(version);
+    let extra = format!(
+        "programs_dir = \"{}\"\n[network]\nengine = \"{engine}\"",
+        programs.display()
+    );
+    let agent = Agent::start(&device, &extra);
+    let ports = json!({ "PortBindings": { "7/tcp": [{ "HostPort": "7000" }] } });
+    let module = probe::module_with(&registry, &["listen", "tcp", "7"], ports);
+    let _ = agent.apply(&probe::deployment([("tcp", module)])).ok();
+    for starts in 1..=2 {
+        let _ = agent.wait_running("tcp");
+        let listening = || agent.logs("tcp").matches("listening tcp").count() == starts;
+        until(30, "the module listens", listening);
+        let answer = device.in_network(|| TcpStream::connect("127.0.0.1:7000").map(drop));
+        assert!(answer.is_ok(), "{engine}: {answer:?}");
+        let joined = agent.cli(&["exec", "tcp", "/probe", "hosts", "tcp"]);
+        assert_eq!(joined.code, 0, "{}", joined.stdout);
+        if starts == 1 {
+            let _ = agent.cli(&["restart", "tcp"]).ok();
+        }
+    }
     agent.clear();
     assert_eq!(device.leftovers(), Vec::<String>::new());
 }

@@ -128,6 +128,8 @@ fn what_is_removed_is_gone(device: &Device, agent: &Agent<'_>) {
         let output = output.expect("the program runs");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
+    let legacy = show("iptables-legacy-save", &[]);
+    assert!(!legacy.contains("KOBUNE"), "{legacy}");
     assert_eq!(show("nft", &["list", "tables"]), "");
     let links = show("ip", &["-brief", "link"]);
     assert!(!links.contains("azure-iot-edge"), "{links}");

@@ -44,15 +44,22 @@ impl Network {
         Ok(true)
     }
 
+    /// Rules of legacy ip_tables. Where another engine publishes ports they only make way
+    /// through the firewall of others, and no module fails for it.
     fn apply_legacy(&self, state: &State) -> io::Result<bool> {
         let bridge = &self.config.bridge;
         if let Some(ruleset) = self.rules(state, EngineInUse::IpTables) {
-            iptables::apply(&ruleset)
-        } else if self.rules(state, EngineInUse::NfTables).is_some() {
+            return iptables::apply(&ruleset);
+        }
+        let changed = if self.rules(state, EngineInUse::NfTables).is_some() {
             iptables::accept(bridge)
         } else {
             iptables::remove(bridge)
-        }
+        };
+        changed.or_else(|error| {
+            tracing::warn!(%error, "cannot change rules in the tables of legacy ip_tables");
+            Ok(false)
+        })
     }
 
     /// Puts the rules back that somebody else removed since they were made, with a flush
