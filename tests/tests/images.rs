@@ -8,11 +8,10 @@ use serde_json::Value;
 const SLEEP: &[&str] = &["sleep", "1000"];
 
 fn names(agent: &Agent<'_>) -> Vec<String> {
-    let images: Value = serde_json::from_str(&agent.cli(&["images", "-o", "json"]).ok()).unwrap();
-    let images = images.as_array().unwrap().iter();
-    images
-        .map(|image| image["reference"].as_str().unwrap().to_owned())
-        .collect()
+    let said = agent.cli(&["images", "-o", "json"]).ok();
+    let images: Vec<Value> = serde_json::from_str(&said).expect("a list of images");
+    let name = |image: &Value| image["reference"].as_str().expect("a name").to_owned();
+    images.iter().map(name).collect()
 }
 
 #[test]
