@@ -273,6 +273,9 @@ mod tests {
     proptest! {
         #[test]
         fn what_oci_spec_reads_is_read_the_same(text in "([a-z0-9-]{1,4}(\\.[a-z]{1,3})?(:[0-9]{1,4})?/)?[a-z0-9._-]{1,6}(/[a-z0-9_]{1,4})?(:[a-zA-Z0-9._-]{1,5})?") {
+            let first = text.split_once('/').map_or("", |(first, _)| first);
+            // A host to docker, and no good one; oci-spec looks further.
+            prop_assume!(!(first.contains('.') && first.contains('_')));
             if let Ok(known) = text.parse::<Reference>() {
                 prop_assert_eq!(parse_reference(&text).expect("what oci-spec reads"), known);
             }

@@ -149,6 +149,8 @@ fn puller(directory: &Path) -> Puller {
     let store = Store::open(directory).expect("a store");
     let mut config = PullerConfig::new(store);
     config.spool_from = Some(100_000);
+    // The whole disk is smaller than the usual one.
+    config.reserve = 0;
     Puller::new(config).expect("a puller")
 }
 
