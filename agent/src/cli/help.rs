@@ -120,8 +120,7 @@ Usage: kobune bundle create -o FILE [OPTIONS] DEPLOYMENT
       --env-file FILE  variables for the credentials that DEPLOYMENT names as $NAME
   -d, --detach         return when the deployment is accepted
 
-The same images, deployment and list give the same file. It is an OCI archive, which skopeo and
-podman read.
+The same images, deployment and list give the same file. It is an OCI archive, which skopeo reads.
 ";
 
 const IMAGES: &str = "\
