@@ -174,9 +174,9 @@ const COMPLAINTS: &[(&str, &str, &str)] = &[
         "\"10.0.0.0/33\" is no IPv4 subnet",
     ),
     (
-        "[network]\nengine = \"iptables\"",
+        "[network]\nengine = \"ipvs\"",
         "2, key \"network.engine\"",
-        "unknown variant `iptables`",
+        "unknown variant `ipvs`",
     ),
     (
         "[registry]\nplain_http = [\n  \"good\",\n  \"http://bad\",\n]",
