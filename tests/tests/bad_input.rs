@@ -34,27 +34,39 @@ fn what_the_device_lacks_is_named_and_others_run() {
     let mount = json!([{ "Type": "bind", "Source": "/nonexistent/source", "Target": "/data" }]);
     let devices = json!([{ "PathOnHost": "/dev/nonexistent", "PathInContainer": "/dev/x" }]);
     let cases = [
-        ("device", host("Devices", devices), "/dev/nonexistent"),
-        ("mount", host("Mounts", mount), "/nonexistent/source"),
+        (
+            "device",
+            host("Devices", devices),
+            "waits for device",
+            "/dev/nonexistent",
+        ),
+        (
+            "mount",
+            host("Mounts", mount),
+            "start failed",
+            "/nonexistent/source",
+        ),
         (
             "user",
             option("User", json!("nobody-knows")),
+            "start failed",
             "nobody-knows",
         ),
         (
             "program",
             option("Entrypoint", json!(["/missing-program"])),
+            "start failed",
             "/missing-program",
         ),
     ];
     let modules = cases
         .iter()
-        .map(|(name, module, _)| (*name, module.clone()));
+        .map(|(name, module, ..)| (*name, module.clone()));
     let all = modules.chain([("fine", module())]);
     let said = agent.apply(&probe::deployment(all)).failed(1);
     assert_eq!(agent.module("fine")["status"], "running");
-    for (name, _, named) in &cases {
-        failed_for(&agent, &said, name, named);
+    for (name, _, why, named) in &cases {
+        failed_for(&agent, &said, name, why, named);
     }
     // What no device has is refused before anything changes.
     let wrong = host("CapAdd", json!(["CAP_NOTHING"]));
@@ -66,9 +78,9 @@ fn what_the_device_lacks_is_named_and_others_run() {
     without_leftovers(&device, &agent);
 }
 
-/// The start of the module `name` failed for what is `named`, as everything that is shown tells.
-fn failed_for(agent: &Agent<'_>, said: &str, name: &str, named: &str) {
-    let begin = format!("module {name}: start failed: ");
+/// The module `name` does not run, `why` and for what is `named`, as everything that is shown tells.
+fn failed_for(agent: &Agent<'_>, said: &str, name: &str, why: &str, named: &str) {
+    let begin = format!("module {name}: {why}");
     let line = said.lines().find(|line| line.contains(&begin));
     let line = line.unwrap_or_else(|| panic!("{begin:?} is not in {said}"));
     assert!(line.contains(named), "{line}");
