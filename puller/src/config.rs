@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::meter::Metered;
 use crate::signature::SignaturePolicy;
-use crate::store::Store;
+use crate::store::{Space, Store};
 
 /// How long a server may be silent; a registry behind cloud storage answers within a second, and
 /// what stalls is better asked for again.
@@ -16,8 +16,9 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// hundred it comes before any of it is written.
 const SPOOL_FROM: u64 = 64 << 20;
 
-/// Logs, records and what modules write for a while.
+/// Logs, records and what modules write for a while; of a small disk at most this part.
 const RESERVE: u64 = 64 << 20;
+const RESERVE_PART: u64 = 8;
 
 /// How a [`Puller`](crate::Puller) behaves.
 #[derive(Debug, Clone)]
@@ -89,8 +90,13 @@ pub struct ProxyConfig {
 
 impl PullerConfig {
     /// The usual configuration: TLS everywhere but on this machine, repetition after one second,
-    /// the environment's proxy, layers of 64 MiB or more spooled, 64 MiB left free, no signatures asked for.
+    /// the environment's proxy, layers of 64 MiB or more spooled, 64 MiB left free (an eighth of a
+    /// small disk), no signatures asked for.
     pub fn new(store: Store) -> Self {
+        let part = |space: Space| space.total / RESERVE_PART;
+        let reserve = store
+            .space()
+            .map_or(RESERVE, |space| RESERVE.min(part(space)));
         Self {
             store,
             plain_http: Vec::new(),
@@ -100,7 +106,7 @@ impl PullerConfig {
             proxy: None,
             docker_config: None,
             spool_from: Some(SPOOL_FROM),
-            reserve: RESERVE,
+            reserve,
             metered: Metered::default(),
             policy: SignaturePolicy::default(),
         }
