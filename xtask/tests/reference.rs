@@ -6,8 +6,9 @@ use std::process::Command;
 use kobune_tests::{CliOutput, Programs};
 
 /// Tables of the file, and how their keys begin in the reference.
-const TABLES: [(&str, &str); 5] = [
+const TABLES: [(&str, &str); 6] = [
     ("", ""),
+    ("[images]", "images."),
     ("[network]", "network."),
     ("[registry]", "registry."),
     ("[registry.metered]", "registry.metered."),
@@ -15,7 +16,8 @@ const TABLES: [(&str, &str); 5] = [
 ];
 
 /// Tables that [`TABLES`] or the page about hubs have.
-const ELSEWHERE: [&str; 7] = [
+const ELSEWHERE: [&str; 8] = [
+    "images",
     "network",
     "registry",
     "registry.metered",
