@@ -42,7 +42,7 @@ const HUB: &str = "/portal/api/hub";
 /// Largest body in bytes.
 const BODY_MAX: usize = 4 << 20;
 /// How long it may take until all of it is here.
-const BODY_WITHIN: Duration = Duration::from_secs(60);
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// Of this name the browser sends it over TLS alone, and takes it from this host alone.
 const COOKIE_NAME: &str = "__Host-kobune-portal";
 const CSRF_HEADER: &str = "x-csrf-token";

@@ -83,10 +83,17 @@ fn number(backup: &str, module: &str) -> u64 {
     let record = records
         .find(|record| record["id"] == *id)
         .expect("its record");
-    let value = record["value"]["desired"].to_string();
-    let (_, rest) = value.split_once("\"number\":").expect("its number");
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().expect("a number")
+    let number = &record["value"]["desired"]["properties"]["number"];
+    number.as_u64().expect("a number")
+}
+
+/// Ends the writing, also where a test fails.
+struct End<'e>(&'e AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]
@@ -105,6 +112,7 @@ fn backups_under_load_are_of_one_moment_each() {
     let end = AtomicBool::new(false);
     let (mut numbers, written) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| write_until(&hub, "w", &end));
+        let ends = End(&end);
         let numbers: Vec<_> = (0..8)
             .map(|n| {
                 let file = path(&device, &format!("backup-{n}"));
@@ -115,7 +123,7 @@ fn backups_under_load_are_of_one_moment_each() {
                 numbers[0]
             })
             .collect();
-        end.store(true, Ordering::Relaxed);
+        drop(ends);
         (numbers, writer.join().expect("it writes"))
     });
     assert!(

@@ -12,14 +12,14 @@ use super::ApiError;
 const BODY_MAX: usize = 4 << 20;
 
 /// How long it may take until all of it is here.
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) async fn read(body: Incoming) -> Result<Bytes, ApiError> {
     let whole = Limited::new(body, BODY_MAX).collect();
     match tokio::time::timeout(WITHIN, whole).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(_)) => Err(ApiError::invalid("the body does not end within 4 MiB")),
-        Err(_) => Err(ApiError::slow("the body does not end within 60 s")),
+        Err(_) => Err(ApiError::slow("the body does not end within 30 s")),
     }
 }
 
