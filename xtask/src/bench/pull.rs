@@ -52,26 +52,25 @@ struct Compared {
 
 /// Gives the costs, the goals with what was reached, and what an update costs.
 pub(super) fn run() -> Result<Vec<Table>, String> {
-    with_bench(|bench, debian, kept| bench.all(debian, &images::many(kept)?))
+    let many = images::many(&kept_images()?)?;
+    with_bench(|bench, debian| bench.all(debian, &many))
 }
 
 /// Gives what updates cost, and the goals with what was reached.
 pub(super) fn store() -> Result<Vec<Table>, String> {
-    with_bench(|bench, debian, _| bench.store(debian))
+    with_bench(|bench, debian| bench.store(debian))
 }
 
 fn with_bench(
-    measure: impl FnOnce(&Bench, &[Image; 3], &Path) -> Result<Vec<Table>, String> + Send,
+    measure: impl FnOnce(&Bench, &[Image; 3]) -> Result<Vec<Table>, String> + Send,
 ) -> Result<Vec<Table>, String> {
-    setup::install(&peers::INSTALLED)?;
+    let debian_images = kept_images()?;
     let kept = directory()?;
     let target = kept.parent().unwrap_or(&kept).to_owned();
     let example = |name: &str| build(&target, name);
     let (pull, stages) = (example("pull")?, example("stages")?);
     let programs = Programs::new(pull, &kept)?;
-    let images = kept.join("images");
-    fs::create_dir_all(&images).map_err(|error| error.to_string())?;
-    let debian = images::debian(&images, &target)?;
+    let debian = images::debian(&debian_images, &target)?;
     std::thread::scope(|scope| {
         // A thread with mounts and a network of its own; what it starts has them too.
         let thread = scope.spawn(|| {
@@ -84,11 +83,19 @@ fn with_bench(
                 work,
                 server,
             };
-            measure(&bench, &debian, &images)
+            measure(&bench, &debian)
         });
         let failed = |_| Err("the benchmark panicked".to_owned());
         thread.join().unwrap_or_else(failed)
     })
+}
+
+/// Where layers are kept from run to run. They are made before [`isolate`]: it takes the network.
+fn kept_images() -> Result<PathBuf, String> {
+    setup::install(&peers::INSTALLED)?;
+    let images = directory()?.join("images");
+    fs::create_dir_all(&images).map_err(|error| error.to_string())?;
+    Ok(images)
 }
 
 fn isolate() -> Result<(), String> {
