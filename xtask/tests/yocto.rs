@@ -74,7 +74,7 @@ fn the_layer_satisfies_its_linter() {
         return;
     };
     let recipes = recipes(&workspace().join("packaging/yocto/meta-kobune"));
-    assert_eq!(recipes.len(), 4, "{recipes:?}");
+    assert_eq!(recipes.len(), 5, "{recipes:?}");
     // A ping is no business of a test, and nothing is gained by variants that nobody builds.
     let rules = ["oelint.vars.homepageping", "oelint.var.bbclassextend"];
     let mut oelint = Command::new(python.with_file_name("oelint-adv"));
@@ -87,18 +87,29 @@ fn the_layer_satisfies_its_linter() {
     );
 }
 
-#[test]
-fn the_recipes_are_understood_by_bitbake() {
-    let Some(python) = python("bitbake", &["bitbake-setup==2.19.0"]) else {
-        return;
-    };
-    let dir = tempfile::tempdir().expect("a directory");
+/// What BitBake's parser makes of the layer, by recipe; `None` where there is no BitBake. In
+/// `dir` are then what the binary recipe unpacked and where it would install that.
+fn parsed(dir: &Path) -> Option<Value> {
+    let python = python("bitbake", &["bitbake-setup==2.19.0"])?;
+    let programs = dir.join("programs");
+    fs::create_dir(&programs).expect("a directory");
+    for name in ["kobune", "kobune-shim", "kobune-monitor"] {
+        fs::write(programs.join(name), name).expect("a program");
+    }
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut parse = Command::new(python);
     parse.arg(own.join("tests/yocto/parse.py"));
-    let layer = workspace().join("packaging/yocto/meta-kobune");
-    let parsed = CliOutput::of(parse.arg(layer).arg(dir.path().join("stubs"))).ok();
-    let parsed: Value = serde_json::from_str(&parsed).expect("JSON");
+    parse.arg(workspace().join("packaging/yocto/meta-kobune"));
+    let parsed = CliOutput::of(parse.args([dir.join("stubs"), programs])).ok();
+    Some(serde_json::from_str(&parsed).expect("JSON"))
+}
+
+#[test]
+fn the_recipes_are_understood_by_bitbake() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let Some(parsed) = parsed(dir.path()) else {
+        return;
+    };
     let recipe = &parsed["kobune_0.1.0.bb"];
     assert_eq!(recipe["INITSCRIPT_NAME"], "kobune");
     let sources = recipe["SRC_URI"].as_str().expect("sources");
@@ -117,9 +128,41 @@ fn the_recipes_are_understood_by_bitbake() {
             .join(file.expect("a file"));
         assert!(file.exists(), "{}", file.display());
     }
+    assert_eq!(parsed["kobune-bin_0.1.0.bb"]["RPROVIDES:${PN}"], "kobune");
     let image = &parsed["kobune-image-example.bb"];
     assert_eq!(
         image["IMAGE_FEATURES"].as_str().map(str::trim),
         Some("read-only-rootfs")
     );
+}
+
+#[test]
+fn the_binary_recipe_installs_programs_that_bitbake_fetched() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let Some(parsed) = parsed(dir.path()) else {
+        return;
+    };
+    let install = parsed["kobune-bin_0.1.0.bb"]["do_install"].as_str();
+    let mut shell = Command::new("sh");
+    let _ = CliOutput::of(shell.arg("-ec").arg(install.expect("a task"))).ok();
+    let image = dir.path().join("stubs/image");
+    let mut find = Command::new("find");
+    let find = find.arg(&image).args(["-printf", "%P %m\n"]);
+    let found = CliOutput::of(find).ok();
+    let mut found: Vec<&str> = found.lines().collect();
+    found.retain(|line| line.contains("kobune"));
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [
+            "usr/bin/kobune 755",
+            "usr/lib/systemd/system/kobune.service 644",
+            "usr/libexec/kobune 755",
+            "usr/libexec/kobune/kobune-monitor 755",
+            "usr/libexec/kobune/kobune-shim 755",
+            "var/lib/kobune 711",
+        ]
+    );
+    let program = fs::read_to_string(image.join("usr/bin/kobune")).expect("the program");
+    assert_eq!(program, "kobune");
 }

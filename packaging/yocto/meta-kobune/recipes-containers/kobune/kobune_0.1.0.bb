@@ -1,13 +1,7 @@
-SUMMARY = "Edge container agent"
-DESCRIPTION = "Runs containers on small devices as an Azure-IoT-style hub or a file asks for, without a container engine beside it."
-HOMEPAGE = "https://kobune.invalid"
-BUGTRACKER = "https://kobune.invalid/issues"
-SECTION = "admin"
-LICENSE = "Apache-2.0"
-LIC_FILES_CHKSUM = "file://LICENSE;md5=3b83ef96387f14655fc854ddc3c6bd57"
-CVE_PRODUCT = "kobune"
-
+require kobune.inc
 require kobune-crates.inc
+
+LIC_FILES_CHKSUM = "file://LICENSE;md5=3b83ef96387f14655fc854ddc3c6bd57"
 
 # Address and commit of the repository that this layer is in: see README.md.
 KOBUNE_GIT ?= ""
@@ -20,7 +14,7 @@ SRC_URI += "\
 "
 SRCREV = "${KOBUNE_REV}"
 
-inherit cargo systemd update-rc.d useradd
+inherit cargo
 
 # Nobody has to have a repository to parse the layer.
 # nooelint: oelint.task.noanonpython
@@ -31,32 +25,5 @@ python () {
 
 CARGO_BUILD_FLAGS += "--package kobune --package kobune-runtime --bins"
 
-SYSTEMD_SERVICE:${PN} = "kobune.service"
-INITSCRIPT_NAME = "kobune"
-INITSCRIPT_PARAMS = "start 70 2 3 4 5 . stop 30 0 1 6 ."
-USERADD_PACKAGES = "${PN}"
-GROUPADD_PARAM:${PN} = "--system kobune"
-
-do_install() {
-    install -D -m 0755 ${B}/target/${CARGO_TARGET_SUBDIR}/kobune ${D}${bindir}/kobune
-    for program in kobune-shim kobune-monitor; do
-        install -D -m 0755 ${B}/target/${CARGO_TARGET_SUBDIR}/$program ${D}${libexecdir}/kobune/$program
-    done
-    if ${@bb.utils.contains('DISTRO_FEATURES', 'systemd', 'true', 'false', d)}; then
-        install -D -m 0644 ${S}/packaging/systemd/kobune.service ${D}${systemd_system_unitdir}/kobune.service
-    else
-        install -D -m 0755 ${S}/packaging/init/kobune ${D}${sysconfdir}/init.d/kobune
-    fi
-}
-
-FILES:${PN} += "${libexecdir}/kobune"
-RRECOMMENDS:${PN} += "\
-    ca-certificates \
-    kernel-module-bridge \
-    kernel-module-nf-tables \
-    kernel-module-nft-chain-nat \
-    kernel-module-nft-masq \
-    kernel-module-nft-nat \
-    kernel-module-overlay \
-    kernel-module-veth \
-"
+KOBUNE_BUILT = "${B}/target/${CARGO_TARGET_SUBDIR}"
+KOBUNE_PACKAGING = "${S}/packaging"

@@ -1,0 +1,48 @@
+//! A file that breaks each of the rules, and part of the complaint that it must get.
+
+/// Name, text (of `p.mk` what comes after its header) and complaint.
+pub(crate) const BROKEN: &[(&str, &str, &str)] = &[
+    ("Config.in", "config A \n", "trailing space"),
+    ("Config.in", "config A", "no newline at the end"),
+    ("Config.in", "config A\n\n", "empty last line"),
+    ("Config.in", "config A\n\n\nconfig B\n", "consecutive"),
+    ("Config.in", "config \u{e9}\n", "not ASCII"),
+    ("Config.in", "config A\n    bool\n", "one tab"),
+    ("Config.in", "\tconfig A\n", "indented"),
+    ("Config.in", "config A\n\tdefault n\n", "anyway"),
+    ("Config.in", "config A\n\tbool\nconfig A\n", "twice"),
+    ("Config.in", "config A\n\tselect B\n\tbool\n", "order"),
+    ("Config.in", "config A\n\thelp\n\tme\n", "two spaces"),
+    (
+        "Config.in",
+        "config A\n\thelp\n\t  xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n",
+        "62 characters",
+    ),
+    ("a_defconfig", "BR2_x86_64=y\n", "FORCE_CHECK_HASHES"),
+    ("p.hash", "sha256  abc  file\n", "hash"),
+    (
+        "p.hash",
+        "md5 00000000000000000000000000000000 file\n",
+        "2 spaces",
+    ),
+    (
+        "p.hash",
+        "crc  00000000000000000000000000000000  file\n",
+        "type",
+    ),
+    ("q.mk", "Q_VERSION = 1\n", "header"),
+    ("p.mk", "P_A = \\\n    b\n", "tabs"),
+    ("p.mk", "\tP_A = b\n", "tabs"),
+    ("p.mk", "define P_A\necho\nendef\n", "tabs"),
+    ("p.mk", "P_A = b  \\\n\tc\n", "one space"),
+    ("p.mk", "P_A = b \\\n\nP_B = c\n", "empty line"),
+    ("p.mk", "Q_A = b\n", "package's name"),
+    ("p.mk", "P_A = b\nP_A = c\n", "set already"),
+    ("p.mk", "P_A = ${B}\n", "${}"),
+    ("p.mk", "P_INSTALL_TARGET = YES\n", "anyway"),
+    ("p.mk", "P_SOURCE = p-$(P_VERSION).tar.gz\n", "anyway"),
+    ("S70p", "DAEMON=p\n    true\n", "spaces"),
+    ("S70p", "DAEMON=q\n", "two digits"),
+    ("S7p", "DAEMON=p\n", "two digits"),
+    ("S70p", "DAEMON=p\nPIDFILE=/run/p\n", "PIDFILE"),
+];
