@@ -41,6 +41,9 @@ pub enum VerifyError {
     },
 }
 
+/// A sha256 as bytes.
+pub(crate) type Sha256 = [u8; 32];
+
 /// A running hash with one of the algorithms that OCI digests use.
 pub(crate) struct Hasher {
     algorithm: DigestAlgorithm,
@@ -74,9 +77,9 @@ impl Hasher {
     }
 
     /// The sha256 that [`Self::sha256`] was for, as bytes.
-    pub(crate) fn finish_sha256(self) -> [u8; 32] {
+    pub(crate) fn finish_sha256(self) -> Sha256 {
         let hash = self.context.finish();
-        let bytes = <[u8; 32]>::try_from(hash.as_ref());
+        let bytes = Sha256::try_from(hash.as_ref());
         bytes.expect("invariant: the hasher is one of sha256")
     }
 

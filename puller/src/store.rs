@@ -4,7 +4,7 @@
 //! root/lock                        held by the process that has the store open
 //! root/layers/<diff_id>/           one whole, verified layer; never changed once it has this name
 //! root/implied/<diff_id>           directories that layer uses without listing them, if any
-//! root/files/<diff_id>             what that layer's files hash to, if it is known
+//! root/files/<diff_id>             what that layer's files were, if it is known
 //! root/replaced/<diff_id>.<n>/      a damaged layer that was replaced while modules may use it
 //! root/images/<hash>.json          one record per reference
 //! root/images/configs/<image id>   configurations, byte for byte
@@ -18,6 +18,7 @@
 
 mod collect;
 mod disk;
+mod donor;
 mod files;
 mod layer;
 mod metered;
@@ -42,7 +43,8 @@ use thiserror::Error;
 
 pub use collect::{Collected, Roots};
 use disk::Disk;
-pub(crate) use files::{FileList, Place, Sha256, parse_hex};
+pub(crate) use donor::Place;
+pub(crate) use files::FileList;
 pub(crate) use layer::Staging;
 pub(crate) use parents::parents_id;
 pub(crate) use record::Record;

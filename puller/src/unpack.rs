@@ -34,14 +34,16 @@ use path::{Leaf, components, leaf};
 use tree::{Missing, Tree};
 use write::Writer;
 
-/// Is told about the files of an archive.
+/// Is told about the regular files of an archive, one after the other.
 pub(crate) trait Files {
-    /// The file at `path`, relative to the root, has content of this sha256. Told in the order of
-    /// the archive, once for each regular file that is an entry of its own, unless it has holes.
-    fn add(&mut self, path: &[u8], sha256: &[u8; 32]) -> io::Result<()>;
+    /// Bytes that the archive has for the next file, in order.
+    fn content(&mut self, bytes: &[u8]);
 
-    /// A file with the content that comes next, if there is one: its blocks can be shared. What it
-    /// hashes to is told as ever.
+    /// All of it was told: it is at `path`, relative to the root. Between its bytes may be holes.
+    fn end(&mut self, path: &[u8], has_holes: bool) -> io::Result<()>;
+
+    /// A file with the content that comes next, if there is one: its blocks can be shared. The
+    /// content is told as ever.
     fn donor(&mut self) -> Option<File> {
         None
     }
@@ -112,7 +114,9 @@ fn place<R: Read>(
 /// Nobody wants to know.
 #[cfg(any(test, fuzzing))]
 impl Files for () {
-    fn add(&mut self, _: &[u8], _: &[u8; 32]) -> io::Result<()> {
+    fn content(&mut self, _: &[u8]) {}
+
+    fn end(&mut self, _: &[u8], _: bool) -> io::Result<()> {
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The images on a device: removed, checked and repaired, and brought without a network.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use kobune_tests::{Agent, Device, privileged, probe, tutorial};
 use serde_json::Value;
@@ -44,6 +45,18 @@ fn what_modules_use_stays_and_the_rest_can_be_removed() {
     assert_eq!(device.leftovers(), Vec::<String>::new());
 }
 
+/// The first regular file below `directory`.
+fn a_file(directory: &Path) -> Option<PathBuf> {
+    fs::read_dir(directory).ok()?.flatten().find_map(|entry| {
+        let kind = entry.file_type().ok()?;
+        match (kind.is_file(), kind.is_dir()) {
+            (true, _) => Some(entry.path()),
+            (_, true) => a_file(&entry.path()),
+            _ => None,
+        }
+    })
+}
+
 #[test]
 fn a_damaged_layer_is_repaired_under_a_running_module() {
     if !privileged() {
@@ -58,14 +71,7 @@ fn a_damaged_layer_is_repaired_under_a_running_module() {
     let sound = agent.cli(&["images", "verify"]).ok();
     assert!(sound.ends_with(" 0 damaged\n"), "{sound}");
     let root = device.dir().join("state");
-    let lists = fs::read_dir(root.join("files")).unwrap();
-    let list = lists.map(|list| list.unwrap().path()).next().unwrap();
-    let text = fs::read_to_string(&list).unwrap();
-    let file = text.lines().next().unwrap().split_once("  ").unwrap().1;
-    let file = root
-        .join("layers")
-        .join(list.file_name().unwrap())
-        .join(file);
+    let file = a_file(&root.join("layers")).expect("a file");
     // As flash does it: in place, behind everybody's back.
     let mut content = fs::read(&file).unwrap();
     content.push(0);

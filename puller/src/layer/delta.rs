@@ -5,20 +5,20 @@
 //! table, framing <-- one range of the blob, in the manifest's annotations
 //! framing --+
 //! files here ---> Archive --> Hashed --> unpack --> staging directory
-//! ranges ---+                 diff_id    digest of each file
+//! ranges ---+                 diff_id    digest of each file that was fetched
 //! ```
 //!
-//! What the table says is trusted as little as anything else: the archive put together by it must
-//! have the digest that the image's configuration names, as if it had come as a whole. Only the
-//! digest of the compressed blob cannot be checked, of which most was never here. Whatever is
-//! doubtful ends with a reason, and the whole layer is fetched.
+//! What the table says is trusted as little as anything else: a file that is here is taken for its
+//! content, not for its name, and the archive put together must have the digest that the image's
+//! configuration names, as if it had come as a whole. Only the digest of the compressed blob cannot
+//! be checked, of which most was never here. Whatever is doubtful ends with a reason, and the whole
+//! layer is fetched.
 
 mod archive;
 mod plan;
 mod split;
 mod toc;
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::ops::Range;
@@ -34,22 +34,16 @@ use toc::{Content, Toc};
 use super::{
     Failure, IN_FLIGHT, PIECE, Piece, Transfer, check_diff_id, joined, write, zstd_decoder,
 };
-use crate::digest::{VerifyError, verify};
+use crate::digest::{Hasher, VerifyError, verify};
 use crate::error::PullError;
 use crate::manifest::{Chunked, Layer, Part};
 use crate::progress::{LayerProgress, LayerState};
 use crate::registry::Body;
-use crate::store::{FileList, Sha256, Store};
+use crate::store::{FileList, Store};
 use crate::unpack::{Files, UnpackError};
 
 /// Of a layer's bytes more than this many percent are not worth the trouble.
 const WORTH: u64 = 75;
-/// The sha256 of nothing, which tables do not list.
-const EMPTY: Sha256 = [
-    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
-    0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
-];
-
 /// How it went.
 pub(super) enum Delta {
     /// The layer is in the store.
@@ -92,8 +86,11 @@ struct Prepared {
 struct Checked<'a> {
     list: &'a mut FileList,
     prepared: &'a Prepared,
-    /// The first of the table's files that was not told of.
+    /// The first of the table's files that did not end yet.
     next: usize,
+    /// What came of it.
+    size: u64,
+    hasher: Hasher,
     /// The file that has other content.
     wrong: Option<String>,
 }
@@ -235,8 +232,10 @@ impl Prepared {
         if let Some(expected) = split_digest {
             verify(split, &expected).map_err(Doubt::SplitDigest)?;
         }
-        let wanted: HashSet<Sha256> = contents.iter().map(|content| content.sha256).collect();
-        let plan = Plan::new(&contents, &store.places(&wanted));
+        let wanted = contents
+            .iter()
+            .map(|content| (content.size, content.sha256));
+        let plan = Plan::new(&contents, &store.places(wanted));
         Ok(Self {
             contents,
             plan,
@@ -265,6 +264,8 @@ fn receive(
         list: &mut list,
         prepared,
         next: 0,
+        size: 0,
+        hasher: Hasher::sha256(),
         wrong: None,
     };
     let parts = (&*prepared.contents, &*prepared.plan.sources);
@@ -308,25 +309,48 @@ pub(crate) fn hostile(toc: &[u8], split: &[u8], blob: &[u8]) -> impl Read {
     io::Cursor::new(archive)
 }
 
+impl Checked<'_> {
+    /// Where the next of the table's files comes from.
+    fn source(&self) -> Option<&Source> {
+        self.prepared.plan.sources.get(self.next)
+    }
+
+    /// Whether what came is what the table says. What was here was read for that already, and the
+    /// digest of the archive counts in the end; a file that was fetched is called by its name.
+    fn is_right(&mut self) -> bool {
+        let hasher = std::mem::replace(&mut self.hasher, Hasher::sha256());
+        let content = self.prepared.contents.get(self.next);
+        content.is_some_and(|content| {
+            let is_here = matches!(self.source(), Some(Source::Here(_)));
+            content.size == self.size && (is_here || content.sha256 == hasher.finish_sha256())
+        })
+    }
+}
+
 impl Files for Checked<'_> {
-    fn add(&mut self, path: &[u8], sha256: &Sha256) -> io::Result<()> {
-        let expected = self.prepared.contents.get(self.next);
-        let known = match *sha256 == EMPTY {
-            true => true,
-            false => {
-                self.next += 1;
-                expected.is_some_and(|content| content.sha256 == *sha256)
-            }
-        };
-        if !known {
-            self.wrong = Some(String::from_utf8_lossy(path).into_owned());
-            return Err(io::ErrorKind::InvalidData.into());
+    fn content(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
+        if let Some(Source::Fetched { .. }) = self.source() {
+            self.hasher.update(bytes);
         }
-        self.list.add(path, sha256)
+        self.list.content(bytes);
+    }
+
+    fn end(&mut self, path: &[u8], has_holes: bool) -> io::Result<()> {
+        // Empty files are in no table; of those with holes none is known to say what it means.
+        if self.size > 0 || has_holes {
+            if has_holes || !self.is_right() {
+                self.wrong = Some(String::from_utf8_lossy(path).into_owned());
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            self.next += 1;
+            self.size = 0;
+        }
+        self.list.end(path, has_holes)
     }
 
     fn donor(&mut self) -> Option<File> {
-        match self.prepared.plan.sources.get(self.next)? {
+        match self.source()? {
             Source::Here(place) => place.open().ok(),
             Source::Fetched { .. } => None,
         }

@@ -11,10 +11,10 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use oci_spec::distribution::Reference;
 use oci_spec::image::Digest;
 
-use super::files::read_list;
+use super::files::{Content, Summer, read_list};
 use super::record::{self, Record};
-use super::{Sha256, Store, StoreError, failed};
-use crate::digest::{self, Hasher};
+use super::{Store, StoreError, failed};
+use crate::digest;
 use crate::unpack::{lossy, open_file};
 
 /// Bytes read at once.
@@ -224,9 +224,9 @@ impl<'a> Look<'a> {
             unnamed: 0,
             buffer: vec![0; BUFFER].into_boxed_slice(),
         };
-        let read = read_list(BufReader::new(list), |sha256, path| {
-            if let Err(why) = look.file(&path, &sha256) {
-                look.complain(&path, &why);
+        let read = read_list(BufReader::new(list), |path, content| {
+            if let Err(why) = look.file(path, content) {
+                look.complain(path, &why);
             }
         });
         match read {
@@ -240,33 +240,33 @@ impl<'a> Look<'a> {
         look
     }
 
-    fn file(&mut self, path: &[u8], sha256: &Sha256) -> Result<(), String> {
+    fn file(&mut self, path: &[u8], content: Content) -> Result<(), String> {
         let file = match open_file(self.root, path) {
             Ok(Some(file)) => file,
             Ok(None) => return Err("it is gone".to_owned()),
             Err(error) => return Err(error.to_string()),
         };
-        let hash = self.hash(&file).map_err(|error| error.to_string())?;
+        let found = self.content(&file).map_err(|error| error.to_string())?;
         self.files += 1;
-        if hash == *sha256 {
+        if found == content {
             return Ok(());
         }
         Err("its content has changed".to_owned())
     }
 
-    fn hash(&mut self, file: &File) -> io::Result<Sha256> {
+    fn content(&mut self, file: &File) -> io::Result<Content> {
         self.listed.insert(file.metadata()?.ino());
         // What the disk has counts, not what memory has; nor should memory fill with it. Advice may
         // go unheard.
         let forget = || posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
         let _ = forget();
-        let mut hasher = Hasher::sha256();
-        let mut content = file;
+        let mut summer = Summer::default();
+        let mut reader = file;
         loop {
-            match content.read(&mut self.buffer) {
+            match reader.read(&mut self.buffer) {
                 Ok(0) => break,
                 Ok(count) => {
-                    hasher.update(&self.buffer[..count]);
+                    summer.update(&self.buffer[..count]);
                     self.bytes += count as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -274,7 +274,7 @@ impl<'a> Look<'a> {
             }
         }
         let _ = forget();
-        Ok(hasher.finish_sha256())
+        Ok(summer.finish())
     }
 
     /// Regular files that the list does not have: it was cut, or a name has changed. Files with

@@ -21,7 +21,6 @@ use super::metadata::{attributes, mode, owner, set_times, timespec};
 use super::path::components;
 use super::tree::{self, Missing, Tree, set_opaque};
 use super::{Files, Unpacked};
-use crate::digest::Hasher;
 use crate::sys;
 
 /// Bytes moved between the decoder and a file at once.
@@ -176,7 +175,7 @@ impl<'a> Writer<'a> {
         let open = || openat(parent, name, flags, asked);
         let fd = self.replacing(parent, name, entry, open)?;
         let mut file = File::from(fd);
-        let sha256 = self.content(&mut file, entry, archive)?;
+        let has_holes = self.content(&mut file, entry, archive)?;
         let failed = UnpackError::io("set owner, mode and times of", &entry.path);
         let (uid, gid) = owner(entry);
         let time = timespec(entry.mtime);
@@ -193,23 +192,19 @@ impl<'a> Writer<'a> {
         set().map_err(failed)?;
         attributes(parent, name, entry)?;
         self.flusher.written(file);
-        let Some(sha256) = sha256 else {
-            return Ok(());
-        };
         let path = components(&entry.path)?.join(&b'/');
-        let told = self.files.add(&path, &sha256);
+        let told = self.files.end(&path, has_holes);
         told.map_err(UnpackError::io("list the content of", &path))
     }
 
-    /// Writes the entry's data; gives its hash, if it has no holes.
+    /// Writes the entry's data; whether it has holes.
     fn content<R: Read>(
         &mut self,
         file: &mut File,
         entry: &Entry,
         archive: &mut Archive<R>,
-    ) -> Result<Option<[u8; 32]>, UnpackError> {
+    ) -> Result<bool, UnpackError> {
         let mut position = 0;
-        let mut hasher = Hasher::sha256();
         let is_shared = self.share(file, entry);
         // A sparse map may end with an empty segment, which writes nothing.
         for segment in entry.segments.iter().filter(|segment| segment.length > 0) {
@@ -229,7 +224,7 @@ impl<'a> Writer<'a> {
                     entries: archive.entries(),
                     source,
                 })?;
-                hasher.update(&self.buffer[..count]);
+                self.files.content(&self.buffer[..count]);
                 left -= count as u64;
                 self.flusher.tick();
                 if is_shared {
@@ -247,7 +242,7 @@ impl<'a> Writer<'a> {
                 .map_err(UnpackError::io("write", &entry.path))?;
         }
         let stored = entry.segments.iter().map(|segment| segment.length);
-        Ok((stored.sum::<u64>() == entry.size).then(|| hasher.finish_sha256()))
+        Ok(stored.sum::<u64>() != entry.size)
     }
 
     /// Gives `file` the blocks of one that is said to have the entry's content; true if it has them.

@@ -22,6 +22,13 @@ fn truncate(path: &Path) {
     file.set_len(length / 2).expect("cut");
 }
 
+/// Leaves a list without a record.
+fn bare(path: &Path) {
+    let list = fs::read(path).expect("readable");
+    let line = list.iter().position(|byte| *byte == b'\n');
+    fs::write(path, &list[..=line.expect("a first line")]).expect("written");
+}
+
 fn empty(path: &Path) {
     fs::write(path, "").expect("emptied");
 }
@@ -106,12 +113,13 @@ async fn a_flipped_bit_is_found_wherever_it_is_and_only_that_part_is_fetched_aga
     );
     let (record, config) = (record(&scene), pulled.config_path.clone());
     let (of_low, of_high) = (low.blob.len(), high.blob.len());
-    let cases: [(&Path, Harm, usize, &str); 9] = [
+    let cases: [(&Path, Harm, usize, &str); 10] = [
         (&file, flip, of_low, "content has changed"),
         (&cut, truncate, of_high, "content has changed"),
         (&cut, remove, of_high, "gone"),
         (&list, flip, of_low, ""),
-        (&list, empty, of_low, "in no list"),
+        (&list, empty, of_low, "list of files"),
+        (&list, bare, of_low, "in no list"),
         (&config, flip, 0, "configuration"),
         (&config, truncate, 0, "configuration"),
         (&record, flip, 0, "record"),
@@ -154,21 +162,22 @@ async fn any_bit_of_a_record_and_of_a_list_counts() {
     scene.pull(":1.0").await.expect("pulled");
     let root = scene.directory.path();
     let list = root.join("files").join(low.diff_id.encoded());
-    for path in [record(&scene), list] {
+    for (path, is_text) in [(record(&scene), true), (list, false)] {
         let sound = fs::read(&path).expect("readable");
         for bit in (0..sound.len() * 8).step_by(13) {
             let mut content = sound.clone();
             content[bit / 8] ^= 1 << (bit % 8);
-            let same_text = content[bit / 8].eq_ignore_ascii_case(&sound[bit / 8]);
+            let (old, new) = (sound[bit / 8], content[bit / 8]);
             fs::write(&path, &content).expect("written");
             let found = scene.puller.store().verify().expect("verified").damage;
             // White space between fields, and the case of hexadecimal digits, say nothing.
-            let says_nothing = same_text || sound[bit / 8].is_ascii_whitespace();
+            let says_nothing =
+                is_text && (new.eq_ignore_ascii_case(&old) || old.is_ascii_whitespace());
             assert!(
                 !found.is_empty() || says_nothing,
                 "bit {bit} of {}: {:?}",
                 path.display(),
-                char::from(sound[bit / 8]),
+                char::from(old),
             );
         }
         fs::write(&path, &sound).expect("written");

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::toc::Content;
-use crate::store::{Place, Sha256};
+use crate::digest::Sha256;
+use crate::store::Place;
 
 /// Bytes between two files that are fetched with them rather than asked around: about what another
 /// request and its answer cost.

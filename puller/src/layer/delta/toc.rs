@@ -8,7 +8,7 @@ use oci_spec::image::Digest;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::store::{Sha256, parse_hex};
+use crate::digest::Sha256;
 
 /// Most files: kept in memory, 64 bytes each.
 const MAX_FILES: usize = 200_000;
@@ -147,6 +147,20 @@ impl<'de> Visitor<'de> for Entries<'_> {
     }
 }
 
+/// A sha256 in hexadecimal digits.
+fn parse_hex(hex: &[u8]) -> Option<Sha256> {
+    if hex.len() != 64 {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut sha256 = [0; 32];
+    for (byte, digits) in sha256.iter_mut().zip(hex.chunks_exact(2)) {
+        let value = digit(digits[0])? << 4 | digit(digits[1])?;
+        *byte = u8::try_from(value).ok()?;
+    }
+    Some(sha256)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -192,12 +206,15 @@ mod tests {
         let good = file('a', 9, 10, 30);
         let mut nameless = good.clone();
         nameless["digest"] = "sha256:abc".into();
+        let mut signed = good.clone();
+        signed["digest"] = format!("sha256:{}", "+1".repeat(32)).into();
         for entries in [
             vec![file('a', 9, 30, 30)],
             vec![file('a', 9, 30, 10)],
             vec![file('a', 9, 10, 1001)],
             vec![good.clone(), file('b', 9, 29, 40)],
             vec![nameless],
+            vec![signed],
             vec![json!({"name": "a"})],
             vec![json!({"type": "reg", "size": -1})],
         ] {
