@@ -43,7 +43,7 @@ pub use network::{
     Ipv4Subnet, Network, NetworkConfig, NetworkError, PublishedPort,
 };
 pub use options::{
-    BlockIo, CapabilityChange, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping,
+    BlockIo, CapabilityChange, Console, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping,
     DeviceRate, DeviceRule, Dns, ExposedPort, ExtraHost, HostAddress, InvalidDeviceAccess,
     InvalidPort, IpcMode, LogDriver, LogOptions, Mount, MountSource, NamespaceMode, Namespaces,
     NetworkMode, PortBinding, Privilege, Propagation, Protocol, Resources, SeccompChoice, Security,
@@ -55,6 +55,7 @@ pub use runtime::{
     ContainerState, Containers, LinuxRuntime, ModuleRuntime, PrepareError, RuntimeConfig,
     RuntimeError, Started,
 };
+pub use shim::attach::AttachPoint;
 pub use shim::{PidFd, ShimError};
 pub use spec::{
     Built, JoinedNamespaces, SpecError, SpecNetwork, SpecPaths, SpecRequest, SpecWarning,

@@ -3,6 +3,7 @@
 //! These are domain types; Docker's JSON is turned into them by the agent. They are
 //! stored with a created container, so their serialised form is part of the state on disk.
 
+mod console;
 mod device;
 mod mount;
 mod namespace;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ContainerId, Healthcheck};
 
+pub use console::Console;
 pub use device::{DeviceAccess, DeviceClass, DeviceMapping, DeviceRule, InvalidDeviceAccess};
 pub use mount::{Mount, MountSource, Propagation, VolumesFrom};
 pub use namespace::{IpcMode, NamespaceMode, Namespaces};
@@ -58,6 +60,9 @@ pub struct ContainerOptions {
     /// Whether a first process stands above the program, which passes signals on and reaps.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub init: bool,
+    /// Its terminal and standard input.
+    #[serde(skip_serializing_if = "Console::is_none")]
+    pub console: Console,
     /// Default confinement or none.
     pub privilege: Privilege,
     /// Mount the root filesystem read-only.

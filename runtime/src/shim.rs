@@ -9,6 +9,7 @@
 //! | `lock` | nobody | locked (flock) from before the launcher exists until the monitor ended |
 //! | `launch.log` | launcher | what libcontainer had to say while launching |
 //! | `task.json` | launcher | [`TaskRecord`], written when the container was started |
+//! | `attach` | launcher | socket for those who attach, served by the monitor; see [`attach`] |
 //! | `exit.json` | monitor | [`ExitRecord`], written when the main process ended |
 //!
 //! The launcher answers the agent with one line of JSON, a [`LaunchReport`], on its
@@ -17,6 +18,7 @@
 //! period, kill; SIGUSR1 means: kill now. Old monitors meet new agents after an upgrade:
 //! [`CONTRACT`] is in every file, and what it says is never changed, only added to.
 
+pub mod attach;
 mod client;
 pub mod exec;
 mod process;
@@ -27,7 +29,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{self, RecordError};
-use crate::{LogDriver, LogOptions, Timestamp};
+use crate::{Console, LogDriver, LogOptions, Timestamp};
 
 pub(crate) use client::ShimClient;
 pub use client::ShimError;
@@ -69,6 +71,9 @@ pub struct ShimJob {
     /// Whether the program gets a first process above it.
     #[serde(default)]
     pub init: bool,
+    /// The program's terminal and standard input.
+    #[serde(default)]
+    pub console: Console,
     /// Where the output goes.
     #[serde(default)]
     pub log_driver: LogDriver,

@@ -12,6 +12,7 @@ use crate::cgroup::{CgroupPath, Usage};
 use crate::container::Paths;
 use crate::exec::{Exec, ExecError, ExecRequest};
 use crate::insight::{self, ProcessInfo, Traffic};
+use crate::shim::attach::{ATTACH_FILE, AttachPoint};
 use crate::shim::{MEMORY_FILE, TaskRecord};
 use crate::{ContainerId, TaskStatus};
 
@@ -35,6 +36,26 @@ impl LinuxRuntime {
             return Err(failed(ExecError::Paused));
         }
         Exec::start(&self.config.shim, &container, &self.paths(id), request).map_err(failed)
+    }
+
+    /// Where to attach to the running container's output and standard input.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`], [`RuntimeError::NotRunning`]; [`RuntimeError::Control`] of the
+    /// kind `NotFound` where it keeps no output for anybody, or was started by a version that
+    /// did not know of attaching.
+    pub fn attach_point(&self, id: &ContainerId) -> Result<AttachPoint, RuntimeError> {
+        let console = self.load(id)?.options.console;
+        self.running(id)?;
+        let socket = self.paths(id).file(ATTACH_FILE);
+        match fs::metadata(&socket) {
+            Ok(_) => Ok(AttachPoint {
+                socket,
+                terminal: console.terminal,
+                stdin: console.stdin,
+            }),
+            Err(error) => Err(control("attach to", id)(error)),
+        }
     }
 
     /// Freezes every process of the container. Idempotent.

@@ -229,6 +229,7 @@ impl LinuxRuntime {
             monitor: self.config.monitor.clone(),
             log_dir: paths.log(),
             init: container.options.init,
+            console: container.options.console,
             log_driver: container.options.log_driver,
             log: container.options.log,
             stop_signal,

@@ -147,20 +147,17 @@ pub fn send(
     socket.write_all(&line[sent..])
 }
 
-/// Receives one line and the descriptors that came with it; what follows the line is left in
-/// the socket.
+/// Receives bytes, as many as `bytes` has or fewer, and the descriptors that came with them.
 ///
 /// # Errors
-/// The system's; `UnexpectedEof` where the other end is gone; `InvalidData` for what is no
-/// `T`.
-pub fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<(T, Vec<OwnedFd>)> {
+/// The system's; `UnexpectedEof` where the other end is gone.
+pub fn receive_descriptors(socket: &UnixStream, bytes: &mut [u8]) -> io::Result<Vec<OwnedFd>> {
     let mut descriptors = Vec::new();
-    let mut first = [0; 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = recvmsg(
         socket,
-        &mut [IoSliceMut::new(&mut first)],
+        &mut [IoSliceMut::new(bytes)],
         &mut control,
         RecvFlags::CMSG_CLOEXEC,
     )?;
@@ -172,6 +169,18 @@ pub fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<(T, Vec<O
             descriptors.extend(rights);
         }
     }
+    Ok(descriptors)
+}
+
+/// Receives one line and the descriptors that came with it; what follows the line is left in
+/// the socket.
+///
+/// # Errors
+/// The system's; `UnexpectedEof` where the other end is gone; `InvalidData` for what is no
+/// `T`.
+pub fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<(T, Vec<OwnedFd>)> {
+    let mut first = [0; 1];
+    let descriptors = receive_descriptors(socket, &mut first)?;
     let mut line = first.to_vec();
     let mut buffer = [0; 4096];
     while line.len() < LINE_LIMIT {

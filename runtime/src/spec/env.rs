@@ -13,11 +13,15 @@ pub(super) fn merge(
     home: &str,
     image: &[String],
     options: &[String],
+    terminal: bool,
 ) -> Result<Vec<String>, SpecError> {
     let mut merged = vec![
         format!("PATH={DEFAULT_PATH}"),
         format!("HOSTNAME={hostname}"),
     ];
+    if terminal {
+        merged.push("TERM=xterm".to_owned());
+    }
     for entry in image.iter().chain(options) {
         check(entry)?;
         apply(&mut merged, entry);

@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::image::Config;
-use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, User};
+use oci_spec::runtime::{BoxBuilder, Capabilities, LinuxCapabilities, Process, User};
 
 use super::{SpecError, SpecRequest, env, ulimit};
 use crate::options::ContainerOptions;
@@ -12,10 +12,16 @@ pub(super) fn process(request: &SpecRequest<'_>, hostname: &str) -> Result<Proce
     let config = request.image_config();
     let image_env = config.and_then(|c| c.env().as_deref()).unwrap_or(&[]);
     let home = request.facts.user.home.to_string_lossy();
-    let env = env::merge(hostname, &home, image_env, &request.options.env)?;
+    let console = request.options.console;
+    let own_env = &request.options.env;
+    let env = env::merge(hostname, &home, image_env, own_env, console.terminal)?;
 
     let mut process = Process::default();
-    process.set_terminal(Some(false));
+    process.set_terminal(Some(console.terminal));
+    process.set_console_size(console.size.filter(|_| console.terminal).and_then(|size| {
+        let size = BoxBuilder::default().height(size.rows).width(size.columns);
+        size.build().ok()
+    }));
     process.set_user(user(request));
     process.set_args(Some(args(request.options, config)?));
     process.set_env(Some(env));

@@ -1,51 +1,51 @@
 //! The monitor: what a launcher becomes once its container runs.
 //!
 //! It drains the container's output into the rotated log, waits for the main process to
-//! end, records how, and ends. It speaks to nobody: its contract is files and signals
-//! (`kobune_runtime::shim`). SIGTERM asks the main process to stop and kills it after the
+//! end, records how, and ends. It speaks to nobody but those who attach; its contract is
+//! files, signals and one socket (`kobune_runtime::shim`). SIGTERM asks the main process to stop and kills it after the
 //! grace period; SIGUSR1 kills it at once. It must do nothing that can fail for lack of
 //! memory or disk: a log that cannot be written loses lines, never the exit status.
 
+mod args;
+mod attach;
 mod log;
 mod sys;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use kobune_runtime::Timestamp;
 use kobune_runtime::shim::{CONTRACT, EXIT_FILE, ExitRecord};
-use kobune_runtime::{LogOptions, Timestamp};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal as NamedSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::read;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+use rustix::process::{Signal, WaitOptions, kill_process, wait};
 
+use args::Args;
+use attach::{Attach, CLIENTS, Wants};
 use log::{Log, Stream};
 
 /// Output the container left in the pipes when its main process ended is read on, in case
 /// a process that outlived it never closes them, for at most this many bytes.
 const LAST_WORDS: usize = 1 << 20;
 
-/// What the launcher passes on the command line.
-struct Args {
-    init: Pid,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-    bundle: PathBuf,
-    log_dir: PathBuf,
-    log: LogOptions,
-    stop_signal: Signal,
-    grace: Duration,
-}
+/// Places among what is polled; stdout and stderr come first.
+const SIGNALS: usize = 2;
+const LISTENER: usize = 3;
+const STDIN: usize = 4;
+const FIRST_CLIENT: usize = 5;
+const WATCHED: usize = FIRST_CLIENT + CLIENTS;
 
 struct Monitor {
     args: Args,
-    log: Log,
+    /// Absent where the output is not kept.
+    log: Option<Log>,
+    attach: Attach,
     /// Set once the main process was reaped.
     exit_code: Option<i32>,
     /// When the main process is killed.
@@ -53,13 +53,20 @@ struct Monitor {
 }
 
 fn main() -> ExitCode {
-    let Some(args) = parse(std::env::args().skip(1)) else {
+    let Some(mut args) = Args::parse(std::env::args().skip(1)) else {
         return ExitCode::from(2);
     };
-    let log = Log::open(args.log_dir.clone(), args.log);
+    if let Some(stdin) = &args.console.stdin
+        && nonblocking(stdin).is_err()
+    {
+        return ExitCode::FAILURE;
+    }
+    let log = (!args.discard).then(|| Log::open(args.log_dir.clone(), args.log));
+    let attach = Attach::new(std::mem::take(&mut args.console));
     let mut monitor = Monitor {
         args,
         log,
+        attach,
         exit_code: None,
         deadline: None,
     };
@@ -67,30 +74,6 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
-}
-
-fn parse(mut args: impl Iterator<Item = String>) -> Option<Args> {
-    let init = Pid::from_raw(args.next()?.parse().ok()?)?;
-    let stdout = sys::inherited(args.next()?.parse().ok()?)?;
-    let stderr = sys::inherited(args.next()?.parse().ok()?)?;
-    let bundle = args.next()?.into();
-    let log_dir = args.next()?.into();
-    let log = LogOptions {
-        max_size: args.next()?.parse().ok()?,
-        max_files: args.next()?.parse().ok()?,
-    };
-    let stop_signal = sys::signal(args.next()?.parse().ok()?)?;
-    let grace = Duration::from_secs(args.next()?.parse().ok()?);
-    Some(Args {
-        init,
-        stdout,
-        stderr,
-        bundle,
-        log_dir,
-        log,
-        stop_signal,
-        grace,
-    })
 }
 
 impl Monitor {
@@ -113,12 +96,8 @@ impl Monitor {
         let mut open = [true; 2];
         while self.exit_code.is_none() {
             let ready = self.wait_for_input(&signals, open)?;
-            for (index, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
-                if ready[index] && open[index] {
-                    open[index] = self.drain(stream, log::BUFFER);
-                }
-            }
-            if ready[2] {
+            self.attend(&ready, &mut open);
+            if ready[SIGNALS] {
                 self.handle_signals(&signals)?;
             }
             if self.deadline.is_some_and(|at| Instant::now() >= at) {
@@ -128,13 +107,35 @@ impl Monitor {
         }
         for stream in [Stream::Stdout, Stream::Stderr] {
             self.drain(stream, LAST_WORDS);
-            self.log.finish(stream);
+            if let Some(log) = &mut self.log {
+                log.finish(stream);
+            }
         }
-        self.record_exit()
+        let recorded = self.record_exit();
+        self.attach.end(self.exit_code.unwrap_or(255));
+        recorded
     }
 
-    /// Blocks until a pipe has data, a signal came or the grace period is over.
-    fn wait_for_input(&self, signals: &SignalFd, open: [bool; 2]) -> io::Result<[bool; 3]> {
+    /// Copies what is there: output to log and clients, input from them.
+    fn attend(&mut self, ready: &[bool; WATCHED], open: &mut [bool; 2]) {
+        for (index, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
+            if ready[index] && open[index] {
+                open[index] = self.drain(stream, log::BUFFER);
+            }
+        }
+        if ready[STDIN] {
+            self.attach.pump();
+        }
+        for signal in self.attach.serve(&ready[FIRST_CLIENT..], &self.args.stdout) {
+            self.kill_init(signal);
+        }
+        if ready[LISTENER] {
+            self.attach.accept();
+        }
+    }
+
+    /// Blocks until there is something to do or the grace period is over: what is ready.
+    fn wait_for_input(&self, signals: &SignalFd, open: [bool; 2]) -> io::Result<[bool; WATCHED]> {
         let timeout = match self.deadline {
             None => PollTimeout::NONE,
             Some(at) => {
@@ -142,14 +143,35 @@ impl Monitor {
                 PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
             }
         };
+        // What is not there is not asked about: a closed pipe would be ready for ever.
+        let mut fds: [_; WATCHED] =
+            std::array::from_fn(|_| PollFd::new(signals.as_fd(), PollFlags::empty()));
         let watched = |fd| PollFd::new(fd, PollFlags::POLLIN);
-        // A closed pipe would be ready for ever: the signals take its place.
-        let pipe = |open: bool, pipe| if open { pipe } else { signals.as_fd() };
-        let mut fds = [
-            watched(pipe(open[0], self.args.stdout.as_fd())),
-            watched(pipe(open[1], self.args.stderr.as_fd())),
-            watched(signals.as_fd()),
-        ];
+        fds[SIGNALS] = watched(signals.as_fd());
+        for (index, pipe) in [&self.args.stdout, &self.args.stderr]
+            .into_iter()
+            .enumerate()
+        {
+            if open[index] {
+                fds[index] = watched(pipe.as_fd());
+            }
+        }
+        if let Some(listener) = self.attach.listener() {
+            fds[LISTENER] = watched(listener);
+        }
+        if let Some(stdin) = self.attach.full_stdin() {
+            fds[STDIN] = PollFd::new(stdin, PollFlags::POLLOUT);
+        }
+        for (at, (client, wants)) in fds[FIRST_CLIENT..].iter_mut().zip(self.attach.clients()) {
+            let events = match wants {
+                // Not even its leaving, which would be told again and again.
+                Wants::Nothing => continue,
+                Wants::Read => PollFlags::POLLIN,
+                Wants::Write => PollFlags::POLLOUT,
+                Wants::ReadAndWrite => PollFlags::POLLIN | PollFlags::POLLOUT,
+            };
+            *at = PollFd::new(client, events);
+        }
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -170,7 +192,11 @@ impl Monitor {
                 Ok(0) => return false,
                 Ok(count) => {
                     total += count;
-                    self.log.append(stream, &buffer[..count], Timestamp::now());
+                    let output = &buffer[..count];
+                    if let Some(log) = &mut self.log {
+                        log.append(stream, output, Timestamp::now());
+                    }
+                    self.attach.output(stream, output);
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return true,

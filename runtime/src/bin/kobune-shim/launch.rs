@@ -8,15 +8,15 @@
 //! as the container's last step before exec.
 
 mod last_step;
+mod monitor;
+mod streams;
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt as _;
+use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Mutex;
 
 use kobune_runtime::cgroup::{CgroupPath, Cgroups};
@@ -24,19 +24,19 @@ use kobune_runtime::shim::{
     CONFIG_FILE, CONTRACT, JOB_FILE, LAUNCH_LOG_FILE, LAUNCH_TIMEOUT, LaunchFailure, LaunchReport,
     ProcessId, ShimJob, TASK_FILE, TaskRecord,
 };
-use kobune_runtime::{LogDriver, Timestamp, device_cgroup};
+use kobune_runtime::{Timestamp, device_cgroup};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::{
     LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxNamespaceType, Process, Spec,
 };
 use libcontainer::syscall::syscall::SyscallType;
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 
 use super::sealed;
 pub(crate) use last_step::LastStep;
+use streams::{Kept, Streams};
 
 /// An error with the step that it ended.
 struct Failure {
@@ -102,14 +102,8 @@ fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
         .make_parents(&confinement.cgroup)
         .step("make the cgroups above the container's")?;
 
-    let (stdout, stdout_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
-    let (stderr, stderr_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("make a pipe")?;
-    let output = match job.log_driver {
-        LogDriver::File => (stdout_end, stderr_end),
-        // The monitor then finds both pipes at their end.
-        LogDriver::None => discarded_output().step("open /dev/null")?,
-    };
-    let mut container = create(bundle, &job, &spec, output)?;
+    let streams = Streams::open(bundle, &job).step("open the standard streams")?;
+    let (mut container, kept) = create(bundle, &job, &spec, streams)?;
     if let Err(failure) = confine_and_start(&mut container, &cgroups, &confinement) {
         let _ = container.delete(true);
         return Err(failure);
@@ -118,17 +112,12 @@ fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
     block_signals().step("block signals")?;
     nix::unistd::alarm::cancel();
     super::report(&LaunchReport::Ready(task));
-    let error = exec_monitor(bundle, &job, &task, &[stdout, stderr]);
+    let error = monitor::execute(bundle, &job, &task, &kept);
     let _ = container.delete(true);
     Err(Failure {
         step: "become the monitor",
         source: error.into(),
     })
-}
-
-fn discarded_output() -> io::Result<(OwnedFd, OwnedFd)> {
-    let null = OpenOptions::new().write(true).open("/dev/null")?;
-    Ok((null.try_clone()?.into(), null.into()))
 }
 
 /// libcontainer tells the real cause of many failures only to `tracing`, also from the
@@ -160,8 +149,8 @@ fn create(
     bundle: &Path,
     job: &ShimJob,
     spec: &Spec,
-    output: (OwnedFd, OwnedFd),
-) -> Result<Container, Failure> {
+    streams: Streams,
+) -> Result<(Container, Kept), Failure> {
     let last_step = LastStep::new(spec).step("compile the seccomp profile")?;
     let last_step = last_step.below_init(job.init);
     let launch_dir = bundle.join("launch");
@@ -170,21 +159,20 @@ fn create(
     widened
         .save(launch_dir.join(CONFIG_FILE))
         .step("write the launch spec")?;
-    let stdin: OwnedFd = File::open("/dev/null").step("open /dev/null")?.into();
-    ContainerBuilder::new(job.id.clone(), SyscallType::default())
+    let builder = ContainerBuilder::new(job.id.clone(), SyscallType::default())
         .with_root_path(bundle.join("libcontainer"))
         .step("name the state directory")?
         .with_executor(last_step)
-        .with_stdin(stdin)
-        .with_stdout(output.0)
-        .with_stderr(output.1)
         .validate_id()
-        .step("check the container's id")?
+        .step("check the container's id")?;
+    let (builder, kept) = streams.give(builder);
+    let container = builder
         .as_init(launch_dir)
         .with_systemd(false)
         .with_detach(true)
         .build()
-        .step("create the container")
+        .step("create the container")?;
+    Ok((container, kept.receive().step("take the terminal")?))
 }
 
 /// What the spec must say, since its absence would mean a container that is not confined.
@@ -280,35 +268,4 @@ fn block_signals() -> nix::Result<()> {
         signals.add(signal);
     }
     signals.thread_block()
-}
-
-/// Replaces this program by the monitor, which keeps the bundle's lock as its standard
-/// input; returns only where that fails.
-fn exec_monitor(bundle: &Path, job: &ShimJob, task: &TaskRecord, keep: &[OwnedFd; 2]) -> io::Error {
-    for descriptor in keep {
-        if let Err(errno) = fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())) {
-            return errno.into();
-        }
-    }
-    let null = match OpenOptions::new().read(true).write(true).open("/dev/null") {
-        Ok(null) => null,
-        Err(error) => return error,
-    };
-    let Ok(null_again) = null.try_clone() else {
-        return io::Error::last_os_error();
-    };
-    Command::new(&job.monitor)
-        .arg(task.init.pid.to_string())
-        .arg(keep[0].as_raw_fd().to_string())
-        .arg(keep[1].as_raw_fd().to_string())
-        .arg(bundle)
-        .arg(&job.log_dir)
-        .arg(job.log.max_size.to_string())
-        .arg(job.log.max_files.to_string())
-        .arg(job.stop_signal.to_string())
-        .arg(job.stop_timeout.to_string())
-        .env_clear()
-        .stdout(null)
-        .stderr(null_again)
-        .exec()
 }

@@ -76,11 +76,11 @@ fn environment_entries_override_by_name() {
         (&["HOSTNAME=x"], &["C"], &[path, "HOSTNAME=x", "HOME=/root"]),
     ];
     for (image, options, expected) in rows {
-        let merged = env::merge("led", "/root", &strings(image), &strings(options));
+        let merged = env::merge("led", "/root", &strings(image), &strings(options), false);
         assert_eq!(merged, Ok(strings(expected)));
     }
     for bad in ["=x", "", "A=\0"] {
-        let merged = env::merge("led", "/", &[], &strings(&[bad]));
+        let merged = env::merge("led", "/", &[], &strings(&[bad]), false);
         assert_ne!(merged.err(), None, "{bad:?}");
     }
 }
