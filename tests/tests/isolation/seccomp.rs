@@ -126,3 +126,91 @@ fn a_privileged_module_has_a_keyring_of_its_own() {
         assert_ne!(first, second);
     }
 }
+
+/// A profile of one's own, as `SecurityOpt` carries it.
+fn with_profile(profile: &serde_json::Value) -> serde_json::Value {
+    json!({ "HostConfig": { "SecurityOpt": [format!("seccomp={profile}")] } })
+}
+
+#[test]
+fn a_profile_of_ones_own_gives_its_verdicts() {
+    if !privileged() {
+        return;
+    }
+    let lab = Lab::new();
+    let profile = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [
+            { "names": ["chroot"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95 },
+            { "names": ["swapon"], "action": "SCMP_ACT_ERRNO" },
+            { "names": ["personality"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38,
+              "args": [{ "index": 0, "value": 262_144, "op": "SCMP_CMP_EQ" }] },
+            { "names": ["unshare"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38,
+              "includes": { "caps": ["CAP_SYS_ADMIN"] } },
+        ],
+    });
+    let lines = [
+        "syscall chroot",
+        "syscall swapon",
+        "syscall personality 262144",
+        "syscall personality",
+        "syscall clone3",
+        "caps",
+    ];
+    let verdicts = [
+        ("syscall chroot", "EOPNOTSUPP"),
+        ("syscall swapon", "EPERM"),
+        ("syscall personality 262144", "ENOSYS"),
+        ("syscall personality", "ok"),
+        // Docker's own refuses it; this profile does not.
+        ("syscall clone3", "EINVAL"),
+    ];
+    let seen = lab.steps(&with_profile(&profile), &lines);
+    seen.expect(&verdicts);
+    assert_eq!(seen.field("caps", "Seccomp"), "2");
+    // The same for who may gain no privileges, and is root no more.
+    let mut options = with_profile(&profile);
+    options["User"] = json!("app");
+    let security = options["HostConfig"]["SecurityOpt"].as_array_mut();
+    security.unwrap().push(json!("no-new-privileges"));
+    let seen = lab.steps(&options, &lines);
+    seen.expect(&verdicts);
+    assert_eq!(seen.field("caps", "NoNewPrivs"), "1");
+}
+
+#[test]
+fn a_profile_of_ones_own_may_kill() {
+    if !privileged() {
+        return;
+    }
+    let lab = Lab::new();
+    for action in ["SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL"] {
+        let profile = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{ "names": ["swapon"], "action": action }],
+        });
+        let seen = lab.steps(
+            &with_profile(&profile),
+            &["syscall chroot", "syscall swapon"],
+        );
+        assert_eq!(seen.code, 128 + 31, "{action}: {seen:?}");
+        assert_eq!(seen.answer("syscall chroot"), "EFAULT");
+    }
+}
+
+#[test]
+fn an_unconfined_module_has_no_filter_and_no_more_capabilities() {
+    if !privileged() {
+        return;
+    }
+    let options = json!({ "HostConfig": { "SecurityOpt": ["seccomp=unconfined"] } });
+    let seen = Lab::new().steps(
+        &options,
+        &["syscall clone3", "syscall unshare 131072", "caps"],
+    );
+    seen.expect(&[
+        ("syscall clone3", "EINVAL"),
+        ("syscall unshare 131072", "EPERM"),
+    ]);
+    assert_eq!(seen.field("caps", "Seccomp"), "0");
+}
