@@ -3,8 +3,10 @@
 //!
 //! One file for each module, replaced whole. It has the last [`KEPT`] records of at most
 //! [`LOG`] bytes of log each, and of a module that fails again and again only the restarts
-//! numbered 0, 1, 2, 4, 8 and so on are recorded, so that flash is spared.
+//! numbered 0, 1, 2, 4, 8 and so on are recorded, so that flash is spared. Records outlive their
+//! module, until [`MODULES`] others have failed since.
 
+use std::fs::DirEntry;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +18,8 @@ use crate::store::{self, StoreError};
 
 /// Records of a module.
 pub const KEPT: usize = 5;
+/// Modules with records, those that are gone included.
+pub const MODULES: usize = 64;
 /// Bytes of log in a record.
 pub const LOG: usize = 4096;
 /// Messages of the log that are looked at for them.
@@ -83,7 +87,27 @@ pub(crate) fn record(
     crashes.push(crash);
     let surplus = crashes.len().saturating_sub(KEPT);
     crashes.drain(..surplus);
-    store::write(&file(state, module), &Crashes { crashes })
+    let file = file(state, module);
+    store::write(&file, &Crashes { crashes })?;
+    forget_oldest(&file);
+    Ok(())
+}
+
+/// Removes the files beside `newest` that were written first, so that [`MODULES`] are left.
+/// One that cannot be removed is left for the next time.
+fn forget_oldest(newest: &Path) {
+    let entries = newest.parent().map(std::fs::read_dir);
+    let entries = entries.into_iter().flatten().flatten().flatten();
+    let written = |entry: &DirEntry| entry.metadata().and_then(|meta| meta.modified()).ok();
+    let mut others: Vec<_> = entries
+        .filter(|entry| entry.path() != newest)
+        .filter_map(|entry| Some((written(&entry)?, entry.path())))
+        .collect();
+    others.sort();
+    let surplus = (others.len() + 1).saturating_sub(MODULES);
+    for (_, path) in others.drain(..surplus) {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// The last bytes of a log, from the begin of a character on.
@@ -148,6 +172,23 @@ mod tests {
         assert_eq!(ends, expected);
         assert!((LOG - 1..=LOG).contains(&kept[0].log.len()));
         assert!(kept[0].log.ends_with("x\u{e9}\n"));
+    }
+
+    #[test]
+    fn modules_that_failed_long_ago_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = |number: usize| ContainerId::try_from(format!("m{number}").as_str()).unwrap();
+        let log = dir.path().join("log");
+        for number in 0..MODULES + 3 {
+            record(dir.path(), &name(number), crash(1), &log).unwrap();
+            // As if a second had gone by between any two.
+            let file = std::fs::File::open(file(dir.path(), &name(number))).unwrap();
+            let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(number as u64);
+            file.set_modified(at).unwrap();
+        }
+        let kept = |number| !read(dir.path(), &name(number)).unwrap().is_empty();
+        let forgotten: Vec<usize> = (0..MODULES + 3).filter(|number| !kept(*number)).collect();
+        assert_eq!(forgotten, [0, 1, 2]);
     }
 
     #[test]
