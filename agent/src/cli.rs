@@ -4,8 +4,10 @@
 //! progress and complaints to standard error.
 
 mod args;
+mod attach;
 mod bundle;
 mod create_options;
+mod detach;
 mod exec_args;
 mod execute;
 mod help;

@@ -67,6 +67,17 @@ pub fn module_with(registry: &Registry, command: &[&str], host_config: Value) ->
     module
 }
 
+/// A module that runs `command` and has the host's busybox as `/bin/sh` and `/bin/busybox`.
+#[must_use]
+pub fn shell(registry: &Registry, command: &[&str], mut host_config: Value) -> Value {
+    host_config["Binds"] = json!(["/bin/busybox:/bin/sh:ro", "/bin/busybox:/bin/busybox:ro"]);
+    let mut module = module_with(registry, &[], host_config);
+    let options = &mut module["settings"]["createOptions"];
+    options["Entrypoint"] = json!(command);
+    options["Env"] = json!(["PATH=/bin"]);
+    module
+}
+
 /// A deployment of `modules`.
 #[must_use]
 pub fn deployment<'a>(modules: impl IntoIterator<Item = (&'a str, Value)>) -> Value {

@@ -15,9 +15,9 @@ use tokio::net::UnixStream;
 use super::query;
 use super::session::{self, Session};
 use super::wire::{
-    Accepted, DeploymentView, ErrorBody, ErrorView, Event, ExecBody, ImageView, LogRecord,
-    ModuleInspection, ModuleView, ProcessView, RunRequest, StatsView, StoreReport, StoreRequest,
-    VersionView,
+    Accepted, AttachView, DeploymentView, ErrorBody, ErrorView, Event, ExecBody, ImageView,
+    LogRecord, ModuleInspection, ModuleView, ProcessView, RunRequest, StatsView, StoreReport,
+    StoreRequest, VersionView,
 };
 use crate::crash::Crash;
 
@@ -221,6 +221,11 @@ impl Client {
         let response = self.send(Method::POST, &path, json(body)).await?;
         let upgraded = hyper::upgrade::on(response).await;
         upgraded.map(TokioIo::new).map_err(ClientError::Connection)
+    }
+
+    /// Where to attach to a module.
+    pub async fn attach_point(&self, module: &str) -> Result<AttachView, ClientError> {
+        self.get(&module_path(module, "/attach")).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

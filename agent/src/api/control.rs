@@ -1,14 +1,15 @@
 //! Requests about a running module that leave the plan as it is.
 
+use std::io;
 use std::path::Path;
 
 use kobune_runtime::{
-    ContainerId, LinuxRuntime, ProcessInfo, RuntimeError, Timestamp, signal_number,
+    AttachPoint, ContainerId, LinuxRuntime, ProcessInfo, RuntimeError, Timestamp, signal_number,
 };
 
 use super::exec::refusal;
 use super::query;
-use super::wire::{ErrorCode, ProcessView, StatsView};
+use super::wire::{AttachView, ErrorCode, ProcessView, StatsView};
 use crate::command::{Command, CommandError, Handle, ModuleAccess};
 use crate::crash::{self, Crash};
 use crate::error_chain::chain;
@@ -84,6 +85,40 @@ fn view(process: ProcessInfo) -> ProcessView {
         memory,
         command,
     }
+}
+
+/// Where to attach to the module: the client goes there by itself.
+pub(super) async fn attach_point(
+    handle: &Handle,
+    module: String,
+) -> Result<AttachView, CommandError> {
+    let name = module.clone();
+    let found = work(handle, module, |runtime, id| {
+        match runtime.attach_point(id) {
+            Err(RuntimeError::Control { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                Ok(None)
+            }
+            point => point.map(Some),
+        }
+    });
+    let AttachPoint {
+        socket,
+        terminal,
+        stdin,
+    } = found.await?.ok_or_else(|| {
+        let message = format!(
+            "module {name} cannot be attached to: its output is discarded, or it was started \
+             by an earlier version and has to be restarted"
+        );
+        CommandError::new(ErrorCode::Conflict, message)
+    })?;
+    Ok(AttachView {
+        socket,
+        terminal,
+        stdin,
+    })
 }
 
 /// What is kept of the module's runs that ended badly.

@@ -47,6 +47,7 @@ enum Resource {
     Stop(String),
     Logs(String),
     Exec(String),
+    Attach(String),
     Pause(String),
     Unpause(String),
     Kill(String),
@@ -88,6 +89,10 @@ async fn dispatch(
         (Method::GET, Resource::Top(module)) => {
             Ok(body::json(ok, &control::processes(handle, module).await?))
         }
+        (Method::GET, Resource::Attach(module)) => Ok(body::json(
+            ok,
+            &control::attach_point(handle, module).await?,
+        )),
         (Method::GET, Resource::History(module)) => Ok(body::json(
             ok,
             &control::history(&context.state_dir, &module)?,
@@ -212,6 +217,7 @@ impl Resource {
                     ["stop"] => Self::Stop(name),
                     ["logs"] => Self::Logs(name),
                     ["exec"] => Self::Exec(name),
+                    ["attach"] => Self::Attach(name),
                     ["pause"] => Self::Pause(name),
                     ["unpause"] => Self::Unpause(name),
                     ["kill"] => Self::Kill(name),

@@ -9,7 +9,7 @@ use kobune_runtime::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use crate::status::ModuleStatus;
-pub use running::{ExecBody, ProcessView, StatsView, Window};
+pub use running::{AttachView, ExecBody, ProcessView, StatsView, Window};
 pub use store::{StoreReport, StoreRequest};
 
 /// A module as a list shows it.

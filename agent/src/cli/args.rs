@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use kobune_runtime::{Timestamp, signal_number};
 
 use super::UsageError;
+use super::attach::AttachArguments;
 use super::bundle::{self, BundleVerb};
 use super::exec_args::ExecArguments;
 use super::help::{self, Topic};
@@ -62,6 +63,7 @@ pub(super) enum Verb {
     Bundle(BundleVerb),
     Logs(LogsArguments),
     Exec(Box<ExecArguments>),
+    Attach(AttachArguments),
     Pause(Vec<String>),
     Unpause(Vec<String>),
     Kill { signal: String, names: Vec<String> },
@@ -176,6 +178,7 @@ fn parse_verb(
         "kill" => kill(words, global),
         "apply" => apply(words, global),
         "run" => RunArguments::parse(words, global),
+        "attach" => AttachArguments::parse(words, global),
         "exec" => ExecArguments::parse(words, global),
         "logs" => logs(words, global, now),
         "check" => check(words, global),

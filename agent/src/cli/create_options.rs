@@ -157,6 +157,8 @@ impl CreateOptions {
             "--privileged" => self.set_host("Privileged", (value == "true").into()),
             "--read-only" => self.set_host("ReadonlyRootfs", (value == "true").into()),
             "--init" => self.set_host("Init", (value == "true").into()),
+            "--interactive" => self.set("OpenStdin", (value == "true").into()),
+            "--tty" => self.set("Tty", (value == "true").into()),
             "--cap-add" => self.push_host("CapAdd", value.into()),
             "--cap-drop" => self.push_host("CapDrop", value.into()),
             "--group-add" => self.push_host("GroupAdd", value.into()),

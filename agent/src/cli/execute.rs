@@ -6,6 +6,7 @@ use std::path::Path;
 use kobune_runtime::Timestamp;
 
 use super::args::{ApplyArguments, LogsArguments, Output, Verb};
+use super::attach;
 use super::bundle::{self, BundleVerb};
 use super::create_options::{self, Surroundings};
 use super::manifest::fill_credentials;
@@ -70,7 +71,7 @@ pub(super) async fn execute(
         }
         Verb::Stats { names, once } => watch::stats(&names, once, client, console).await,
         Verb::Events => watch::events(client, console).await,
-        Verb::Exec(arguments) => session::exec(&arguments, client, console).await,
+        Verb::Exec(_) | Verb::Attach(_) => converse(verb, client, console).await,
         Verb::Run(arguments) => run(&arguments, client, console).await,
         Verb::Bundle(BundleVerb::Create(_))
         | Verb::Daemon
@@ -81,6 +82,15 @@ pub(super) async fn execute(
         | Verb::Help(_) => {
             unreachable!("invariant: they need no daemon")
         }
+    }
+}
+
+/// Verbs that are a session with a process.
+async fn converse(verb: Verb, client: &Client, console: &mut Console<'_>) -> Result<(), CliError> {
+    match verb {
+        Verb::Exec(arguments) => session::exec(&arguments, client, console).await,
+        Verb::Attach(arguments) => attach::attach(&arguments, client, console).await,
+        _ => unreachable!("invariant: it is no session"),
     }
 }
 

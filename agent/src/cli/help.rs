@@ -9,6 +9,7 @@ pub(super) enum Topic {
     Logs,
     Check,
     Exec,
+    Attach,
     Watch,
     Config,
     Manifest,
@@ -24,6 +25,7 @@ pub(super) fn topic(word: Option<&str>) -> Topic {
         Some("logs") => Topic::Logs,
         Some("check") => Topic::Check,
         Some("exec") => Topic::Exec,
+        Some("attach") => Topic::Attach,
         Some("stats" | "top" | "events" | "history") => Topic::Watch,
         Some("config") => Topic::Config,
         Some("manifest") => Topic::Manifest,
@@ -42,6 +44,7 @@ impl Topic {
             Self::Logs => LOGS,
             Self::Check => CHECK,
             Self::Exec => EXEC,
+            Self::Attach => ATTACH,
             Self::Watch => WATCH,
             Self::Config => CONFIG,
             Self::Manifest => MANIFEST,
@@ -66,6 +69,7 @@ Commands:
   list                   show the modules
   logs NAME              show what a module wrote
   exec NAME COMMAND      run a process in a module
+  attach NAME            see and type what a module's main process writes and reads
   restart NAME...        restart modules
   stop NAME...           stop modules until they are restarted
   kill [-s SIGNAL] NAME...  send modules' first process a signal [KILL]
@@ -85,8 +89,8 @@ Commands:
   config mp|apply        connect the device to a hub, check the configuration
   manifest build FILE    turn a deployment template into a manifest, without the daemon
   version                show the versions of this program and of the daemon
-  help [COMMAND]         show this text, or that of apply, run, exec, logs, stats,
-                         images, bundle, check, config or manifest
+  help [COMMAND]         show this text, or that of apply, run, exec, attach,
+                         logs, stats, images, bundle, check, config or manifest
 
 Options of every command:
   -o, --output text|json  form of the output
@@ -232,6 +236,22 @@ Usage: kobune exec [OPTIONS] NAME COMMAND [ARGUMENT...]
 Without a terminal SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on.
 ";
 
+const ATTACH: &str = "\
+Shows what a module's main process writes from now on, passes input and signals to it, and
+ends with its exit code. Input reaches it where the module has OpenStdin, a terminal is its
+own where it has Tty. The daemon may restart meanwhile.
+
+Usage: kobune attach [OPTIONS] NAME
+
+      --no-stdin          pass no input on
+      --sig-proxy=false   pass no signals on, where it has no terminal
+      --detach-keys KEYS  leave it running when these are typed [ctrl-p,ctrl-q]; with a
+                          terminal; '' for none
+
+Output is kept in the log as well: 'kobune logs'. A command that does not take the output
+in time is cut off.
+";
+
 const LOGS: &str = "\
 Shows what a module wrote: its standard output on standard output, its standard error
 on standard error.
@@ -270,6 +290,8 @@ Devices and privileges:
       --group-add GROUP        further group of the user
       --security-opt OPTION
       --read-only              read-only root filesystem
+  -i, --interactive            keep its standard input open for 'kobune attach'
+  -t, --tty                    give it a terminal
 Files:
   -v, --volume SOURCE:INSIDE[:OPTIONS]
       --mount type=bind|volume|tmpfs,source=..,target=..[,readonly]

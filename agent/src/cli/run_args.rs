@@ -62,16 +62,16 @@ const VALUES: &[(&str, &str)] = &[
 ];
 
 /// Switches that shape the container.
-const SWITCHES: &[&str] = &["--privileged", "--read-only", "--init"];
+const SWITCHES: &[(&str, &str)] = &[
+    ("--privileged", ""),
+    ("--read-only", ""),
+    ("--init", ""),
+    ("--interactive", "-i"),
+    ("--tty", "-t"),
+];
 
 /// Options of docker's that have no meaning for a module, and why.
-const REFUSED: &[(&str, &str)] = &[
-    ("-i", "modules run in the background"),
-    ("--interactive", "modules run in the background"),
-    ("-t", "modules run in the background"),
-    ("--tty", "modules run in the background"),
-    ("--rm", "remove the module with 'kobune rm'"),
-];
+const REFUSED: &[(&str, &str)] = &[("--rm", "remove the module with 'kobune rm'")];
 
 impl RunArguments {
     /// Parses the words after `run`. What follows the image belongs to the module.
@@ -105,7 +105,10 @@ impl RunArguments {
             self.options.push(RunOption { name: long, value });
             return Ok(());
         }
-        if let Some(switch) = SWITCHES.iter().find(|switch| name == **switch) {
+        if let Some((switch, _)) = SWITCHES
+            .iter()
+            .find(|(long, other)| name == *long || name == *other)
+        {
             let value = words.switch()?.to_string();
             self.options.push(RunOption {
                 name: switch,

@@ -4,14 +4,16 @@ use std::io::{self, Read};
 
 use hyper::body::Bytes;
 use kobune_runtime::WindowSize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::detach::DetachKeys;
 use super::exec_args::ExecArguments;
 use super::terminal::{self, Raw};
 use super::{CliError, Console, UsageError};
 use crate::api::client::Client;
-use crate::api::session::{self, Frame, Session};
+use crate::api::session::{self, Frame};
 use crate::api::wire::{ExecBody, Window};
 
 /// Frames that may wait for the daemon; standard input waits beyond.
@@ -47,8 +49,11 @@ pub(super) async fn exec(
     let options = Options {
         input: arguments.interactive,
         terminal: arguments.terminal,
+        signals: true,
+        detach: None,
+        redraw: false,
     };
-    attend(session, &options, console).await
+    attend(session, options, console).await
 }
 
 /// What of this command's surroundings the process gets.
@@ -57,14 +62,24 @@ pub(super) struct Options {
     pub(super) input: bool,
     /// Every key and the terminal's size, instead of signals.
     pub(super) terminal: bool,
+    /// Signals, where it has no terminal.
+    pub(super) signals: bool,
+    /// Keys that end the session and leave the process running.
+    pub(super) detach: Option<DetachKeys>,
+    /// It runs already, and shall draw its screen again.
+    pub(super) redraw: bool,
 }
 
-/// Copies until the process has ended; its exit code, where that is not 0, is the error.
-pub(super) async fn attend(
-    session: Session,
-    options: &Options,
+/// Copies until the process has ended or the keys to detach were typed; its exit code,
+/// where that is not 0, is the error.
+pub(super) async fn attend<S>(
+    session: S,
+    options: Options,
     console: &mut Console<'_>,
-) -> Result<(), CliError> {
+) -> Result<(), CliError>
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
     let raw = match options.terminal && options.input {
         true => Some(Raw::enter().map_err(CliError::Terminal)?),
         false => None,
@@ -80,13 +95,42 @@ pub(super) async fn attend(
         // Kept open: closing it would be leaving.
         std::future::pending::<()>().await;
     });
-    if options.input {
-        let frames = frames.clone();
-        std::thread::spawn(move || read_input(&frames));
+    // Before the first key.
+    if options.redraw && options.terminal {
+        for size in redrawing(size(terminal::size())) {
+            let _ = frames.send(Frame::Resize(size)).await;
+        }
     }
-    watch_signals(options.terminal, &frames)?;
-    let mut code = None;
-    while let Some(frame) = session::read(&mut from).await.map_err(CliError::Session)? {
+    let (detach, mut detached) = mpsc::channel(1);
+    if options.input {
+        let (frames, keys) = (frames.clone(), options.detach);
+        std::thread::spawn(move || read_input(&frames, keys, &detach));
+    }
+    if options.terminal || options.signals {
+        watch_signals(options.terminal, &frames)?;
+    }
+    let copied = tokio::select! {
+        code = copy(&mut from, console) => Some(code),
+        Some(()) = detached.recv() => None,
+    };
+    drop(raw);
+    match copied.transpose()? {
+        None => {
+            let line = b"detached\n";
+            console.err.write_all(line).map_err(CliError::Output)
+        }
+        Some(Some(0)) => Ok(()),
+        Some(Some(code)) => Err(CliError::Ended(u8::try_from(code).unwrap_or(255))),
+        Some(None) => Err(CliError::Session(io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+/// Shows what comes until the process has ended: its exit code, if that was told.
+async fn copy(
+    from: &mut (impl AsyncRead + Unpin),
+    console: &mut Console<'_>,
+) -> Result<Option<i32>, CliError> {
+    while let Some(frame) = session::read(from).await.map_err(CliError::Session)? {
         match frame {
             Frame::Stdout(bytes) => {
                 console.out.write_all(&bytes).map_err(CliError::Output)?;
@@ -100,27 +144,37 @@ pub(super) async fn attend(
                     .write_all(line.as_bytes())
                     .map_err(CliError::Output)?;
             }
-            Frame::Exit(ended) => {
-                code = Some(ended);
-                break;
-            }
+            Frame::Exit(code) => return Ok(Some(code)),
             _ => {}
         }
     }
-    drop(raw);
-    match code {
-        Some(0) => Ok(()),
-        Some(code) => Err(CliError::Ended(u8::try_from(code).unwrap_or(255))),
-        None => Err(CliError::Session(io::ErrorKind::UnexpectedEof.into())),
-    }
+    Ok(None)
 }
 
-fn read_input(to: &mpsc::Sender<Frame>) {
+/// Another size and the right one: a program draws again when its terminal's size changes.
+fn redrawing(size: WindowSize) -> [WindowSize; 2] {
+    let other = WindowSize {
+        rows: size.rows.saturating_add(1),
+        ..size
+    };
+    [other, size]
+}
+
+fn read_input(to: &mpsc::Sender<Frame>, mut keys: Option<DetachKeys>, detach: &mpsc::Sender<()>) {
     let mut buffer = vec![0; CHUNK];
     loop {
         let frame = match io::stdin().read(&mut buffer) {
             Ok(0) | Err(_) => Frame::InputEnd,
-            Ok(count) => Frame::Input(Bytes::copy_from_slice(&buffer[..count])),
+            Ok(count) => match &mut keys {
+                None => Frame::Input(Bytes::copy_from_slice(&buffer[..count])),
+                Some(keys) => match keys.pass(&buffer[..count]) {
+                    Some(bytes) => Frame::Input(bytes.into()),
+                    None => {
+                        let _ = detach.blocking_send(());
+                        return;
+                    }
+                },
+            },
         };
         let ended = frame == Frame::InputEnd;
         if to.blocking_send(frame).is_err() || ended {

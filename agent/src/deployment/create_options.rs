@@ -5,6 +5,7 @@
 //! dropped silently, except what says nothing (`false`, `0`, `""`, `[]`, `{}`, `null`).
 
 mod capabilities;
+mod console;
 pub(super) mod devices;
 mod dns;
 pub(super) mod healthcheck;
@@ -43,6 +44,7 @@ pub(super) fn parse(options: &Node<'_>, findings: &mut Findings) -> ContainerOpt
     if findings.read(top.take("networkdisabled"), Node::boolean) == Some(true) {
         parsed.network = NetworkMode::None;
     }
+    parsed.console = console::parse(&mut top, host.as_mut(), findings);
     if let Some(host) = &mut host {
         parse_host_config(host, &mut parsed, findings);
     }

@@ -1,5 +1,7 @@
 //! What is asked and told of the processes in a module.
 
+use std::path::PathBuf;
+
 use kobune_runtime::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,18 @@ pub struct ExecBody {
     pub terminal: Option<Window>,
     /// Whether the session carries input for it.
     #[serde(default)]
+    pub stdin: bool,
+}
+
+/// Where to attach to a module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttachView {
+    /// Its monitor's socket, which speaks in the frames of a session.
+    pub socket: PathBuf,
+    /// Its main process has a terminal.
+    pub terminal: bool,
+    /// It has a standard input.
     pub stdin: bool,
 }
 

@@ -27,6 +27,13 @@ fn create_options(request: &RunRequest) -> Value {
 }
 
 #[test]
+fn what_is_typed_at_is_attached_to_later() {
+    let request = translate(&["-it", "image"]).unwrap();
+    let expected = serde_json::json!({ "OpenStdin": true, "Tty": true });
+    assert_eq!(create_options(&request), expected);
+}
+
+#[test]
 fn a_module_is_as_in_a_deployment() {
     let request = translate(&[
         "-d",
@@ -275,7 +282,7 @@ fn wrong_values_are_named() {
         ("--restart sometimes", "of --restart"),
         ("--pull maybe", "of --pull"),
         ("--privileged=maybe", "expected true or false"),
-        ("-it", "option \"-i\" is not offered"),
+        ("--rm", "option \"--rm\" is not offered"),
         ("--rm", "kobune rm"),
         ("--gpus all", "unknown option \"--gpus\""),
         ("--username me", "go together"),

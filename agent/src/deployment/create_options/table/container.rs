@@ -13,16 +13,22 @@ pub(super) const ROWS: &[Row] = &[
         "User",
         "`user[:group]` by name or number, from the image's files",
     ),
-    no_effect("AttachStdin", "nothing is attached; see `OpenStdin`"),
+    no_effect("AttachStdin", "`kobune attach` attaches; see `OpenStdin`"),
     no_effect("AttachStdout", "the output always goes to the log"),
     no_effect("AttachStderr", "the output always goes to the log"),
     honoured(
         "ExposedPorts",
         "for `PublishAllPorts`; publishing alone is `PortBindings`'",
     ),
-    no_effect("Tty", "modules have no terminal"),
-    no_effect("OpenStdin", "a module's standard input is empty"),
-    no_effect("StdinOnce", "a module's standard input is empty"),
+    honoured("Tty", "a terminal for its streams; see `kobune attach`"),
+    honoured(
+        "OpenStdin",
+        "its standard input is for those who attach; empty where absent",
+    ),
+    honoured(
+        "StdinOnce",
+        "the input ends with the first who wrote to it; not of a terminal",
+    ),
     honoured(
         "Env",
         "added to the image's; wins over the manifest's `env`",

@@ -258,7 +258,10 @@ pub(super) const ROWS: &[Row] = &[
         "HostConfig.Mounts[].TmpfsOptions.Options",
         "such as `[[\"exec\"], [\"uid\", \"7\"]]`",
     ),
-    no_effect("HostConfig.ConsoleSize", "modules have no terminal"),
+    honoured(
+        "HostConfig.ConsoleSize",
+        "rows and columns at first; with `Tty`",
+    ),
     honoured("HostConfig.Annotations", "of the OCI specification"),
     honoured("HostConfig.CapAdd", "with or without `CAP_`; `ALL`"),
     honoured("HostConfig.CapDrop", "with or without `CAP_`; `ALL`"),
