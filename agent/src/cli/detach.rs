@@ -68,7 +68,7 @@ fn key(name: &str) -> Option<u8> {
         None => single(name),
         Some(letter) => {
             let letter = single(letter)?.to_ascii_uppercase();
-            (b'@'..=b'_').contains(&letter).then_some(letter - b'@')
+            (b'@'..=b'_').contains(&letter).then(|| letter - b'@')
         }
     }
 }
