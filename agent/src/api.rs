@@ -20,7 +20,7 @@
 //! | `GET /deployment` | [`wire::DeploymentView`] |
 //! | `PUT /deployment` | replaces the deployment: JSON manifest to [`wire::Accepted`] (202) |
 //! | `GET /images` | array of [`wire::ImageView`] |
-//! | `POST /images` | removes, verifies, repairs, loads: [`wire::StoreRequest`] to [`wire::StoreReport`] |
+//! | `POST /images` | removes, verifies, repairs, loads, saves: [`wire::StoreRequest`] to [`wire::StoreReport`] |
 //! | `GET /events` | endless stream of [`wire::Event`], one JSON object per line |
 //!
 //! `logs` takes the query parameters `tail` (number of messages, or `all`), `since` and

@@ -1,9 +1,11 @@
-//! Images from files instead of a registry: OCI layouts and docker's archives, as directories or in
+//! Images from and to files instead of a registry: OCI layouts and docker's archives, as directories or in
 //! one tar file. Content is verified as a registry's is. Never follows a path that a file names.
 
 mod error;
 mod files;
 mod read;
+mod save;
+mod target;
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -21,6 +23,8 @@ use crate::store::{PulledImage, Record, Store, parents_id};
 pub use error::LayoutError;
 use files::Files;
 use read::{Found, FoundLayer};
+pub use save::{Saved, save};
+pub use target::SaveFormat;
 
 /// Name of the annotation of an index that has the digest of a deployment.
 pub(crate) const DEPLOYMENT: &str = "kobune.deployment";

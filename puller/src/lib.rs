@@ -7,7 +7,7 @@
 //!
 //! - [`Store`]: images and layers on disk; looking up, removing, sweeping. Blocking.
 //! - [`Puller`]: fetches a [`PullRequest`] into a store. Async, on tokio.
-//! - [`load`], [`BundleRequest`]: images from and to files.
+//! - [`load`], [`save`], [`BundleRequest`]: images from and to files.
 //! - [`parse_reference`], [`Platform`], [`Credentials`]: what a request is made of.
 //!
 //! The way of the data: `registry` (HTTP and authentication) -> `manifest` and `platform` (pure) ->
@@ -30,6 +30,7 @@ mod layer;
 mod layout;
 mod manifest;
 mod meter;
+mod pack;
 mod platform;
 mod progress;
 mod pull;
@@ -47,7 +48,7 @@ pub use config::{ClientCertificate, ProxyConfig, PullerConfig, RegistryOptions};
 pub use credentials::{Credentials, Secret};
 pub use digest::VerifyError;
 pub use error::PullError;
-pub use layout::{LayoutError, Loaded, load};
+pub use layout::{LayoutError, Loaded, SaveFormat, Saved, load, save};
 pub use manifest::ManifestError;
 pub use meter::{InvalidWindow, Metered, Wait, WaitReason, Window};
 pub use platform::{InvalidPlatform, Platform};

@@ -2,10 +2,12 @@
 //! files that share their blocks, and local time.
 #![allow(unsafe_code)]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Sets `name` of the file at `path` to `value`, creating or replacing it; a symlink at the end of
 /// `path` is not followed.
@@ -34,6 +36,41 @@ pub(crate) fn has_xattr(path: &CStr, name: &CStr) -> bool {
     // written.
     let length = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
     length >= 0
+}
+
+/// Names and values of all attributes of the file at `path`; a symlink at its end is not followed. None
+/// where the file system has no attributes.
+pub(crate) fn attributes(path: &Path) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the string ends in NUL and outlives the call; the kernel writes at most `length` bytes
+    // to `buffer`, whose length that is.
+    let list =
+        sized(|buffer, length| unsafe { libc::llistxattr(path.as_ptr(), buffer.cast(), length) });
+    let names = match list {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(Vec::new()),
+        names => names?,
+    };
+    let mut attributes = Vec::new();
+    for name in names.split_inclusive(|byte| *byte == 0) {
+        let name = CStr::from_bytes_with_nul(name).map_err(io::Error::other)?;
+        // SAFETY: as above, for both strings.
+        let value = sized(|buffer, length| unsafe {
+            libc::lgetxattr(path.as_ptr(), name.as_ptr(), buffer, length)
+        })?;
+        attributes.push((name.to_bytes().to_vec(), value));
+    }
+    Ok(attributes)
+}
+
+/// What `read` puts into a buffer that is as long as it says when there is none.
+fn sized(read: impl Fn(*mut libc::c_void, usize) -> isize) -> io::Result<Vec<u8>> {
+    let length = |said: isize| usize::try_from(said).map_err(|_| io::Error::last_os_error());
+    let mut buffer = vec![0; length(read(std::ptr::null_mut(), 0))?];
+    if !buffer.is_empty() {
+        let written = length(read(buffer.as_mut_ptr().cast(), buffer.len()))?;
+        buffer.truncate(written);
+    }
+    Ok(buffer)
 }
 
 /// Writes what of `file` is only in memory to its device, and waits for that. Its

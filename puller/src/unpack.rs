@@ -22,6 +22,7 @@ use std::path::Path;
 
 pub use error::UnpackError;
 pub(crate) use error::lossy;
+pub(crate) use metadata::is_kept;
 pub(crate) use path::MAX_PATH;
 pub(crate) use tree::{Resolver, hides_lower, open_file, sync};
 

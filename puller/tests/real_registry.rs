@@ -12,6 +12,10 @@
 mod chunked;
 #[path = "real_registry/images.rs"]
 mod images;
+#[path = "real_registry/podman.rs"]
+mod podman;
+#[path = "real_registry/saved.rs"]
+mod saved;
 #[path = "real_registry/server.rs"]
 mod server;
 #[path = "real_registry/signatures.rs"]

@@ -18,6 +18,8 @@ mod killed;
 mod metered;
 #[path = "registry/resume.rs"]
 mod resume;
+#[path = "registry/save.rs"]
+mod save;
 #[path = "registry/scene.rs"]
 mod scene;
 #[path = "registry/signed.rs"]

@@ -16,6 +16,7 @@ pub mod probe;
 mod programs;
 mod proxy;
 pub mod relay;
+pub mod root;
 pub mod tutorial;
 
 pub use agent::{Agent, CliOutput};
@@ -27,6 +28,7 @@ pub use outside::Outside;
 pub use programs::{Programs, target_dir};
 pub use proxy::Proxy;
 pub use relay::Relay;
+pub use root::Root;
 
 use std::time::{Duration, Instant};
 

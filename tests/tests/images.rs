@@ -38,6 +38,15 @@ fn what_modules_use_stays_and_the_rest_can_be_removed() {
     let pruned = agent.cli(&["prune"]).ok();
     assert!(pruned.contains(&format!("removed {}", all[0])), "{pruned}");
     assert_eq!(names(&agent), all[1..], "what runs, and what ran before it");
+    let file = device.dir().join("saved.tar").display().to_string();
+    let saved = agent.cli(&["image", "save", "-o", &file, &all[1]]).ok();
+    assert!(
+        saved.starts_with(&format!("saved {}  sha256:", all[1])),
+        "{saved}"
+    );
+    let _ = agent.cli(&["rmi", &all[1]]).ok();
+    let _ = agent.cli(&["image", "load", "-i", &file]).ok();
+    assert_eq!(names(&agent), all[1..], "it is back");
     let _ = agent.cli(&["rmi", &all[1]]).ok();
     assert_eq!(names(&agent), all[2..]);
     assert_eq!(agent.module("m")["status"], "running");

@@ -15,6 +15,7 @@ use std::process::Command;
 use crate::cross::{self, Arch, Profile};
 use crate::setup;
 use contents::{Content, File};
+pub(crate) use control::output;
 
 const USAGE: &str = "usage: cargo xtask deb amd64|arm64|armhf [--programs DIR] [--version TEXT] \
                      [--out DIR] [--fast]";

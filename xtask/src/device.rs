@@ -5,6 +5,7 @@
 //! out.
 
 mod cpio;
+mod debian;
 mod demo;
 mod image;
 mod modules;
@@ -49,6 +50,10 @@ fn debian(arch: Arch) -> Result<(&'static str, &'static str), String> {
 /// Makes the files, boots the device, runs a command on it and shows what that said.
 pub(crate) fn run(args: &[&str]) -> Result<(), String> {
     let (model, rest) = Model::choose(args)?;
+    if rest == ["--debian"] {
+        println!("{}", model.debian()?.display());
+        return Ok(());
+    }
     let files = model.prepare()?;
     let command = match rest {
         ["--prepare"] => {
@@ -124,7 +129,7 @@ impl Model {
         let tree = dir.join("root");
         let _ = fs::remove_dir_all(&tree);
         let packages = Packages::update(&dir.join("apt"), debian(self.arch)?.0)?;
-        packages.unpack_with_dependencies(&["docker.io", "iptables"], &tree)?;
+        let _ = packages.unpack_with_dependencies(&["docker.io", "iptables"], &tree)?;
         let iptables = tree.join("usr/sbin/iptables");
         symlink("xtables-nft-multi", &iptables)
             .map_err(|error| format!("link {}: {error}", iptables.display()))?;
@@ -132,6 +137,12 @@ impl Model {
         image::gather(&parts, &names, &tree)?;
         image::seal(&tree, &dir.join("root.img"), "640M")?;
         Ok(MachineFiles::in_dir(&dir, self.arch.name))
+    }
+
+    /// Debian's user land for the device, as a tree of files.
+    fn debian(self) -> Result<PathBuf, String> {
+        let dir = cross::target_dir()?.join("device").join(self.arch.name);
+        debian::prepare(&dir, debian(self.arch)?.0)
     }
 
     /// Builds programs and unpacks the kernel; what a root is made of, and the directory for

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kobune_tests::{CliOutput, Device, Programs, privileged, probe, until};
+use kobune_tests::root::is_there;
+use kobune_tests::{CliOutput, Device, Programs, Root, privileged, probe, until};
 use serde_json::Value;
 
 /// Runs what must work; its standard output.
@@ -160,80 +161,19 @@ fn shells_complete_commands_and_options() {
     must(&mut zsh);
 }
 
-/// A Debian of its own on a device, with sysvinit in runlevel 2: this machine's files, whose
-/// changes are in memory and end with the device, and a data partition for the agent.
-struct Debian<'d> {
-    device: &'d Device,
+/// Waits until the module runs; its first process.
+fn running(debian: &Root<'_>) -> i64 {
+    let module = || {
+        let shown = debian.run("kobune inspect m -o json").stdout;
+        serde_json::from_str::<Value>(&shown).unwrap_or_default()
+    };
+    until(60, "the module runs", || module()["status"] == "running");
+    module()["pid"].as_i64().expect("a pid")
 }
 
-const PREPARE: &str = r#"
-set -e
-mkdir "$1/memory" "$1/root"
-mount -t tmpfs tmpfs "$1/memory"
-mkdir "$1/memory/upper" "$1/memory/work"
-mount -t overlay -o "lowerdir=/,upperdir=$1/memory/upper,workdir=$1/memory/work" overlay "$1/root"
-for dir in dev proc sys; do mount --rbind "/$dir" "$1/root/$dir"; done
-mount -t tmpfs tmpfs "$1/root/run"
-mkdir -p "$1/root/var/lib/kobune" "$1/root/etc/kobune"
-mount -t tmpfs tmpfs "$1/root/var/lib/kobune"
-rm -f "$1/root/usr/sbin/policy-rc.d" "$1/root/sbin/runlevel"
-printf '#!/bin/sh\necho N 2\n' > "$1/root/sbin/runlevel"
-chmod +x "$1/root/sbin/runlevel"
-echo "cgroup_parent = \"$2\"" > "$1/root/etc/kobune/config.toml"
-"#;
-
-impl<'d> Debian<'d> {
-    fn new(device: &'d Device) -> Self {
-        let mut prepare = device.command("sh");
-        prepare.args(["-c", PREPARE, "sh"]).arg(device.dir());
-        must(prepare.arg(device.cgroup()));
-        Self { device }
-    }
-
-    fn run(&self, script: &str) -> CliOutput {
-        let mut chroot = self.device.command("chroot");
-        chroot.arg(self.device.dir().join("root"));
-        let mut command = chroot.args(["sh", "-c", script]);
-        command = command.env("DEBIAN_FRONTEND", "noninteractive");
-        CliOutput::of(command)
-    }
-
-    #[track_caller]
-    fn must(&self, script: &str) -> String {
-        self.run(script).ok()
-    }
-
-    /// Waits until the module runs; its first process.
-    fn running(&self) -> i64 {
-        let module = || {
-            let shown = self.run("kobune inspect m -o json").stdout;
-            serde_json::from_str::<Value>(&shown).unwrap_or_default()
-        };
-        until(60, "the module runs", || module()["status"] == "running");
-        module()["pid"].as_i64().expect("a pid")
-    }
-
-    /// Of the loop that keeps the daemon.
-    fn supervisor(&self) -> String {
-        self.must("cat /run/kobune.pid")
-    }
-}
-
-impl Drop for Debian<'_> {
-    /// Ends what a test that failed left.
-    fn drop(&mut self) {
-        let kill = "for process in /proc/[0-9]*; do [ \"$(readlink $process/root)\" = \"$1/root\" ] \
-                    && kill -9 \"${process#/proc/}\"; done";
-        let mut kill_all = self.device.command("sh");
-        let _ = kill_all
-            .args(["-c", kill, "sh"])
-            .arg(self.device.dir())
-            .output();
-    }
-}
-
-fn is_there(pid: i64) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
+/// Of the loop that keeps the daemon.
+fn supervisor(debian: &Root<'_>) -> String {
+    debian.must("cat /run/kobune.pid")
 }
 
 #[test]
@@ -250,14 +190,14 @@ fn the_package_is_installed_upgraded_with_modules_running_removed_and_purged() {
     let text = probe::deployment([("m", module)]).to_string();
     fs::write(&manifest, text).expect("the manifest");
     let [old, new] = ["1.0", "1.1"].map(|version| package(device.dir(), &programs, version));
-    let debian = Debian::new(&device);
+    let debian = Root::new(&device);
 
     debian.must(&format!("dpkg -i {}", old.display()));
     until(60, "the daemon answers", || {
         debian.run("kobune list").code == 0
     });
     debian.must(&format!("kobune apply {}", manifest.display()));
-    let (first, keeper) = (debian.running(), debian.supervisor());
+    let (first, keeper) = (running(&debian), supervisor(&debian));
     let refused = debian.run("kobune halt").failed(1);
     assert!(refused.contains("in use by another daemon"), "{refused}");
 
@@ -265,14 +205,14 @@ fn the_package_is_installed_upgraded_with_modules_running_removed_and_purged() {
     until(60, "the daemon answers", || {
         debian.run("kobune list").code == 0
     });
-    assert_eq!(debian.running(), first, "the upgrade touched the module");
-    assert_ne!(debian.supervisor(), keeper, "the old daemon runs on");
+    assert_eq!(running(&debian), first, "the upgrade touched the module");
+    assert_ne!(supervisor(&debian), keeper, "the old daemon runs on");
 
     debian.must("dpkg --remove kobune");
     assert!(!is_there(first), "the module outlived the agent");
     debian.must("test -d /var/lib/kobune/modules/m");
     debian.must(&format!("dpkg -i {}", new.display()));
-    let second = debian.running();
+    let second = running(&debian);
 
     debian.must("dpkg --purge kobune");
     assert!(!is_there(second), "the module outlived the agent");
@@ -280,12 +220,5 @@ fn the_package_is_installed_upgraded_with_modules_running_removed_and_purged() {
                 find etc usr lib run var/lib -xdev -name '*kobune*' ! -path var/lib/kobune; \
                 getent group kobune";
     assert_eq!(debian.run(left).stdout, "");
-    let leftovers = device.leftovers();
-    let root = device.dir().join("root").display().to_string();
-    let memory = device.dir().join("memory").display().to_string();
-    let leftovers: Vec<_> = leftovers
-        .iter()
-        .filter(|left| !left.contains(&root) && !left.contains(&memory))
-        .collect();
-    assert_eq!(leftovers, Vec::<&String>::new());
+    assert_eq!(debian.leftovers(), Vec::<String>::new());
 }

@@ -77,7 +77,7 @@ Commands:
   history NAME           show how a module's last runs failed, also before its update
   inspect NAME...        show all about modules, as JSON
   images [verify|repair] show the images on disk, check them, mend them
-  image load -i FILE     take images from a file
+  image load|save        take images from a file, write them to one
   bundle create|apply    carry a deployment with its images in one file
   rmi IMAGE...           remove images
   prune                  remove the images that nothing needs
@@ -130,6 +130,7 @@ Usage: kobune images
        kobune images verify [--repair]
        kobune images repair
        kobune image load -i FILE
+       kobune image save -o FILE [--format FORMAT] IMAGE...
        kobune rmi [-f] IMAGE...
        kobune prune [-a]
 
@@ -137,10 +138,12 @@ Usage: kobune images
   images verify   read every file from the disk and find out what has changed
   images repair   the same, fetch what is damaged anew, and restart the modules that use it
   image load      take the images of an OCI layout (directory or tar) or of 'docker save'
+  image save      write images to a file that docker, podman, skopeo and 'image load' read
   rmi             forget images, and remove what only they had
   prune           remove images that no module runs, shall run, or ran before
 
       --repair    as images repair
+      --format    oci-archive (the default; docker-archive is the same file) or oci-dir
   -f, --force     also an image that a module uses: its files go when it no longer does
   -a, --all       also images that modules ran before the ones they have now
 

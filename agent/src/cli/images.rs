@@ -1,7 +1,8 @@
 //! The words after `images`, `rmi` and `prune`, and what their answers look like.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::UsageError;
 use super::args::{Global, Verb};
@@ -71,33 +72,71 @@ pub(super) fn prune(words: &mut Words, global: &mut Global) -> Result<Verb, Usag
     Ok(Verb::Store(StoreRequest::Prune { all }))
 }
 
-/// `image load -i FILE`
+/// `image load -i FILE`, `image save -o FILE [--format FORMAT] IMAGE...`
 pub(super) fn image(words: &mut Words, global: &mut Global) -> Result<Verb, UsageError> {
-    let (mut what, mut file) = (None, None);
+    let (mut what, mut file, mut directory) = (None, None, false);
+    let mut values = Vec::new();
     while let Some(word) = words.next()? {
+        let saves = what.as_deref() == Some("save");
         match word {
             Word::Value(word) if what.is_none() => what = Some(text(word)?),
-            Word::Value(path) if file.is_none() => file = Some(PathBuf::from(path)),
+            Word::Value(value) => values.push(value),
             Word::Option(name) => match name.as_str() {
                 "-h" | "--help" => return Ok(Verb::Help(Topic::Images)),
-                "-i" | "--input" if file.is_none() => file = Some(words.value()?.into()),
+                "-i" | "--input" if !saves => file = Some(PathBuf::from(words.value()?)),
+                "-o" | "--output" if saves => file = Some(PathBuf::from(words.value()?)),
+                "--format" if saves => directory = is_directory(&words.text()?)?,
                 _ => global.take(Word::Option(name), words)?,
             },
-            other => return Err(other.unexpected()),
         }
     }
-    match (what.as_deref(), file) {
-        (Some("load"), Some(file)) => load(&file),
-        (Some("load"), None) => Err(UsageError("no file named".to_owned())),
+    match what.as_deref() {
+        Some("load") => load(file, values),
+        Some("save") => save(file, values, directory),
         _ => Err(UsageError(
-            "expected 'image load'; see 'kobune help images'".to_owned(),
+            "expected 'image load' or 'image save'; see 'kobune help images'".to_owned(),
         )),
     }
 }
 
-fn load(file: &Path) -> Result<Verb, UsageError> {
-    let path = std::path::absolute(file).map_err(|error| UsageError(error.to_string()))?;
-    Ok(Verb::Store(StoreRequest::Load { path }))
+/// podman's names. What docker loads is in every archive.
+fn is_directory(format: &str) -> Result<bool, UsageError> {
+    match format {
+        "oci-archive" | "docker-archive" => Ok(false),
+        "oci-dir" => Ok(true),
+        other => Err(UsageError(format!(
+            "invalid format {other:?}: expected oci-archive, docker-archive or oci-dir"
+        ))),
+    }
+}
+
+fn load(file: Option<PathBuf>, mut values: Vec<OsString>) -> Result<Verb, UsageError> {
+    let file = file.or_else(|| values.pop().map(PathBuf::from));
+    if let Some(value) = values.first() {
+        return Err(Word::Value(value.clone()).unexpected());
+    }
+    Ok(Verb::Store(StoreRequest::Load {
+        path: absolute(file)?,
+    }))
+}
+
+fn save(file: Option<PathBuf>, images: Vec<OsString>, directory: bool) -> Result<Verb, UsageError> {
+    let path = absolute(file)?;
+    let images: Vec<String> = images.into_iter().map(text).collect::<Result<_, _>>()?;
+    if images.is_empty() {
+        return Err(UsageError("no image named".to_owned()));
+    }
+    Ok(Verb::Store(StoreRequest::Save {
+        images,
+        path,
+        directory,
+    }))
+}
+
+/// The daemon has another working directory.
+fn absolute(file: Option<PathBuf>) -> Result<PathBuf, UsageError> {
+    let file = file.ok_or_else(|| UsageError("no file named".to_owned()))?;
+    std::path::absolute(file).map_err(|error| UsageError(error.to_string()))
 }
 
 /// What was done, for people.
@@ -117,6 +156,11 @@ pub(super) fn report(request: &StoreRequest, report: &StoreReport) -> String {
         StoreRequest::Load { .. } => {
             for image in &report.images {
                 line(format!("loaded {image}"));
+            }
+        }
+        StoreRequest::Save { .. } => {
+            for (image, id) in report.images.iter().zip(&report.ids) {
+                line(format!("saved {image}  {id}"));
             }
         }
         StoreRequest::Verify { .. } => {

@@ -121,6 +121,13 @@ fn verbs_parse() {
 fn verbs_of_images_parse() {
     let verify = |repair| Verb::Store(StoreRequest::Verify { repair });
     let load = |path: &str| Verb::Store(StoreRequest::Load { path: path.into() });
+    let save = |directory| {
+        Verb::Store(StoreRequest::Save {
+            images: vec!["b:1".to_owned()],
+            path: "/a.tar".into(),
+            directory,
+        })
+    };
     let prune = |all| Verb::Store(StoreRequest::Prune { all });
     let rmi = |images: &[&str]| {
         let images = images.iter().map(|&image| image.to_owned()).collect();
@@ -136,6 +143,11 @@ fn verbs_of_images_parse() {
         (&["rmi", "-f", "a:1", "b"], rmi(&["a:1", "b"])),
         (&["image", "load", "-i", "/a.tar"], load("/a.tar")),
         (&["image", "load", "/a.tar"], load("/a.tar")),
+        (&["image", "save", "-o", "/a.tar", "b:1"], save(false)),
+        (
+            &["image", "save", "b:1", "--format=oci-dir", "-o", "/a.tar"],
+            save(true),
+        ),
         (&["prune"], prune(false)),
         (&["prune", "-a"], prune(true)),
     ] {

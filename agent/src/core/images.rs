@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kobune_puller::{
-    Collected, Credentials, Loaded, Part, Platform, Puller, Reference, Repair, Roots, Store,
-    StoreError, Verified, parse_reference,
+    Collected, Credentials, LayoutError, Loaded, Part, Platform, Puller, Reference, Repair, Roots,
+    SaveFormat, Saved, Store, StoreError, Verified, parse_reference,
 };
 use kobune_runtime::ContainerId;
 
@@ -41,6 +41,11 @@ impl Core {
         let request = match request {
             StoreRequest::Verify { repair } => return self.start_verification(repair, reply),
             StoreRequest::Load { path } => return self.start_load(path, reply),
+            StoreRequest::Save {
+                images,
+                path,
+                directory,
+            } => return self.start_save(&images, path, directory, reply),
             request => request,
         };
         let with_previous = request != StoreRequest::Prune { all: true };
@@ -60,7 +65,8 @@ impl Core {
                     let _ = reply.send(Err(error));
                 }
             },
-            StoreRequest::Verify { .. } | StoreRequest::Load { .. } => {}
+            StoreRequest::Verify { .. } | StoreRequest::Load { .. } | StoreRequest::Save { .. } => {
+            }
         }
     }
 
@@ -205,22 +211,51 @@ impl Core {
 
     fn start_load(&mut self, path: PathBuf, reply: Reply<StoreReport>) {
         let (store, reserve) = (self.parts.store.clone(), self.parts.puller.reserve());
+        let load = move || {
+            let loaded = kobune_puller::load(&store, &path, &Platform::host(), reserve);
+            loaded.map(loaded_report).map_err(Box::new)
+        };
+        self.start_file_work(load, reply);
+    }
+
+    fn start_save(
+        &mut self,
+        images: &[String],
+        path: PathBuf,
+        directory: bool,
+        reply: Reply<StoreReport>,
+    ) {
+        let references: Result<Vec<Reference>, _> =
+            images.iter().map(|image| parse_reference(image)).collect();
+        let references = match references {
+            Ok(references) => references,
+            Err(error) => {
+                let error = CommandError::new(ErrorCode::Invalid, error.to_string());
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
+        let format = match directory {
+            true => SaveFormat::Directory,
+            false => SaveFormat::Archive,
+        };
+        let store = self.parts.store.clone();
+        let save = move || {
+            let saved = kobune_puller::save(&store, &references, &path, format);
+            saved.map(saved_report).map_err(Box::new)
+        };
+        self.start_file_work(save, reply);
+    }
+
+    /// Images from or to a file.
+    fn start_file_work(
+        &mut self,
+        work: impl FnOnce() -> Result<StoreReport, Box<LayoutError>> + Send + 'static,
+        reply: Reply<StoreReport>,
+    ) {
         self.work.spawn(async move {
-            let load = move || {
-                let loaded = kobune_puller::load(&store, &path, &Platform::host(), reserve);
-                loaded.map_err(|error| chain(&error))
-            };
-            let result = match tokio::task::spawn_blocking(load).await {
-                Ok(loaded) => loaded
-                    .map(loaded_report)
-                    .map_err(|why| CommandError::new(ErrorCode::Failed, why)),
-                Err(error) => {
-                    let message = format!("this is a defect: {error}");
-                    Err(CommandError::new(ErrorCode::Failed, message))
-                }
-            };
             Done::Store(Box::new(StoreDone {
-                result,
+                result: blocking(work).await,
                 repaired: HashSet::new(),
                 was_collection: false,
                 reply: Some(reply),
@@ -285,8 +320,8 @@ impl Core {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+async fn blocking<T: Send + 'static, E: std::error::Error + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, CommandError> {
     let failed = |message: String| CommandError::new(ErrorCode::Failed, message);
     match tokio::task::spawn_blocking(work).await {
@@ -330,6 +365,18 @@ fn loaded_report(loaded: Loaded) -> StoreReport {
     StoreReport {
         images: images.collect(),
         deployment: loaded.deployment,
+        ..StoreReport::default()
+    }
+}
+
+fn saved_report(saved: Vec<Saved>) -> StoreReport {
+    let (images, ids) = saved
+        .into_iter()
+        .map(|image| (image.name, image.saved_id.to_string()))
+        .unzip();
+    StoreReport {
+        images,
+        ids,
         ..StoreReport::default()
     }
 }

@@ -1,15 +1,16 @@
-//! Why images could not be taken from a file.
+//! Why images could not be taken from a file, or written to one.
 
 use std::path::PathBuf;
 
+use oci_spec::image::Digest;
 use thiserror::Error;
 
 use crate::digest::VerifyError;
 use crate::layer::Failure;
-use crate::store::StoreError;
+use crate::store::{Damage, StoreError};
 use crate::unpack::UnpackError;
 
-/// Why images could not be taken from a file. Names in it are relative to its root.
+/// Why images could not be taken from a file, or written to one. Names in it are relative to its root.
 #[derive(Debug, Error)]
 pub enum LayoutError {
     /// It cannot be read.
@@ -71,12 +72,38 @@ pub enum LayoutError {
         /// Bytes that are not to be used.
         reserve: u64,
     },
+    /// An image that is to be saved is not on the device.
+    #[error("find image {image}: it is not on the device")]
+    NotHere {
+        /// The image.
+        image: String,
+    },
+    /// An image that is to be saved is not what it was.
+    #[error("save what is sound: damaged: {0}")]
+    Damaged(Box<Damage>),
+    /// It cannot be written; what was there before still is.
+    #[error("write {}", .path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The store failed.
     #[error("store the image")]
     Store(#[from] StoreError),
 }
 
 impl LayoutError {
+    pub(super) fn config(id: &Digest, source: serde_json::Error) -> Self {
+        Self::Broken {
+            path: "the store".into(),
+            name: format!("configuration {id}"),
+            source: source.into(),
+        }
+    }
+
     pub(super) fn of_layer(name: &str, failure: Failure) -> Self {
         let name = name.to_owned();
         match failure {

@@ -81,6 +81,15 @@ impl Store {
         self.path("implied").join(diff_id.digest())
     }
 
+    /// What a layer is to be packed of: its root, and the directories it does not list. Blocking.
+    pub(crate) fn packable(
+        &self,
+        diff_id: &Digest,
+    ) -> Result<(PathBuf, BTreeSet<Vec<u8>>), StoreError> {
+        let Level { root, implied } = self.level(diff_id)?;
+        Ok((root, implied))
+    }
+
     fn level(&self, diff_id: &Digest) -> Result<Level, StoreError> {
         let path = self.implied_path(diff_id);
         let implied = match fs::read(&path) {

@@ -120,6 +120,11 @@ impl Record {
         })
     }
 
+    /// What must not be swept while somebody works with the image.
+    pub(crate) fn needed(&self) -> impl Iterator<Item = Digest> {
+        self.layers().chain([&self.id]).cloned()
+    }
+
     /// All layers, lowest first.
     pub(super) fn layers(&self) -> impl Iterator<Item = &Digest> {
         self.diff_ids.iter().chain(&self.parents)
@@ -187,8 +192,19 @@ impl Store {
 
     /// Digest of the manifest of which an image was made, if its record can be read. Blocking.
     pub(crate) fn manifest_of(&self, reference: &Reference) -> Option<Digest> {
-        let record = read(&self.record_path(reference)).ok()??;
+        let record = self.record_of(reference).ok()??;
         Some(record.manifest_digest)
+    }
+
+    /// The record of an image, if there is one. Blocking.
+    pub(crate) fn record_of(&self, reference: &Reference) -> Result<Option<Record>, StoreError> {
+        read(&self.record_path(reference))
+    }
+
+    /// The configuration of an image, byte for byte. Blocking.
+    pub(crate) fn config_of(&self, record: &Record) -> Result<Vec<u8>, StoreError> {
+        let path = self.config_path(&record.id);
+        fs::read(&path).map_err(failed("read", &path))
     }
 
     /// All records, or why one cannot be read.

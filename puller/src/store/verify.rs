@@ -122,6 +122,21 @@ impl Store {
         Ok(verified)
     }
 
+    /// What of one image is not what it was. Reads all of it from the disk. Blocking.
+    pub(crate) fn damage_of(&self, reference: &Reference, record: &Record) -> Vec<Damage> {
+        let mut verified = Verified::default();
+        verified.damage.extend(self.check_config(reference, record));
+        for diff_id in record.diff_ids.iter().collect::<HashSet<_>>() {
+            self.verify_layer(
+                diff_id.clone(),
+                vec![reference.clone()],
+                true,
+                &mut verified,
+            );
+        }
+        verified.damage
+    }
+
     fn check_record(&self, path: &Path) -> Result<(Reference, Record), Damage> {
         let damaged = |why: String| Damage {
             part: Part::Record(path.to_owned()),

@@ -19,13 +19,18 @@ const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 /// Attributes that belong to the machine that packed the image; umoci leaves them out as well.
 const FOREIGN: [&[u8]; 2] = [b"security.selinux", b"system.nfs4_acl"];
 
+/// Whether an attribute is the image's own affair.
+pub(crate) fn is_kept(attribute: &[u8]) -> bool {
+    let is_overlays = OVERLAY.iter().any(|prefix| attribute.starts_with(prefix));
+    !is_overlays && !FOREIGN.contains(&attribute)
+}
+
 pub(super) fn attributes(parent: &OwnedFd, name: &[u8], entry: &Entry) -> Result<(), UnpackError> {
     for (attribute, value) in &entry.attributes {
-        let hostile = OVERLAY.iter().any(|prefix| attribute.starts_with(prefix));
         // The kernel has user attributes on files and directories only (xattr(7)).
         let misplaced =
             attribute.starts_with(b"user.") && !matches!(entry.kind, Kind::File | Kind::Directory);
-        if hostile || misplaced || FOREIGN.contains(&attribute.as_slice()) {
+        if misplaced || !is_kept(attribute) {
             continue;
         }
         let set = CString::new(attribute.as_slice())

@@ -1,9 +1,6 @@
 //! Images packed as zstd:chunked: other clients read them as any image, and ours fetches single
 //! files.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Mutex;
 
 use kobune_fixtures::chunk_layout;
@@ -14,6 +11,7 @@ use kobune_puller::{
 use oci_spec::image::Digest;
 
 use super::images::{self, run};
+use super::podman::Podman;
 use super::server::Server;
 use super::{is_root, pull, push, tree};
 
@@ -102,40 +100,7 @@ async fn a_chunked_image_is_an_image_for_everybody_and_a_delta_for_us() {
     let mounted = tree::Overlay::mount(&pulled.layers, work);
     tree::assert_same(mounted.path(), &expected, pulled.layers.len(), "ours");
     drop(mounted);
-    podman(work, &reference, &expected);
-}
-
-/// podman unpacks the same tree.
-fn podman(work: &Path, reference: &str, expected: &Path) {
-    let policy = work.join("policy.json");
-    let anything = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
-    fs::write(&policy, anything).expect("written");
-    // No longer than 50 characters, says podman.
-    let run = tempfile::tempdir().expect("a directory");
-    let storage = |arguments: &[&str]| {
-        let mut command = Command::new("podman");
-        command.arg("--root").arg(work.join("podman"));
-        command.arg("--runroot").arg(run.path());
-        command.args(["--storage-driver", "vfs", "--events-backend", "none"]);
-        let output = command.args(arguments).output().expect("podman runs");
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout)
-            .expect("UTF-8")
-            .trim()
-            .to_owned()
-    };
-    let policy = policy.to_str().expect("UTF-8");
-    let pull = [
-        "pull",
-        "-q",
-        "--tls-verify=false",
-        "--signature-policy",
-        policy,
-        reference,
-    ];
-    storage(&pull);
-    let mounted = storage(&["image", "mount", reference]);
-    // It leaves the root the time it was made at: times of directories do not count.
-    tree::assert_same(Path::new(&mounted), expected, 2, "podman's");
-    storage(&["image", "unmount", reference]);
+    let podman = Podman::new(work);
+    podman.pull(&reference);
+    podman.assert_unpacks(&reference, &expected);
 }

@@ -12,8 +12,9 @@ use crate::setup;
 
 const INITRAMFS_INIT: &str = include_str!("initramfs.sh");
 /// Programs of the root's own.
-const SCRIPTS: [(&str, &str); 2] = [
+const SCRIPTS: [(&str, &str); 3] = [
     ("sbin/init", include_str!("init.sh")),
+    ("sbin/agent-up", include_str!("agent-up.sh")),
     ("sbin/network-up", include_str!("network-up.sh")),
 ];
 
@@ -82,7 +83,11 @@ pub(crate) fn gather(parts: &Parts, names: &[&str], tree: &Path) -> Result<(), S
     let busybox = &parts.busybox;
     fs::copy(busybox, tree.join("bin/busybox"))
         .map_err(|e| format!("copy {}: {e}", busybox.display()))?;
-    for (link, target) in [("bin/sh", "busybox"), ("sbin/modprobe", "/bin/busybox")] {
+    for (link, target) in [
+        ("bin/sh", "busybox"),
+        ("sbin/modprobe", "/bin/busybox"),
+        ("var/run", "/run"),
+    ] {
         let _ = fs::remove_file(tree.join(link));
         symlink(target, tree.join(link)).map_err(|e| format!("link {link}: {e}"))?;
     }

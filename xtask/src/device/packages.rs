@@ -69,19 +69,22 @@ impl Packages {
         Ok(())
     }
 
-    /// As [`Packages::unpack`], with all that the packages depend on.
+    /// As [`Packages::unpack`], with all that the packages depend on; the directory where all
+    /// archives are.
     pub(crate) fn unpack_with_dependencies(
         &self,
         packages: &[&str],
         root: &Path,
-    ) -> Result<(), String> {
+    ) -> Result<PathBuf, String> {
         setup::run(
             self.apt("apt-get")
                 .args(["-qq", "-y", "--no-install-recommends", "--download-only"])
                 .arg("install")
                 .args(packages),
         )?;
-        unpack_all(&self.dir.join("cache/archives"), root)
+        let archives = self.dir.join("cache/archives");
+        unpack_all(&archives, root)?;
+        Ok(archives)
     }
 
     fn apt(&self, program: &str) -> Command {

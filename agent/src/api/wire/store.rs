@@ -33,13 +33,23 @@ pub enum StoreRequest {
         /// The file or directory, absolute: the daemon reads it.
         path: PathBuf,
     },
+    /// Write images to a file that others can load.
+    Save {
+        /// References.
+        images: Vec<String>,
+        /// The file or directory, absolute: the daemon writes it.
+        path: PathBuf,
+        /// Whether it is a directory, an OCI layout, instead of one file.
+        #[serde(default)]
+        directory: bool,
+    },
 }
 
 /// How it went.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StoreReport {
-    /// Images that were removed, repaired or loaded.
+    /// Images that were removed, repaired, loaded or saved, the latter by their names in the file.
     pub images: Vec<String>,
     /// Layers that were removed, or looked at.
     pub layers: usize,
@@ -57,6 +67,9 @@ pub struct StoreReport {
     pub unlisted: Vec<String>,
     /// Modules that are restarted to use what was repaired.
     pub restarted: Vec<String>,
+    /// Ids of images that were saved, in the order of `images`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
     /// The deployment that a bundle carries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment: Option<String>,

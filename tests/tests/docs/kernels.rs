@@ -1,7 +1,8 @@
 //! Tables of the documentation that say by which test they are backed.
 
 use std::fs;
-use std::path::Path;
+
+use kobune_tests::root::repository;
 
 /// `file:function` of every backed row, and how many rows there are.
 fn backed(text: &str) -> (Vec<(&str, &str)>, usize) {
@@ -19,7 +20,7 @@ fn backed(text: &str) -> (Vec<(&str, &str)>, usize) {
 
 #[test]
 fn every_cell_of_the_kernel_matrix_names_a_test_that_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = repository();
     let text = fs::read_to_string(root.join("docs/kernels.md")).expect("the page");
     let (tests, rows) = backed(&text);
     assert!(rows > 20, "the tables are found: {rows}");

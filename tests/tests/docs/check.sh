@@ -1,0 +1,1 @@
+# Nothing but the programs: the daemon was never started.

@@ -1,0 +1,2 @@
+agent
+kobune apply deployment.json

@@ -1,0 +1,1 @@
+# The script is where the page says that it goes.
