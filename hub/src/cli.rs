@@ -2,6 +2,7 @@
 //!
 //! Results go to standard output, complaints to standard error.
 
+mod backup;
 mod client;
 mod console;
 mod deploy;
@@ -11,6 +12,7 @@ mod line;
 mod logs;
 mod method;
 mod refusal;
+mod restore;
 mod serve;
 mod status;
 mod user;
@@ -20,6 +22,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use backup::BackupOptions;
 use client::{Access, Client, DEFAULT_STATE};
 use console::{Output, say};
 use deploy::{DeployCommand, DeploymentCommand};
@@ -28,6 +31,7 @@ use line::Line;
 use logs::LogsCommand;
 use method::MethodCommand;
 use refusal::ClientError;
+use restore::RestoreOptions;
 use serve::ServeOptions;
 use status::StatusCommand;
 use user::UserCommand;
@@ -39,6 +43,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(Command::Help) => say(help::TEXT),
         Ok(Command::Serve(options)) => serve::run(&options),
         Ok(Command::User(state, command)) => user::run(&state, &command),
+        Ok(Command::Backup(options)) => backup::run(&options),
+        Ok(Command::Restore(options)) => restore::run(&options),
         Ok(Command::Service(access, output, command)) => run(&access, output, &command),
         Err(error) => {
             complain(&error);
@@ -65,6 +71,8 @@ enum Command {
     Help,
     Serve(ServeOptions),
     User(PathBuf, UserCommand),
+    Backup(BackupOptions),
+    Restore(RestoreOptions),
     Service(Access, Output, ServiceCommand),
 }
 
@@ -92,6 +100,8 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, lexopt::Error>
             let state = line.path("state")?.unwrap_or_else(|| DEFAULT_STATE.into());
             Command::User(state, UserCommand::parse(rest, &mut line)?)
         }
+        ["backup", rest @ ..] => Command::Backup(BackupOptions::parse(rest, &mut line)?),
+        ["restore", rest @ ..] => Command::Restore(RestoreOptions::parse(rest, &mut line)?),
         [first, rest @ ..] => {
             let (access, output) = (Access::take(&mut line)?, Output::take(&mut line)?);
             Command::Service(access, output, service(first, rest, &mut line)?)
@@ -190,6 +200,12 @@ mod tests {
             "status d e",
             "status --wait 3",
             "device list -o yaml",
+            "backup",
+            "backup a b",
+            "backup a --force",
+            "backup a --connection-string c",
+            "restore",
+            "restore a b",
         ] {
             assert!(parsed(line).is_err(), "{line}");
         }

@@ -13,6 +13,7 @@ mod deployment;
 mod error;
 mod journal;
 mod methods;
+mod outbox;
 mod registry;
 mod sessions;
 mod settings;
@@ -34,7 +35,7 @@ use crate::configuration::Deployment;
 use crate::identity::Identity;
 use crate::policy::{self, Policy};
 use crate::record::{Entry, Record};
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, Start, Store, StoreError};
 use crate::telemetry::{Message, Telemetry};
 
 /// Setting under which the policies are kept.
@@ -54,7 +55,7 @@ pub(crate) struct Hub {
     pending: HashMap<String, methods::Pending>,
     telemetry: Telemetry,
     journal: journal::Journal,
-    outgoing: sessions::Outgoings,
+    outgoing: outbox::Outgoings,
     last_session: u64,
     last_call: u64,
     online: watch::Sender<u64>,
@@ -79,7 +80,7 @@ impl Hub {
         Ok(Self {
             store,
             journal,
-            outgoing: sessions::Outgoings::default(),
+            outgoing: outbox::Outgoings::default(),
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             policies,
             deployments,
@@ -132,13 +133,13 @@ impl Hub {
         })
     }
 
-    /// Up to `limit` records after `after`, a device before its modules.
-    pub(crate) fn page(
+    /// Up to `limit` records from `start` on, a device before its modules.
+    pub(crate) fn page<'a>(
         &self,
-        after: Option<&Identity>,
+        start: impl Into<Start<'a>>,
         limit: usize,
     ) -> Result<Vec<Entry>, HubError> {
-        Ok(self.store.list(None, after, limit)?)
+        Ok(self.store.list(None, start.into(), limit)?)
     }
 
     /// Whether and since when `identity` is connected.

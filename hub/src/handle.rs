@@ -4,12 +4,14 @@
 //! each. What waits for the disk waits there, not in the reactor: requests that came while
 //! it did are answered together, after one more wait.
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::core::{Hub, HubError};
 use crate::event::Actor;
+use crate::rest::counts::Counts;
 
 /// Requests that may wait for the hub, and that are answered together.
 const QUEUE: usize = 256;
@@ -23,6 +25,7 @@ type Answer = Box<dyn FnOnce() + Send>;
 pub(crate) struct HubHandle {
     jobs: mpsc::Sender<Job>,
     online: watch::Receiver<u64>,
+    counts: Arc<Counts>,
 }
 
 impl HubHandle {
@@ -37,7 +40,13 @@ impl HubHandle {
         let thread = std::thread::Builder::new()
             .name("hub".to_owned())
             .spawn(move || serve(hub, queue))?;
-        Ok((Self { jobs, online }, thread))
+        let counts = Arc::default();
+        let handle = Self {
+            jobs,
+            online,
+            counts,
+        };
+        Ok((handle, thread))
     }
 
     /// What `work` makes of the hub. It is done even if nobody waits for the result any more.
@@ -82,6 +91,11 @@ impl HubHandle {
     /// Waits until the hub's thread is gone, which it goes only by a defect.
     pub(crate) async fn stopped(&self) {
         self.jobs.closed().await;
+    }
+
+    /// Counts of twins, shared by all who ask for them.
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Changes whenever a connection becomes able to take calls.

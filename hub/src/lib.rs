@@ -7,6 +7,8 @@
 //! `topic`, `twin`, `query` and `configuration` are pure; `rollout` brings automatic
 //! deployments to all devices.
 //!
+//! `backup` is the form of backups, `store` what goes in.
+//!
 //! `portal` is the web page: files, sign-in, and the REST again for who has signed in.
 //!
 //! What the hub has not: AMQP, messages to devices and routing.
@@ -15,6 +17,7 @@
 //! of messages; closed to end the connection), hub thread -> callers of methods (one answer
 //! each), hub thread -> callers that wait for a device to come online (watch).
 
+mod backup;
 pub mod cli;
 mod configuration;
 mod connection;

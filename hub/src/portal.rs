@@ -14,6 +14,7 @@ mod users;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -40,6 +41,8 @@ const API: &str = "/portal/api/session";
 const HUB: &str = "/portal/api/hub";
 /// Largest body in bytes.
 const BODY_MAX: usize = 4 << 20;
+/// How long it may take until all of it is here.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// Of this name the browser sends it over TLS alone, and takes it from this host alone.
 const COOKIE_NAME: &str = "__Host-kobune-portal";
 const CSRF_HEADER: &str = "x-csrf-token";
@@ -111,7 +114,10 @@ impl Portal {
             },
             Method::POST if is_own_page(&parts.headers) => match read(body).await {
                 Some(body) => self.sign_in(&body, peer, hub).await,
-                None => refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+                None => refused(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "the body is too large or too slow",
+                ),
             },
             Method::DELETE => {
                 if let Some(session) = self.current(&parts.headers)
@@ -195,7 +201,10 @@ impl Portal {
             return refused(StatusCode::FORBIDDEN, "the page's token is missing");
         }
         let Some(mut body) = read(body).await else {
-            return refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
+            return refused(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body is too large or too slow",
+            );
         };
         let path = parts.uri.path().trim_start_matches(HUB).to_owned();
         if !session.role.may(&parts.method, &path, &body) {
@@ -248,9 +257,11 @@ async fn note(user: Option<String>, peer: IpAddr, action: Action, reason: &str, 
         .await;
 }
 
+/// The body, if it is neither too large nor too slow.
 async fn read(body: Incoming) -> Option<Bytes> {
-    let collected = Limited::new(body, BODY_MAX).collect().await.ok()?;
-    Some(collected.to_bytes())
+    let whole = Limited::new(body, BODY_MAX).collect();
+    let whole = tokio::time::timeout(BODY_WITHIN, whole).await.ok()?;
+    Some(whole.ok()?.to_bytes())
 }
 
 fn session_json(session: &Session) -> Value {

@@ -40,6 +40,13 @@ pub(crate) enum Selection {
     Count(String),
 }
 
+/// Ids of devices between two, both included; a bound that is missing bounds nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Devices {
+    pub(crate) from: Option<String>,
+    pub(crate) to: Option<String>,
+}
+
 /// Names from the root of a twin on.
 pub(crate) type Path = Vec<String>;
 
@@ -73,7 +80,29 @@ pub(crate) struct QueryError {
     expected: &'static str,
 }
 
+impl Devices {
+    /// Whether `id` and all behind it are none of these.
+    pub(crate) fn end_before(&self, id: &str) -> bool {
+        self.to.as_deref().is_some_and(|to| id > to)
+    }
+
+    fn and(self, other: Self) -> Self {
+        let to = match (self.to, other.to) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let from = self.from.max(other.from);
+        Self { from, to }
+    }
+}
+
 impl Query {
+    /// Devices beyond which nothing can meet the condition.
+    pub(crate) fn devices(&self) -> Devices {
+        let condition = self.condition.as_ref();
+        condition.map_or_else(Devices::default, Condition::devices)
+    }
+
     /// Whether `twin` meets the condition.
     pub(crate) fn matches(&self, twin: &Value) -> bool {
         self.condition.as_ref().is_none_or(|c| c.holds(twin))
@@ -112,6 +141,23 @@ impl Condition {
                 paths.extend(right.paths());
                 paths
             }
+        }
+    }
+
+    fn devices(&self) -> Devices {
+        match self {
+            Self::And(left, right) => left.devices().and(right.devices()),
+            Self::Compare(path, operator, Value::String(id)) if path[..] == ["deviceId"] => {
+                let id = Some(id.clone());
+                let (from, to) = match operator {
+                    Operator::Equal => (id.clone(), id),
+                    Operator::Greater | Operator::GreaterOrEqual => (id, None),
+                    Operator::Less | Operator::LessOrEqual => (None, id),
+                    Operator::NotEqual => (None, None),
+                };
+                Devices { from, to }
+            }
+            _ => Devices::default(),
         }
     }
 
@@ -207,6 +253,33 @@ mod tests {
         for (condition, expected) in cases {
             let query = parse(&format!("SELECT * FROM devices WHERE {condition}")).unwrap();
             assert_eq!(query.matches(&twin), expected, "{condition}");
+        }
+    }
+
+    #[test]
+    fn devices_that_cannot_meet_a_condition_are_known_by_their_ids() {
+        let cases = [
+            ("tags.a = 1", None, None),
+            ("deviceId = 'd'", Some("d"), Some("d")),
+            ("deviceId >= 'b' AND deviceId < 'b~'", Some("b"), Some("b~")),
+            (
+                "deviceId > 'a' AND (deviceId > 'b' AND tags.a = 1)",
+                Some("b"),
+                None,
+            ),
+            ("deviceId <= 'e' AND deviceId = 'd'", Some("d"), Some("d")),
+            ("deviceId <> 'd'", None, None),
+            ("NOT deviceId = 'd'", None, None),
+            ("tags.deviceId = 'd'", None, None),
+            ("deviceId = 'd' OR deviceId = 'e'", None, None),
+            ("deviceId = 1", None, None),
+        ];
+        for (condition, from, to) in cases {
+            let query = parse(&format!("SELECT * FROM devices WHERE {condition}"));
+            let devices = query.unwrap().devices();
+            assert_eq!(devices.from.as_deref(), from, "{condition}");
+            assert_eq!(devices.to.as_deref(), to, "{condition}");
+            assert_eq!(devices.end_before("d"), to.is_some_and(|to| to < "d"));
         }
     }
 

@@ -14,19 +14,23 @@
 //! | `GET`, `PUT`, `DELETE /configurations/{c}` | registryRead, registryWrite | 200, 200, 204 |
 //! | `GET /statistics/devices`, `/statistics/service` | registryRead | 200 |
 //! | `GET /events?before=N&top=N&device=D` | registryRead | 200 the event log (this hub's own) |
+//! | `GET /backup` | iothubowner | 200 all that the store keeps (this hub's own) |
 //! | `GET /messages/events?after=N` | serviceConnect | 200 the last messages (this hub's own) |
 //!
 //! `PUT` without `If-Match` makes and does not change: 409 if it is there. Whoever shows no
 //! valid token or certificate gets 401 for any path.
 
+pub(crate) mod backup;
 mod body;
 mod configurations;
+pub(crate) mod counts;
 mod error;
 mod events;
 mod identities;
 mod methods;
 mod query;
 mod route;
+mod scan;
 mod twins;
 
 use http_body_util::Full;

@@ -1,6 +1,8 @@
 //! The listeners: MQTT over TLS on one port; REST, and MQTT over WebSocket, on the other.
 
+mod descriptors;
 mod https;
+mod patience;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,9 +21,13 @@ use crate::moment::Moment;
 use crate::portal::Portal;
 use crate::record::Thumbprint;
 use crate::tls::{AuthorityError, Certificate, server_config};
+use descriptors::Complaint;
+use patience::Patient;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// How long a peer may take nothing of what is sent to it.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// How often events that nobody waits for are written.
 const WRITE_EVENTS_EVERY: Duration = Duration::from_secs(5);
 /// How often the server's certificate is renewed.
@@ -66,6 +72,7 @@ impl Server {
         hub: HubHandle,
         portal: Portal,
     ) -> Result<Self, ServeError> {
+        descriptors::raise();
         Ok(Self {
             mqtt: bind(mqtt).await?,
             https: bind(https).await?,
@@ -124,6 +131,7 @@ async fn keep_events(hub: &HubHandle) {
 }
 
 async fn accept(listener: &TcpListener, tls: &TlsAcceptor, hub: &HubHandle, port: &Port) {
+    let mut complaint = Complaint::default();
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -132,7 +140,7 @@ async fn accept(listener: &TcpListener, tls: &TlsAcceptor, hub: &HubHandle, port
             }
             Err(error) => {
                 // Out of descriptors, as a rule: others have to end first.
-                tracing::warn!(error = &error as &dyn std::error::Error, "accepting");
+                complaint.about(&error);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -148,6 +156,7 @@ async fn serve(
 ) {
     // What goes out is small and urgent, and already in whole packets.
     let _ = stream.set_nodelay(true);
+    let stream = Patient::new(stream, TAKEN_WITHIN);
     let stream = match timeout(HANDSHAKE_WITHIN, tls.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -170,7 +179,7 @@ async fn serve(
     }
 }
 
-fn thumbprints(stream: &TlsStream<TcpStream>) -> Vec<Thumbprint> {
+fn thumbprints(stream: &TlsStream<Patient<TcpStream>>) -> Vec<Thumbprint> {
     let certificates = stream.get_ref().1.peer_certificates();
     let leaf = certificates.and_then(<[_]>::first);
     leaf.map_or_else(Vec::new, |leaf| Thumbprint::of_certificate(leaf))

@@ -13,6 +13,9 @@
 mod batch;
 mod configurations;
 mod events;
+mod snapshot;
+
+pub(crate) use snapshot::{Kept, Snapshot};
 
 #[cfg(test)]
 pub(crate) use events::{ACCESSES_MAX, CHANGES_MAX};
@@ -20,10 +23,13 @@ pub(crate) use events::{ACCESSES_MAX, CHANGES_MAX};
 use std::cell::RefCell;
 use std::fs;
 use std::io;
+use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::configuration::Configuration;
 use crate::event::{Class, Event};
@@ -39,6 +45,8 @@ const SETTINGS: TableDefinition<&str, &[u8]> = TableDefinition::new("settings");
 /// The last generation that was given out.
 const GENERATIONS: TableDefinition<(), u64> = TableDefinition::new("generations");
 
+/// Name of the database in the state directory.
+pub(crate) const FILE: &str = "hub.redb";
 /// Bytes of the file that the database keeps in memory.
 const CACHE: usize = 2 << 20;
 
@@ -47,6 +55,22 @@ pub(crate) struct Store {
     /// Before the database, which waits for its transactions when it is dropped.
     batch: RefCell<Batch>,
     db: Database,
+}
+
+/// Where a list of records begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Start<'a> {
+    First,
+    /// At the device of this id, or the first one behind it.
+    Device(&'a str),
+    After(&'a Identity),
+}
+
+impl<'a> From<Option<&'a Identity>> for Start<'a> {
+    /// After it, or at the first one.
+    fn from(after: Option<&'a Identity>) -> Self {
+        after.map_or(Self::First, Self::After)
+    }
 }
 
 /// One change of a transaction.
@@ -109,6 +133,26 @@ pub(crate) enum StoreError {
 type Result<T> = std::result::Result<T, StoreError>;
 
 impl Store {
+    /// Keeps the store in `dir` from being opened for as long as the result lives. `None` where
+    /// a hub has it open.
+    ///
+    /// # Errors
+    /// [`StoreError::File`], also where there is none.
+    pub(crate) fn lock(dir: &Path) -> Result<Option<fs::File>> {
+        let path = dir.join(FILE);
+        let failed = |source| StoreError::File {
+            path: path.clone(),
+            source,
+        };
+        let file = fs::File::open(&path).map_err(failed)?;
+        // The lock that the database itself takes.
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+
     /// Opens `hub.redb` in `dir`, and makes both (for their owner only) if they are not there.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         fs::DirBuilder::new()
@@ -119,7 +163,7 @@ impl Store {
                 path: dir.to_owned(),
                 source,
             })?;
-        let path = dir.join("hub.redb");
+        let path = dir.join(FILE);
         let file = fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -171,20 +215,20 @@ impl Store {
             .transpose()
     }
 
-    /// Up to `limit` records after `after`, by name; those of `device` alone if it is given.
+    /// Up to `limit` records from `start` on, by name; those of `device` alone if it is given.
     pub(crate) fn list(
         &self,
         device: Option<&Id>,
-        after: Option<&Identity>,
+        start: Start<'_>,
         limit: usize,
     ) -> Result<Vec<Entry>> {
         let read = || match &*self.batch.borrow() {
             Batch::Open(transaction) => {
-                rows(&transaction.open_table(RECORDS)?, device, after, limit)
+                rows(&transaction.open_table(RECORDS)?, device, start, limit)
             }
             _ => {
                 let table = self.db.begin_read()?.open_table(RECORDS)?;
-                rows(&table, device, after, limit)
+                rows(&table, device, start, limit)
             }
         };
         let rows = read().map_err(database("listing records"))?;
@@ -255,20 +299,22 @@ fn find(
 fn rows(
     table: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
     device: Option<&Id>,
-    after: Option<&Identity>,
+    start: Start<'_>,
     limit: usize,
 ) -> std::result::Result<Vec<Row>, redb::Error> {
-    let from = after.map_or((device.map_or("", Id::as_str), ""), key);
+    let begin = match start {
+        Start::First => Bound::Included((device.map_or("", Id::as_str), "")),
+        Start::Device(device) => Bound::Included((device, "")),
+        Start::After(identity) => Bound::Excluded(key(identity)),
+    };
     let mut found = Vec::new();
-    for row in table.range(from..)? {
+    for row in table.range::<(&str, &str)>((begin, Bound::Unbounded))? {
         let (name, bytes) = row?;
         let name = name.value();
         if device.is_some_and(|device| device.as_str() != name.0) || found.len() == limit {
             break;
         }
-        if after.is_none() || name != from {
-            found.push((name.0.to_owned(), name.1.to_owned(), bytes.value().to_vec()));
-        }
+        found.push((name.0.to_owned(), name.1.to_owned(), bytes.value().to_vec()));
     }
     Ok(found)
 }

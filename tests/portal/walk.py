@@ -173,6 +173,8 @@ class Walk(Management):
         self.click("#enrol button")
         string = self.find("#connection-string").text
         assert f"DeviceId={DEVICE};SharedAccessKey=" in string, string
+        lines = self.find("#config").text.splitlines()
+        assert lines[-2:] == ['source = "manual"', f'connection_string = "{string}"'], "its lines"
         self.picture("enrolled")
         done = OUTPUT / f"{DEVICE}.connection"
         done.with_suffix(".new").write_text(string)
@@ -191,6 +193,7 @@ class Walk(Management):
             self.labelled(fields, "Module name").send_keys(name)
             self.labelled(fields, "Image URI").send_keys(module["settings"]["image"])
             Select(self.labelled(fields, "Restart policy")).select_by_value("always")
+            self.labelled(fields, "Environment variables").send_keys(f"WALK={name}")
             options = self.labelled(fields, "Container create options")
             options.clear()
             options.send_keys("{")
@@ -215,6 +218,15 @@ class Walk(Management):
             row = f"//tr[td[1][normalize-space()='{name}']]"
             found = lambda: "running" in self.driver.find_element(By.XPATH, row).text
             self.until(f"{name} running", found)
+            cells = self.driver.find_elements(By.XPATH, row + "/td")
+            cells = [cell.get_attribute("textContent") for cell in cells]
+            assert cells[2:4] == ["running", "running"], cells
+            assert cells[6] == DESIRED["modules"][name]["settings"]["image"], cells
+            assert f'"WALK":{{"value":"{name}"}}' in self.answer(f"/twins/{DEVICE}/modules/%24edgeAgent")
+        heads = self.driver.find_elements(By.CSS_SELECTOR, "main table th")
+        heads = [head.get_attribute("textContent") for head in heads]
+        for head in ["Desired", "Runtime status", "Exit code", "Restarts", "Image"]:
+            assert head in heads, heads
         self.picture("running")
         password = next(iter(DESIRED["runtime"]["settings"]["registryCredentials"].values()))
         assert password["password"] not in self.answer(f"/twins/{DEVICE}/modules/%24edgeAgent")

@@ -4,6 +4,7 @@
 //! machine. Its network ends at the [`Device`] it is booted beside: what listens on
 //! [`HOST`] there is all that it reaches.
 
+mod enrolment;
 mod qemu;
 
 use std::fs;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use kobune_fixtures::{Content, Options, Platform, Registry};
 
+pub use self::enrolment::hub;
 use self::qemu::{Hardware, Power};
 use crate::{CliOutput, Device, tutorial};
 
@@ -63,15 +65,19 @@ impl MachineFiles {
         }
     }
 
-    /// Makes or updates the files.
+    /// Makes or updates the files; where `KOBUNE_DEVICE` is `dist`, with the programs as they
+    /// are released instead of those of the quick build.
     ///
     /// # Errors
     /// With what was said where that fails.
     pub fn prepared(arch: &str) -> io::Result<Self> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let released = std::env::var_os("KOBUNE_DEVICE").is_some_and(|build| build == "dist");
         let output = Command::new(cargo)
             .args(["run", "--quiet", "--locked", "--package", "xtask", "--"])
-            .args(["device", "--arch", arch, "--prepare"])
+            .args(["device", "--arch", arch])
+            .args(released.then_some("--dist"))
+            .arg("--prepare")
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

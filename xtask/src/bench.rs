@@ -122,6 +122,40 @@ const BUDGETS: &[(&str, &str, &str, f64)] = &[
         0.15,
     ),
     ("store goals", "base changed, cpu / zst's", "reached", 1.0),
+    (
+        "fleet-1000",
+        "deployment, s until all acknowledged",
+        "figure",
+        20.0,
+    ),
+    ("fleet-1000", "idle, RSS KiB per device", "figure", 40.0),
+    (
+        "fleet-10000",
+        "deployment, s until all acknowledged",
+        "figure",
+        60.0,
+    ),
+    ("fleet-10000", "idle, RSS KiB per device", "figure", 28.0),
+    ("fleet-10000", "idle, CPU us/s per device", "figure", 2.0),
+    (
+        "fleet-10000",
+        "connecting, hub's CPU ms per device",
+        "figure",
+        1.5,
+    ),
+    (
+        "fleet-10000",
+        "metrics looked at, hub's CPU % of a core",
+        "figure",
+        20.0,
+    ),
+    ("fleet-10000", "restart, attempts per device", "figure", 3.0),
+    (
+        "fleet-10000",
+        "restart, most attempts in a second, % of fleet",
+        "figure",
+        20.0,
+    ),
 ];
 
 /// A table of figures.

@@ -5,6 +5,7 @@
 //! library is rustup's, or built from source where rustup has none for the target. The
 //! dependencies in `packaging/patches` are patched ([`staging`]).
 
+mod examine;
 mod staging;
 mod toolchain;
 
@@ -44,6 +45,10 @@ pub(crate) struct Arch {
     zig: &'static str,
     /// Zig's name of the oldest processor.
     cpu: &'static str,
+    /// As ELF files have it.
+    machine: u16,
+    /// How a program is run on the oldest processor that QEMU has; empty for the machine's own.
+    emulator: &'static [&'static str],
     /// What kobune, kobune-shim and kobune-monitor may take together, in bytes.
     budget: u64,
 }
@@ -55,6 +60,8 @@ pub(crate) const ARCHES: [Arch; 4] = [
         triple: "x86_64-unknown-linux-musl",
         zig: "x86_64-linux-musl",
         cpu: "x86_64",
+        machine: 62,
+        emulator: &[],
         budget: 11_000_000,
     },
     Arch {
@@ -62,6 +69,8 @@ pub(crate) const ARCHES: [Arch; 4] = [
         triple: "aarch64-unknown-linux-musl",
         zig: "aarch64-linux-musl",
         cpu: "generic",
+        machine: 183,
+        emulator: &["qemu-aarch64", "-cpu", "cortex-a53"],
         budget: 10_000_000,
     },
     Arch {
@@ -69,6 +78,8 @@ pub(crate) const ARCHES: [Arch; 4] = [
         triple: "armv7-unknown-linux-musleabihf",
         zig: "arm-linux-musleabihf",
         cpu: "generic+v7a+vfp3d16",
+        machine: 40,
+        emulator: &["qemu-arm", "-cpu", "cortex-a8"],
         budget: 10_500_000,
     },
     Arch {
@@ -76,6 +87,8 @@ pub(crate) const ARCHES: [Arch; 4] = [
         triple: "arm-unknown-linux-musleabihf",
         zig: "arm-linux-musleabihf",
         cpu: "arm1176jzf_s",
+        machine: 40,
+        emulator: &["qemu-arm", "-cpu", "arm1176"],
         budget: 10_500_000,
     },
 ];
@@ -109,7 +122,8 @@ impl Arch {
     }
 }
 
-/// Builds for the processor that `args` name, says the sizes, and holds the budget.
+/// Builds for the processor that `args` name, sees that it is static and runs, says the sizes,
+/// and holds the budget.
 pub(crate) fn run(args: &[&str]) -> Result<(), String> {
     let names: Vec<_> = args.iter().filter(|arg| **arg != "--static").collect();
     let [name] = names[..] else {
@@ -128,6 +142,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
         let size = size(&built.program(program))?;
         println!("{size:>10}  {}", built.program(program).display());
     }
+    examine::runs(&built.program("kobune"), arch)?;
     if total > arch.budget {
         return Err(format!(
             "the programs take {total} bytes, {} more than their budget",
@@ -139,21 +154,38 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
 
 /// Builds everything for `arch`; quick where nothing changed.
 pub(crate) fn build(arch: Arch, profile: Profile) -> Result<Built, String> {
+    let bins = PROGRAMS.iter().flat_map(|bin| ["--bin", bin]);
+    let packages = ["--package", "kobune", "--package", "kobune-runtime"];
+    let args = packages.into_iter().chain(bins).collect::<Vec<_>>();
+    examined(cargo(arch, profile, &args)?, arch, &PROGRAMS)?;
+    build_fixtures(arch, profile)
+}
+
+/// Builds the tutorial's modules and what the virtual device needs besides, without the agent.
+pub(crate) fn build_fixtures(arch: Arch, profile: Profile) -> Result<Built, String> {
+    let bins = FIXTURES.iter().flat_map(|bin| ["--bin", bin]);
+    let package = ["--package", "kobune-fixtures", "--no-default-features"];
+    let features = ["--features", "modules"];
+    let args = package.into_iter().chain(features).chain(bins);
+    let built = cargo(arch, profile, &args.collect::<Vec<_>>())?;
+    examined(built, arch, &FIXTURES)
+}
+
+/// `built`, where all of its `programs` are static.
+fn examined(built: Built, arch: Arch, programs: &[&str]) -> Result<Built, String> {
+    for program in programs {
+        examine::is_static(&built.program(program), arch)?;
+    }
+    Ok(built)
+}
+
+/// Runs a `cargo build` with `args` for `arch`, with what that takes set up.
+fn cargo(arch: Arch, profile: Profile, args: &[&str]) -> Result<Built, String> {
     let dir = target_dir()?.join("cross");
     fs::create_dir_all(&dir).map_err(|error| format!("make {}: {error}", dir.display()))?;
     let patched = staging::stage(&dir.join("patched"))?;
     let toolchain = Toolchain::set_up(&dir, arch)?;
-
-    let mut agent = toolchain.cargo(&dir, &patched, profile);
-    agent.args(["--package", "kobune", "--package", "kobune-runtime"]);
-    agent.args(PROGRAMS.iter().flat_map(|bin| ["--bin", bin]));
-    setup::run(&mut agent)?;
-
-    let mut fixtures = toolchain.cargo(&dir, &patched, profile);
-    fixtures.args(["--package", "kobune-fixtures"]);
-    fixtures.args(["--no-default-features", "--features", "modules"]);
-    fixtures.args(FIXTURES.iter().flat_map(|bin| ["--bin", bin]));
-    setup::run(&mut fixtures)?;
+    setup::run(toolchain.cargo(&dir, &patched, profile).args(args))?;
     Ok(Built {
         dir: dir.join(arch.triple).join(profile.name()),
     })

@@ -28,7 +28,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
     };
     let builds = ARCHES
         .into_iter()
-        .map(|arch| Ok((arch, cross::build(arch, Profile::Dist)?)))
+        .map(|arch| Ok((arch, cross::build_fixtures(arch, Profile::Dist)?)))
         .collect::<Result<Vec<_>, String>>()?;
     let dir = write(&content(&builds)?)?;
     println!("{}", dir.display());

@@ -10,11 +10,12 @@ use super::codec::Connect;
 use super::connection::{Connection, ConnectionError};
 use super::identity::{AGENT, IdentityError};
 use super::transport::TransportError;
-use super::{Client, device, session, topic};
+use super::{Client, backoff, device, session, topic};
 use crate::error_chain::chain;
 
-/// Part of its life after which a token is renewed, in per cent.
-const RENEW_AT: u32 = 85;
+/// Part of its life after which a token is renewed, in per cent: between these by chance, so
+/// that a fleet that connected together does not come again together.
+const RENEW_BETWEEN: [u32; 2] = [70, 85];
 /// How often a clock that is wrong is looked at.
 const CLOCK_POLL: Duration = Duration::from_secs(2);
 
@@ -91,10 +92,8 @@ impl Client {
             };
             let connection = Connection::open(stream, &connect).await?;
             self.key_is_fresh = false;
-            return Ok((
-                connection,
-                Instant::now() + self.token_life / 100 * RENEW_AT,
-            ));
+            let renewal = renewal(self.token_life, super::random());
+            return Ok((connection, Instant::now() + renewal));
         }
         Err(match last {
             Some(error) => error.into(),
@@ -118,6 +117,12 @@ impl Client {
     }
 }
 
+/// After how long a token of this life is renewed.
+fn renewal(life: Duration, random: u32) -> Duration {
+    let [least, most] = RENEW_BETWEEN.map(|part| life / 100 * part);
+    backoff::between(least, most, random)
+}
+
 /// Tokens have a time in them, and certificates are valid at times: nothing works with a
 /// clock that was not set.
 pub(super) async fn wait_for_clock() {
@@ -128,5 +133,17 @@ pub(super) async fn wait_for_clock() {
             said = true;
         }
         tokio::time::sleep(CLOCK_POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fleet_that_connects_together_renews_apart() {
+        let life = Duration::from_secs(1000);
+        let renewals = [0, u32::MAX / 2, u32::MAX].map(|random| renewal(life, random).as_secs());
+        assert_eq!(renewals, [700, 774, 850]);
     }
 }

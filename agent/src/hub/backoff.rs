@@ -154,7 +154,8 @@ fn jittered(full: Duration, random: u32) -> Duration {
     between(full / 2, full, random)
 }
 
-fn between(least: Duration, most: Duration, random: u32) -> Duration {
+/// A part of the way from `least` to `most`, by `random`.
+pub(super) fn between(least: Duration, most: Duration, random: u32) -> Duration {
     least + (most - least).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 

@@ -1,11 +1,13 @@
 //! Requests to a hub's service REST: one of `kobune-hub`, or Azure's.
 
+mod stream;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, IF_MATCH, RETRY_AFTER, USER_AGENT,
 };
@@ -63,6 +65,14 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Access {
+    /// That of the hub with the state directory `state`.
+    pub(super) fn of_state(state: &Path) -> Self {
+        Self {
+            state: Some(state.to_owned()),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn take(line: &mut Line) -> Result<Self, lexopt::Error> {
         let access = Self {
             connection_string: line.value::<String>("connection-string")?.map(Secret),
@@ -259,6 +269,16 @@ impl Client {
     }
 
     async fn carry(&self, request: &Request) -> Result<(StatusCode, HeaderMap, Bytes), Failure> {
+        let (parts, body) = self.begin(request).await?.into_parts();
+        Ok((
+            parts.status,
+            parts.headers,
+            body.collect().await?.to_bytes(),
+        ))
+    }
+
+    /// Sends the request, and is back with the head of the answer.
+    async fn begin(&self, request: &Request) -> Result<hyper::Response<Incoming>, Failure> {
         let authority = &self.service.host_name;
         let address = match authority.contains(':') {
             true => authority.clone(),
@@ -276,13 +296,7 @@ impl Client {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let response = sender.send_request(self.signed(request)?).await?;
-        let (parts, body) = response.into_parts();
-        Ok((
-            parts.status,
-            parts.headers,
-            body.collect().await?.to_bytes(),
-        ))
+        Ok(sender.send_request(self.signed(request)?).await?)
     }
 
     fn signed(&self, request: &Request) -> Result<hyper::Request<Full<Bytes>>, Failure> {

@@ -10,6 +10,9 @@ The hub:
                                            from standard input
   user list
   user remove NAME
+  backup FILE|-                            all that the hub keeps, keys too, also while it runs
+  restore FILE|- [--force]                 put a backup into the state directory; with --force
+                                           also where a hub was
 
 Its devices, or those of an Azure IoT Hub:
   device create ID [--edge] [--tag TAG]... make a device, show its connection string

@@ -33,7 +33,14 @@ const VALUED: &[&str] = &[
     "wait",
 ];
 /// Options without one.
-const FLAGS: &[&str] = &["edge", "follow", "help", "of-the-device", "timestamps"];
+const FLAGS: &[&str] = &[
+    "edge",
+    "follow",
+    "force",
+    "help",
+    "of-the-device",
+    "timestamps",
+];
 
 /// Words and options, in their order.
 #[derive(Debug, Default)]

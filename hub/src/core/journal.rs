@@ -10,7 +10,7 @@ use super::{Hub, HubError};
 use crate::event::{Action, Actor, Event, Occurrence};
 use crate::identity::Identity;
 use crate::moment::Moment;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, Snapshot, Store, StoreError};
 
 /// Different accesses that are known at a time; beyond it new ones are not noted until some
 /// are written and forgotten.
@@ -139,6 +139,18 @@ impl Hub {
         self.store.commit(&changes)?;
         unwritten.iter_mut().for_each(|one| one.is_written = true);
         Ok(())
+    }
+
+    /// All that is kept, as it is now, for a backup; that it is made is an event too.
+    ///
+    /// # Errors
+    /// [`HubError::Store`].
+    pub(crate) fn back_up(&mut self, now: Moment) -> Result<Snapshot, HubError> {
+        self.record_event(Action::HubBackedUp, "", now)?;
+        self.write_events()?;
+        // Reading sees what is on the disk.
+        self.store.flush()?;
+        Ok(self.store.snapshot()?)
     }
 
     /// Up to `limit` events before number `before`, the newest first; those that concern

@@ -10,7 +10,7 @@ use crate::event::Action;
 use crate::identity::{Id, Identity};
 use crate::moment::Moment;
 use crate::record::{Authentication, Entry, Key, Record, Thumbprint};
-use crate::store::Change;
+use crate::store::{Change, Start};
 
 /// Most modules of one device, without those that the hub makes itself.
 const MODULES_MAX: usize = 50;
@@ -278,7 +278,7 @@ impl Hub {
 
     /// The modules of a device, by name; none if there is no such device.
     pub(crate) fn modules(&self, device: &Id) -> Result<Vec<Entry>, HubError> {
-        let mut entries = self.store.list(Some(device), None, usize::MAX)?;
+        let mut entries = self.store.list(Some(device), Start::First, usize::MAX)?;
         entries.retain(|entry| entry.identity.module.is_some());
         Ok(entries)
     }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use tokio::sync::mpsc::{self, OwnedPermit};
+use tokio::sync::mpsc;
 
 use super::access::Credential;
+use super::outbox::{Outbox, Outgoing};
 use super::{Denied, Hub, HubError, MethodAnswer, Proof};
 use crate::event::{Action, Actor, Occurrence};
 use crate::identity::{Id, Identity};
@@ -15,19 +16,9 @@ use crate::topic::{self, Filter, Upstream};
 
 /// Most subscriptions of one connection.
 const FILTERS_MAX: usize = 5;
-/// Packets that may wait for a connection before it is given up.
-const OUTBOX: usize = 128;
-
 /// Tells the connections of one identity apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SessionId(u64);
-
-/// A message for a connection, of QoS 0.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Outgoing {
-    pub(crate) topic: String,
-    pub(crate) payload: Vec<u8>,
-}
 
 /// What someone who wants to connect says.
 #[derive(Debug, Clone, Copy)]
@@ -75,17 +66,10 @@ pub(crate) enum Misuse {
     Store(#[from] HubError),
 }
 
-/// Messages on their way to connections: held back for as long as what they tell of is not
-/// on the disk.
-#[derive(Debug, Default)]
-pub(super) struct Outgoings {
-    held: Option<Vec<(OwnedPermit<Outgoing>, Outgoing)>>,
-}
-
 #[derive(Debug)]
 pub(super) struct Session {
     id: SessionId,
-    outbox: mpsc::Sender<Outgoing>,
+    outbox: Outbox,
     filters: BTreeMap<String, Filter>,
     clean: bool,
     credential: Credential,
@@ -127,7 +111,7 @@ impl Hub {
             .resume(identity, attempt.clean_session)
             .map_err(|error| Denied::Store(Box::new(error)))?;
         let session_present = !filters.is_empty();
-        let (sender, outbox) = mpsc::channel(OUTBOX);
+        let (sender, outbox) = Outbox::new();
         self.last_session += 1;
         let session = SessionId(self.last_session);
         let earlier = self.sessions.insert(
@@ -201,8 +185,14 @@ impl Hub {
             properties.push(kind);
             self.accept(identity, properties, payload, now);
         }
-        if self.session(identity, session).is_ok() {
-            self.sessions.remove(identity);
+        let current = self.sessions.get(identity);
+        if current.is_some_and(|current| current.id != session) {
+            // It was taken over.
+            return;
+        }
+        self.sessions.remove(identity);
+        // One that did not read was removed before, and has gone only now.
+        if known {
             self.note(identity, false, now);
         }
     }
@@ -318,17 +308,14 @@ impl Hub {
         if !session.filters.values().any(|own| *own == filter) {
             return false;
         }
-        let payload = payload.into_bytes();
-        let place = session.outbox.clone().try_reserve_owned();
-        let sent = place.is_ok();
-        if let Ok(place) = place {
-            self.outgoing.send(place, Outgoing { topic, payload });
-        }
-        if !sent {
+        let placed = session.outbox.place(topic, payload.into_bytes());
+        let Some(message) = placed else {
             // It does not read: whatever it missed it will ask for when it is back.
             self.sessions.remove(identity);
-        }
-        sent
+            return false;
+        };
+        self.outgoing.send(message);
+        true
     }
 
     /// Closes the connections of a device and its modules that would not be let in as
@@ -363,25 +350,6 @@ impl Hub {
         activity.connected = connected;
         activity.changed = Some(now.rfc3339());
         activity.last = Some(now.rfc3339());
-    }
-}
-
-impl Outgoings {
-    pub(super) fn hold(&mut self) {
-        self.held.get_or_insert_default();
-    }
-
-    pub(super) fn release(&mut self) {
-        for (place, message) in self.held.take().into_iter().flatten() {
-            place.send(message);
-        }
-    }
-
-    fn send(&mut self, place: OwnedPermit<Outgoing>, message: Outgoing) {
-        match &mut self.held {
-            Some(held) => held.push((place, message)),
-            None => drop(place.send(message)),
-        }
     }
 }
 

@@ -112,7 +112,7 @@ fn next(connected: &mut Connected) -> (String, String) {
 
 fn is_closed(connected: &mut Connected) -> bool {
     while connected.outbox.try_recv().is_ok() {}
-    connected.outbox.try_recv() == Err(TryRecvError::Disconnected)
+    connected.outbox.try_recv().unwrap_err() == TryRecvError::Disconnected
 }
 
 #[test]
@@ -123,7 +123,10 @@ fn nobody_is_told_before_the_disk_has_it() {
     world.hub.begin();
     world.desire("d", json!({"a": 1}));
     world.desire("d", json!({"a": 2}));
-    assert_eq!(connected.outbox.try_recv(), Err(TryRecvError::Empty));
+    assert_eq!(
+        connected.outbox.try_recv().unwrap_err(),
+        TryRecvError::Empty
+    );
     world.hub.flush().unwrap();
     assert!(next(&mut connected).1.contains("\"a\":1"));
     assert!(next(&mut connected).1.contains("\"a\":2"));
@@ -216,6 +219,31 @@ fn a_connection_that_does_not_read_is_closed() {
         world.desire("d", json!({ "n": n }));
     });
     assert!(is_closed(&mut connected));
+    assert_eq!(world.hub.connections(), 0);
+    let gone = connected.session;
+    world.hub.disconnect(&named("d"), gone, None, at(2));
+    assert!(!world.hub.activity(&named("d")).connected);
+}
+
+#[test]
+fn what_waits_for_a_connection_is_bounded_in_bytes_too() {
+    let mut world = world();
+    world.make("d", false);
+    let mut connected = world.connect("d");
+    let large = |n| json!({ "n": n, "large": vec!["x".repeat(3000); 8] });
+    (0..40).for_each(|n| {
+        world.desire("d", large(n));
+    });
+    assert_eq!(world.hub.connections(), 1);
+    // What is read makes room.
+    while connected.outbox.try_recv().is_ok() {}
+    (0..40).for_each(|n| {
+        world.desire("d", large(n));
+    });
+    assert_eq!(world.hub.connections(), 1);
+    (0..10).for_each(|n| {
+        world.desire("d", large(n));
+    });
     assert_eq!(world.hub.connections(), 0);
 }
 

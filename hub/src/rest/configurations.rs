@@ -7,18 +7,14 @@ use hyper::header::ETAG;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::twins::twin_json;
 use super::{Answer, ApiError, Call, body};
 use crate::configuration::{Configuration, Target};
-use crate::core::{ConfigurationSpec, Hub, HubError, Precondition, etag};
+use crate::core::{ConfigurationSpec, HubError, Precondition, etag};
 use crate::handle::HubHandle;
 use crate::moment::Moment;
-use crate::query::{self, Query, Source};
+use crate::query::{self, Source};
 use crate::rollout;
 use crate::twin::Object;
-
-/// Records that are read at a time.
-const BATCH: usize = 256;
 
 /// A configuration as it is sent; whatever else is in it is the hub's to say.
 #[derive(Debug, Deserialize)]
@@ -69,22 +65,15 @@ async fn list(call: &Call, hub: &HubHandle) -> Answer {
     let top: usize = top
         .parse()
         .map_err(|_| ApiError::invalid("the parameter top is no number"))?;
-    let found = hub.ask(move |hub| {
-        let mut all = hub.configurations();
-        all.truncate(top);
-        measured(hub, &all)
-    });
-    Ok(super::json(&Value::Array(found.await?)))
+    let mut all = hub.ask(|hub| Ok(hub.configurations())).await?;
+    all.truncate(top);
+    Ok(super::json(&Value::Array(measured(hub, &all).await?)))
 }
 
 async fn get(id: String, hub: &HubHandle) -> Answer {
-    let found = hub.ask(move |hub| {
-        let configuration = hub.configuration(&id)?;
-        let revision = configuration.revision;
-        let mut all = measured(hub, &[configuration])?;
-        Ok((all.remove(0), revision))
-    });
-    let (value, revision) = found.await?;
+    let configuration = hub.ask(move |hub| hub.configuration(&id)).await?;
+    let revision = configuration.revision;
+    let value = measured(hub, &[configuration]).await?.remove(0);
     let mut response = super::json(&value);
     let quoted = format!("\"{}\"", etag(revision));
     if let Ok(value) = quoted.parse() {
@@ -173,30 +162,21 @@ fn system_queries(configuration: &Configuration) -> BTreeMap<String, String> {
 }
 
 /// The configurations as JSON, with all metrics counted in one go.
-fn measured(hub: &Hub, all: &[Configuration]) -> Result<Vec<Value>, HubError> {
-    let mut counters: Vec<(Query, u64)> = Vec::new();
-    let mut asked = Vec::new();
-    for configuration in all {
-        let system = system_queries(configuration);
-        let sets = [&system, &configuration.metrics];
-        for text in sets.into_iter().flat_map(BTreeMap::values) {
-            let query = query::parse(text);
-            let query = query.map_err(|error| HubError::invalid("metrics.queries", error))?;
-            counters.push((query, 0));
-        }
-        asked.push(system);
-    }
-    count(hub, &mut counters)?;
-    let mut counts = counters.into_iter().map(|(_, count)| count);
+async fn measured(hub: &HubHandle, all: &[Configuration]) -> Result<Vec<Value>, HubError> {
+    let system: Vec<_> = all.iter().map(system_queries).collect();
+    let sets = all.iter().zip(&system);
+    let sets = sets.flat_map(|(configuration, system)| [system, &configuration.metrics]);
+    let texts: Vec<&str> = sets
+        .flat_map(BTreeMap::values)
+        .map(String::as_str)
+        .collect();
+    let mut counts = hub.counts().of(hub, &texts).await?.into_iter();
     let mut results = |queries: &BTreeMap<String, String>| -> Object {
-        let names = queries.keys().cloned();
-        names
-            .zip(counts.by_ref())
-            .map(|(name, n)| (name, json!(n)))
-            .collect()
+        let counted = queries.keys().zip(counts.by_ref());
+        counted.map(|(name, n)| (name.clone(), json!(n))).collect()
     };
-    let json = all.iter().zip(asked).map(|(configuration, system)| {
-        let system_results = results(&system);
+    let json = all.iter().zip(&system).map(|(configuration, system)| {
+        let system_results = results(system);
         let own_results = results(&configuration.metrics);
         let mut value = configuration_json(configuration);
         value["systemMetrics"] = json!({ "results": system_results, "queries": system });
@@ -204,25 +184,6 @@ fn measured(hub: &Hub, all: &[Configuration]) -> Result<Vec<Value>, HubError> {
         value
     });
     Ok(json.collect())
-}
-
-fn count(hub: &Hub, counters: &mut [(Query, u64)]) -> Result<(), HubError> {
-    let mut after = None;
-    loop {
-        let batch = hub.page(after.as_ref(), BATCH)?;
-        let Some(last) = batch.last() else {
-            return Ok(());
-        };
-        after = Some(last.identity.clone());
-        for entry in batch {
-            let is_module = entry.identity.module.is_some();
-            let twin = twin_json(&entry, &hub.activity(&entry.identity));
-            for (query, count) in counters.iter_mut() {
-                let meant = is_module == (query.source == Source::Modules);
-                *count += u64::from(meant && query.matches(&twin));
-            }
-        }
-    }
 }
 
 fn configuration_json(configuration: &Configuration) -> Value {

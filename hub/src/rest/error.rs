@@ -30,6 +30,10 @@ impl ApiError {
         Self::new(400, 400_004, "ArgumentInvalid", &message.into())
     }
 
+    pub(super) fn slow(message: &str) -> Self {
+        Self::new(408, 408_000, "RequestTimeout", message)
+    }
+
     pub(super) fn forbidden() -> Self {
         let message = "the token is not for this";
         Self::new(401, 401_002, "IotHubUnauthorizedAccess", message)

@@ -1,22 +1,25 @@
 //! Queries over twins, page by page, and statistics.
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::header::HeaderValue;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::scan::{self, Range};
 use super::twins::twin_json;
 use super::{Answer, ApiError, Call, body};
-use crate::core::{Hub, HubError};
+use crate::core::{Activity, HubError};
 use crate::handle::HubHandle;
 use crate::identity::Identity;
 use crate::query::{self, Query, Selection, Source};
+use crate::record::Entry;
 
 /// Most items of one page.
 const PAGE_MAX: usize = 1000;
-/// Records that are read at a time.
-const BATCH: usize = 256;
 
 #[derive(Debug, Deserialize)]
 struct QueryBody {
@@ -27,6 +30,8 @@ struct QueryBody {
 #[derive(Debug, Default)]
 struct Page {
     items: Vec<Value>,
+    /// All that were found.
+    count: u64,
     more_after: Option<Identity>,
 }
 
@@ -49,9 +54,7 @@ pub(super) async fn run(call: &Call, hub: &HubHandle) -> Answer {
         Selection::Paths(_) | Selection::Count(_) => "Raw",
     };
     let size = size.clamp(1, PAGE_MAX);
-    let page = hub
-        .ask(move |hub| collect(hub, &query, after, size))
-        .await?;
+    let page = collect(hub, query, after, size).await?;
     let mut response = super::json(&Value::Array(page.items));
     let headers = response.headers_mut();
     headers.insert("x-ms-item-type", HeaderValue::from_static(item_type));
@@ -74,70 +77,72 @@ fn read_token(token: &str) -> Result<Identity, ApiError> {
     identity.ok_or_else(|| ApiError::invalid("x-ms-continuation is not from here"))
 }
 
-fn collect(
-    hub: &Hub,
-    query: &Query,
-    mut after: Option<Identity>,
+async fn collect(
+    hub: &HubHandle,
+    query: Query,
+    after: Option<Identity>,
     size: usize,
 ) -> Result<Page, HubError> {
-    let mut page = Page::default();
-    let mut count = 0_u64;
-    loop {
-        let batch = hub.page(after.as_ref(), BATCH)?;
-        let Some(last) = batch.last() else {
-            break;
-        };
-        after = Some(last.identity.clone());
-        for entry in batch {
-            let is_module = entry.identity.module.is_some();
-            if is_module != (query.source == Source::Modules) {
-                continue;
-            }
-            let twin = twin_json(&entry, &hub.activity(&entry.identity));
-            if !query.matches(&twin) {
-                continue;
-            }
-            count += 1;
-            if let Selection::Count(_) = query.selection {
-                continue;
-            }
-            page.items.push(query.select(twin));
-            if page.items.len() == size {
-                page.more_after = Some(entry.identity);
-                return Ok(page);
-            }
-        }
-    }
+    let devices = query.devices();
+    let (query, range) = (Arc::new(query), Range { after, devices });
+    let page = {
+        let query = Arc::clone(&query);
+        scan::records(hub, range, Page::default(), move |page, entry, activity| {
+            page.see(&query, entry, activity, size)
+        })
+    };
+    let mut page = page.await?;
     if let Selection::Count(name) = &query.selection {
-        page.items.push(json!({ name: count }));
+        page.items.push(json!({ name: page.count }));
     }
     Ok(page)
 }
 
+impl Page {
+    /// Takes what is asked for of `entry`, until there are `size` items.
+    fn see(
+        &mut self,
+        query: &Query,
+        entry: &Entry,
+        activity: &Activity,
+        size: usize,
+    ) -> ControlFlow<()> {
+        let is_module = entry.identity.module.is_some();
+        if is_module != (query.source == Source::Modules) {
+            return ControlFlow::Continue(());
+        }
+        let twin = twin_json(entry, activity);
+        if !query.matches(&twin) {
+            return ControlFlow::Continue(());
+        }
+        self.count += 1;
+        if let Selection::Count(_) = query.selection {
+            return ControlFlow::Continue(());
+        }
+        self.items.push(query.select(twin));
+        if self.items.len() < size {
+            return ControlFlow::Continue(());
+        }
+        self.more_after = Some(entry.identity.clone());
+        ControlFlow::Break(())
+    }
+}
+
 pub(super) async fn statistics(which: &str, hub: &HubHandle) -> Answer {
-    let service = which == "service";
-    let statistics = hub.ask(move |hub| {
-        if service {
-            return Ok(json!({ "connectedDeviceCount": hub.connections() }));
+    if which == "service" {
+        let connected = hub.ask(|hub| Ok(hub.connections())).await?;
+        return Ok(super::json(&json!({ "connectedDeviceCount": connected })));
+    }
+    let counted = scan::records(hub, Range::default(), [0_u64; 2], |counts, entry, _| {
+        if entry.identity.module.is_none() {
+            counts[usize::from(entry.record.enabled)] += 1;
         }
-        let (mut enabled, mut disabled) = (0_u64, 0_u64);
-        let mut after = None;
-        loop {
-            let batch = hub.page(after.as_ref(), BATCH)?;
-            let Some(last) = batch.last() else { break };
-            after = Some(last.identity.clone());
-            for entry in batch.iter().filter(|entry| entry.identity.module.is_none()) {
-                match entry.record.enabled {
-                    true => enabled += 1,
-                    false => disabled += 1,
-                }
-            }
-        }
-        Ok(json!({
-            "totalDeviceCount": enabled + disabled,
-            "enabledDeviceCount": enabled,
-            "disabledDeviceCount": disabled,
-        }))
+        ControlFlow::Continue(())
     });
-    Ok(super::json(&statistics.await?))
+    let [disabled, enabled] = counted.await?;
+    Ok(super::json(&json!({
+        "totalDeviceCount": enabled + disabled,
+        "enabledDeviceCount": enabled,
+        "disabledDeviceCount": disabled,
+    })))
 }

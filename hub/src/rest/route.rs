@@ -149,7 +149,7 @@ fn id(text: &str) -> Result<Id, ApiError> {
 
 impl Call {
     /// The caller needs one of `permissions`.
-    fn need(&self, permissions: &[Permission]) -> Result<(), ApiError> {
+    pub(super) fn need(&self, permissions: &[Permission]) -> Result<(), ApiError> {
         if permissions
             .iter()
             .any(|one| self.caller.may(*one, &self.path))

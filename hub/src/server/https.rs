@@ -14,10 +14,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::patience::Patient;
 use crate::connection::{self, Framing, PacketStream, Peer};
 use crate::handle::HubHandle;
 use crate::portal::Portal;
 use crate::record::Thumbprint;
+use crate::rest::backup::{self, Content};
 use crate::{rest, websocket};
 
 /// Where MQTT over WebSocket is.
@@ -26,7 +28,7 @@ const PATH: &str = "/$iothub/websocket";
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) async fn serve(
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Patient<TcpStream>>,
     peer: SocketAddr,
     thumbprints: Vec<Thumbprint>,
     hub: &HubHandle,
@@ -36,17 +38,21 @@ pub(super) async fn serve(
     let service = service_fn(|request: Request<Incoming>| {
         let (thumbprints, hub, portal) = (thumbprints.clone(), hub.clone(), portal.clone());
         async move {
-            if is_websocket(&request) {
-                return Ok::<_, Infallible>(upgrade(request, peer, thumbprints, hub));
-            }
-            if Portal::serves(request.uri().path()) {
-                return Ok(portal.answer(request, peer.ip(), &hub).await);
-            }
             let client = Peer {
                 address: peer.ip(),
                 thumbprints: &thumbprints,
             };
-            Ok(rest::answer(request, client, &hub).await)
+            if backup::is_asked(&request) {
+                return Ok::<_, Infallible>(backup::answer(request, client, &hub).await);
+            }
+            let answer = if is_websocket(&request) {
+                upgrade(request, peer, thumbprints, hub)
+            } else if Portal::serves(request.uri().path()) {
+                portal.answer(request, peer.ip(), &hub).await
+            } else {
+                rest::answer(request, client, &hub).await
+            };
+            Ok(answer.map(Content::Whole))
         }
     });
     let served = hyper::server::conn::http1::Builder::new()

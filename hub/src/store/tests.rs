@@ -51,15 +51,17 @@ fn a_device_lists_before_its_modules_and_apart_from_its_neighbours() {
     store.commit(&changes).unwrap();
 
     let device = Id::try_from("d").unwrap();
-    let listed = store.list(Some(&device), None, 100).unwrap();
+    let listed = store.list(Some(&device), Start::First, 100).unwrap();
     assert_eq!(names(&listed), ["d", "d/$edgeAgent", "d/m"]);
 
-    let page = store.list(None, None, 2).unwrap();
+    let page = store.list(None, Start::First, 2).unwrap();
     assert_eq!(names(&page), ["d", "d/$edgeAgent"]);
-    let page = store.list(None, Some(&page[1].identity), 2).unwrap();
+    let page = store
+        .list(None, Start::After(&page[1].identity), 2)
+        .unwrap();
     assert_eq!(names(&page), ["d/m", "d-1"]);
     let gone = named("d/n").identity;
-    let page = store.list(None, Some(&gone), 100).unwrap();
+    let page = store.list(None, Start::After(&gone), 100).unwrap();
     assert_eq!(names(&page), ["d-1", "d0", "d0/m"]);
 }
 
@@ -74,7 +76,7 @@ fn a_commit_removes_and_puts_together() {
         Change::Remove(named("c").identity),
     ];
     store.commit(&changes).unwrap();
-    assert_eq!(names(&store.list(None, None, 9).unwrap()), ["b"]);
+    assert_eq!(names(&store.list(None, Start::First, 9).unwrap()), ["b"]);
 }
 
 #[test]
@@ -98,15 +100,18 @@ fn a_batch_is_seen_at_once_and_kept_when_it_is_flushed() {
     assert_eq!(store.next_generation(7).unwrap(), generation + 1);
     store.commit(&[Change::Put(Box::new(named("b")))]).unwrap();
     assert!(store.get(&named("a").identity).unwrap().is_some());
-    assert_eq!(names(&store.list(None, None, 9).unwrap()), ["a", "b"]);
+    assert_eq!(
+        names(&store.list(None, Start::First, 9).unwrap()),
+        ["a", "b"]
+    );
     store.flush().unwrap();
     store.begin();
     store
         .commit(&[Change::Remove(named("a").identity)])
         .unwrap();
-    assert_eq!(names(&store.list(None, None, 9).unwrap()), ["b"]);
+    assert_eq!(names(&store.list(None, Start::First, 9).unwrap()), ["b"]);
     drop(store);
     let store = Store::open(dir.path()).unwrap();
-    let kept = names(&store.list(None, None, 9).unwrap());
+    let kept = names(&store.list(None, Start::First, 9).unwrap());
     assert_eq!(kept, ["a", "b"], "the second batch was not flushed");
 }

@@ -74,6 +74,11 @@ fn turn_of(arch: &'static str) -> Option<Turn> {
     })
 }
 
+/// Says that a test is left out, and why, where only `KOBUNE_FULL` has it run.
+fn leave_out(why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: KOBUNE_FULL=1 runs it: {why}");
+}
+
 fn prepare(arch: &str) -> Option<MachineFiles> {
     match MachineFiles::prepared(arch) {
         Ok(files) => Some(files),

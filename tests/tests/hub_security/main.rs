@@ -239,6 +239,9 @@ fn readers_change_nothing_and_roles_count_at_once() {
     }
     let after = hub.service("GET", "/devices/pump", None).1["etag"].clone();
     assert_eq!(after, before);
+    // All keys are for the owner alone.
+    assert_eq!(ben.ask("GET", "/backup", None).status, 404);
+    assert_eq!(ben.send("GET", "/backup", &[], None).status, 401);
     let is_signed_in = |who: &Visitor<'_>| who.send("GET", SESSION, &[], None).status == 200;
     user(&device, &["add", "ben", "--role", "operator"]);
     assert!(!is_signed_in(&ben), "who has another role signs in again");

@@ -7,13 +7,19 @@ use kobune_tests::{Device, Machine, machine, tutorial};
 use super::Model;
 use crate::setup;
 
-/// Boots a device, deploys the tutorial to it, presses the button and looks at the LED.
+/// Name of the device at its hub.
+const DEVICE: &str = "tutorial-device";
+/// How long the hub may wait for the device's report, in seconds.
+const REPORTED: u64 = 600;
+
+/// Boots a device, enrols it at a hub, deploys the tutorial to it from there, presses the button
+/// and looks at the LED.
 pub(crate) fn run(model: Model) -> Result<(), String> {
     setup::install(setup::DEMO)?;
     say("building the agent, the tutorial's modules and the device");
     let files = model.prepare()?;
 
-    say("a private registry, and a device beside it: 128 MB, no docker, a Qwiic Button");
+    say("a private registry and a device beside it: 128 MB, no docker, a Qwiic Button");
     let lab = Device::new();
     let mut device = Machine::new(&lab, &files, Instant::now() + super::PATIENCE);
     let registry = machine::registry(&lab, &files, &["1.0"]);
@@ -23,12 +29,18 @@ pub(crate) fn run(model: Model) -> Result<(), String> {
         "uname -a; grep Mem /proc/meminfo; ls -l /dev/i2c-1",
     )?;
 
-    let manifest = tutorial::deployment(&registry, "1.0");
-    device.write("/tmp/deployment.json", &manifest.to_string());
-    show(
-        &mut device,
-        "kobune apply /tmp/deployment.json && kobune list",
-    )?;
+    say("kobune-hub beside it; the device is enrolled with a connection string");
+    let hub = machine::hub(&lab);
+    device.enrol(&hub, DEVICE);
+    say("setting the modules in the hub");
+    hub.set_modules(DEVICE, &tutorial::deployment(&registry, "1.0"));
+    let twin = hub.wait_in_sync(DEVICE, REPORTED);
+    let reported = &twin["properties"]["reported"];
+    println!("lastDesiredStatus {}", reported["lastDesiredStatus"]);
+    for name in ["button-acr", "led-acr"] {
+        println!("{name} {}", reported["modules"][name]["runtimeStatus"]);
+    }
+    show(&mut device, "kobune list")?;
 
     say("pressing the button");
     let pressed = Instant::now();
@@ -48,8 +60,8 @@ pub(crate) fn run(model: Model) -> Result<(), String> {
         "grep Mem /proc/meminfo; ps -o rss,args | grep kobun[e]; sync",
     )?;
 
-    say("the power goes, the registry too; the device boots again");
-    drop(registry);
+    say("the power goes, registry and hub too; the device boots again");
+    drop((registry, hub));
     let off = Instant::now();
     device.boot("");
     move_button(&mut device, "press", "on")?;

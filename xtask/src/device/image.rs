@@ -12,8 +12,9 @@ use crate::setup;
 
 const INITRAMFS_INIT: &str = include_str!("initramfs.sh");
 /// Programs of the root's own.
-const SCRIPTS: [(&str, &str); 2] = [
+const SCRIPTS: [(&str, &str); 3] = [
     ("sbin/init", include_str!("init.sh")),
+    ("sbin/agent-up", include_str!("agent-up.sh")),
     ("sbin/network-up", include_str!("network-up.sh")),
 ];
 

@@ -42,13 +42,7 @@ if told modprobe; then
     for module in overlay veth bridge; do modprobe "$module"; done
     echo /bin/false > /proc/sys/kernel/modprobe
 fi
-if ! told agent; then
-    kobune daemon > /run/kobune.log 2>&1 &
-    until [ -S /run/kobune/kobune.sock ]; do
-        kill -0 $! || { cat /run/kobune.log; break; }
-        sleep 0.05
-    done
-fi
+told agent || agent-up
 
 # Reads commands, one per line; answers each with its output and "@@EXIT code".
 until [ -e /dev/vport0p1 ]; do sleep 0.05; done

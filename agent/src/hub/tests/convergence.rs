@@ -268,8 +268,8 @@ async fn tokens_are_renewed_for_a_week_and_no_change_is_lost() {
         world.converged(Duration::from_secs(35)).await;
     }
     let seen = world.seen();
-    // Every 85 % of a day.
-    assert!((9..=10).contains(&seen.dials.len()), "{}", seen.dials.len());
+    // Every 70 to 85 % of a day.
+    assert!((9..=11).contains(&seen.dials.len()), "{}", seen.dials.len());
     let longest = seen.dials.windows(2).map(|pair| pair[1] - pair[0]).max();
     assert!(
         longest.is_some_and(|longest| longest < TOKEN_LIFE),

@@ -99,7 +99,10 @@ fn a_connected_device_is_told_once() {
         serde_json::from_str::<Value>(&body).unwrap(),
         json!({"of": "a", "$version": 2})
     );
-    assert_eq!(connected.outbox.try_recv(), Err(TryRecvError::Empty));
+    assert_eq!(
+        connected.outbox.try_recv().unwrap_err(),
+        TryRecvError::Empty
+    );
     let standing = [("a", Standing::Applied), ("b", Standing::Targeted)];
     let standing = standing.map(|(id, standing)| (id.to_owned(), standing));
     assert_eq!(world.standing("d"), standing);

@@ -204,8 +204,18 @@ impl Fleet {
         self.told(|told| told.get(name))
     }
 
-    pub(super) fn counted(&self) -> Value {
-        self.told(|told| told.counted.clone().unwrap_or_default())
+    /// What the hub says of how far the deployment `one` has come.
+    pub(super) fn count(&mut self, within: Duration) -> Result<Value, String> {
+        self.told_mut(|told| told.counted = None);
+        self.say("count one")?;
+        self.wait(within, "the deployment's metrics", |all| {
+            all.counted.is_some()
+        })?;
+        Ok(self.told(|told| told.counted.clone().unwrap_or_default()))
+    }
+
+    fn told_mut(&self, change: impl FnOnce(&mut Told)) {
+        change(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Seconds since its start.
