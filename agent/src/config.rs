@@ -54,6 +54,8 @@ pub struct Config {
     /// File that says what modules may ask of the host; without one everything. See
     /// [`load_module_policy`].
     pub module_policy: Option<PathBuf>,
+    /// The machine's watchdog, such as `/dev/watchdog`; none where absent.
+    pub watchdog: Option<PathBuf>,
     /// Least level of what is logged.
     pub log_level: LogLevel,
     /// The hub that the device belongs to; none where absent.
@@ -276,6 +278,7 @@ impl Default for Config {
             programs_dir: None,
             cgroup_parent: "/kobune".into(),
             module_policy: None,
+            watchdog: None,
             log_level: LogLevel::default(),
             hub: None,
             network: NetworkConfig::default(),

@@ -17,12 +17,14 @@ use tokio::sync::{oneshot, watch};
 
 use crate::api::{Server, ServerOptions};
 use crate::command::{self, Command, Handle};
-use crate::config::{Config, LogLevel, PortEngine, load_module_policy, load_policy};
+use crate::config::{Config, PortEngine, load_module_policy, load_policy};
 use crate::core::{Core, CoreParts};
 use crate::error_chain::chain;
 use crate::hub::{self, HubParts};
 use crate::lock::StateLock;
+use crate::log;
 use crate::service;
+use crate::watchdog::Watchdog;
 
 /// How often the deployment file is looked at, as often as IoT Edge's agent reconciles.
 const FILE_POLL: Duration = Duration::from_secs(5);
@@ -54,7 +56,7 @@ pub(crate) fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
 /// socket cannot be served. Modules that run are not touched by that.
 pub fn run(config: &Config) -> Result<(), DaemonError> {
     crate::sys::limit_allocator();
-    log_to_stderr(config.log_level);
+    log::to_stderr(config.log_level);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)
@@ -103,14 +105,30 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     tracing::info!(socket = %config.socket.display(), "ready");
     service::ready();
     tokio::spawn(service::keep_alive(handle.clone()));
+    let watchdog = watchdog(config, &handle)?;
     let mut down = shutdown.clone();
     let api = server.serve(handle, async move {
         // An error means that the sender is gone, which is the end too.
         let _ = down.wait_for(|down| *down).await;
     });
     tokio::join!(core.run(shutdown), api, hub);
+    if let Some(Err(error)) = watchdog.map(Watchdog::disarm) {
+        tracing::error!(%error, "the watchdog stays armed, and resets the device");
+    }
     tracing::info!("ended");
     Ok(())
+}
+
+/// Arms the watchdog that the configuration names, and has it petted for as long as the core
+/// answers.
+fn watchdog(config: &Config, handle: &Handle) -> Result<Option<Watchdog>, DaemonError> {
+    let Some(path) = &config.watchdog else {
+        return Ok(None);
+    };
+    let armed = Watchdog::arm(path).and_then(|watchdog| Ok((watchdog.petter()?, watchdog)));
+    let (petter, watchdog) = armed.map_err(failed("cannot use the watchdog"))?;
+    tokio::spawn(service::pet(petter, handle.clone()));
+    Ok(Some(watchdog))
 }
 
 /// The client of registries as the configuration has it.
@@ -270,22 +288,6 @@ fn shutdown_signal() -> std::io::Result<watch::Receiver<bool>> {
         down.closed().await;
     });
     Ok(receiver)
-}
-
-fn log_to_stderr(level: LogLevel) {
-    let level = match level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
-    };
-    // Fails where a test has set a subscriber before, which then stays.
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .try_init();
 }
 
 /// Applies the deployment file at the start and whenever it changes. A file that is

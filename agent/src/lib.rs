@@ -19,6 +19,7 @@ pub mod halt;
 pub mod health;
 mod hub;
 pub mod lock;
+mod log;
 mod moment;
 pub mod plan;
 pub mod policy;
@@ -29,5 +30,6 @@ mod service;
 pub mod status;
 mod store;
 mod sys;
+mod watchdog;
 
 pub use hub::wire;

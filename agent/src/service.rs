@@ -6,6 +6,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use crate::command::{Command, Handle};
+use crate::watchdog::{self, Watchdog};
 
 /// Shortest time between two signs of life, whatever the manager asks for.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -31,6 +32,17 @@ pub(crate) async fn keep_alive(handle: Handle) {
     while handle.ask(|reply| Command::Look { reply }).await.is_ok() {
         tell(&[NotifyState::Watchdog]);
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Pets the machine's watchdog each time the core has answered: a core that hangs has the machine
+/// reset. Ends with the core.
+pub(crate) async fn pet(mut watchdog: Watchdog, handle: Handle) {
+    while handle.ask(|reply| Command::Look { reply }).await.is_ok() {
+        if let Err(error) = watchdog.pet() {
+            tracing::error!(%error, "the watchdog cannot be petted");
+        }
+        tokio::time::sleep(watchdog::PAUSE).await;
     }
 }
 

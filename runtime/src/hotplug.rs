@@ -5,13 +5,36 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use serde::Deserialize;
 
 use crate::ContainerId;
 use crate::facts;
 use crate::options::ContainerOptions;
 use crate::runtime::{LinuxRuntime, RuntimeError};
 use crate::shim::CONFIG_FILE;
+
+/// What is read of a bundle's configuration. The whole of it would bring a parser for everything
+/// that an OCI runtime knows into the agent, half a megabyte with its regular expressions.
+#[derive(Default, Deserialize)]
+struct Given {
+    #[serde(default)]
+    linux: GivenLinux,
+}
+
+#[derive(Default, Deserialize)]
+struct GivenLinux {
+    #[serde(default)]
+    devices: Vec<GivenDevice>,
+}
+
+#[derive(Deserialize)]
+struct GivenDevice {
+    path: PathBuf,
+    #[serde(default)]
+    major: i64,
+    #[serde(default)]
+    minor: i64,
+}
 
 /// The first device of `options` that is not there, as they name it: a container would not
 /// start for want of it. A directory without any device counts as missing. Looks only.
@@ -59,11 +82,7 @@ impl LinuxRuntime {
     pub fn replaced_device(&self, id: &ContainerId) -> Result<Option<PathBuf>, RuntimeError> {
         let container = self.load(id)?;
         let config = self.paths(id).file(CONFIG_FILE);
-        let given = Spec::load(config)
-            .ok()
-            .as_ref()
-            .map(numbers)
-            .unwrap_or_default();
+        let given = numbers(&config);
         let mappings = container.options.devices.iter();
         let now = mappings.filter_map(|mapping| facts::mapped_devices(mapping).ok());
         let replaced = now.flatten().find(|node| {
@@ -75,12 +94,12 @@ impl LinuxRuntime {
     }
 }
 
-/// Numbers of a container's device nodes by path inside.
-fn numbers(spec: &Spec) -> BTreeMap<PathBuf, (i64, i64)> {
-    let linux = spec.linux().as_ref();
-    let devices = linux.and_then(|linux| linux.devices().as_deref());
-    let devices = devices.unwrap_or_default().iter();
+/// Numbers of a container's device nodes by path inside; none where its configuration is gone.
+fn numbers(config: &Path) -> BTreeMap<PathBuf, (i64, i64)> {
+    let text = fs::read(config).unwrap_or_default();
+    let given: Given = serde_json::from_slice(&text).unwrap_or_default();
+    let devices = given.linux.devices.into_iter();
     devices
-        .map(|device| (device.path().clone(), (device.major(), device.minor())))
+        .map(|device| (device.path, (device.major, device.minor)))
         .collect()
 }

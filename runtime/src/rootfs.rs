@@ -1,7 +1,10 @@
 //! A container's root filesystem: an overlay of the image's layers and one writable layer.
 //!
 //! The writable layer (`upper`) lives with the container's record and survives stops and
-//! reboots; the overlay is mounted for as long as the container runs.
+//! reboots; the overlay is mounted for as long as the container runs. Where the kernel has no
+//! overlayfs, a copy of the layers (`copy`) is in the place of both.
+
+mod copy;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -14,6 +17,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+
+pub(crate) use copy::lay;
 
 /// A root filesystem that could not be mounted or unmounted.
 #[derive(Debug, thiserror::Error)]
@@ -32,21 +37,45 @@ fn error<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E
     }
 }
 
+impl RootfsError {
+    /// True if the kernel does not know the filesystem that was to be mounted.
+    fn is_unknown_filesystem(&self) -> bool {
+        self.source.raw_os_error() == Some(Errno::ENODEV as i32)
+    }
+}
+
+/// How a root filesystem came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Layers are shared with other containers.
+    Overlay,
+    /// The container has a copy of its own.
+    Copy,
+}
+
 /// Where the parts of a root filesystem are.
 #[derive(Debug)]
 pub(crate) struct Rootfs<'a> {
     /// Layer directories, lowest first.
     pub(crate) layers: &'a [PathBuf],
-    /// Directory that holds `upper` and `work`.
+    /// Directory that holds `upper` and `work`, or `copy`.
     pub(crate) writable: &'a Path,
     /// Mount point.
     pub(crate) target: &'a Path,
 }
 
 impl Rootfs<'_> {
-    /// Mounts the overlay on `target`, which is created. Not idempotent: a mounted target
-    /// is to be unmounted first.
-    pub(crate) fn mount(&self) -> Result<(), RootfsError> {
+    /// Mounts the root on `target`, which is created. Not idempotent: a mounted target is to be
+    /// unmounted first. Without overlayfs it takes as long as copying the image once, and as much
+    /// room; what a crash interrupts is done anew.
+    pub(crate) fn mount(&self) -> Result<Kind, RootfsError> {
+        match self.mount_overlay() {
+            Err(error) if error.is_unknown_filesystem() => self.mount_copy().map(|()| Kind::Copy),
+            mounted => mounted.map(|()| Kind::Overlay),
+        }
+    }
+
+    fn mount_overlay(&self) -> Result<(), RootfsError> {
         let upper = self.writable.join("upper");
         let work = self.writable.join("work");
         self.create_upper(&upper)?;
@@ -79,6 +108,41 @@ impl Rootfs<'_> {
             Some(data.as_str()),
         )
         .map_err(error("mount an overlay on", self.target))
+    }
+
+    fn mount_copy(&self) -> Result<(), RootfsError> {
+        let copy = self.writable.join("copy");
+        if !copy.is_dir() {
+            self.copy_to(&copy)
+                .map_err(error("copy the layers to", &copy))?;
+        }
+        fs::create_dir_all(self.target).map_err(error("create", self.target))?;
+        bind(&open_path(&copy)?, self.target)
+    }
+
+    /// The copy has its name once it is whole, and on the disk.
+    fn copy_to(&self, copy: &Path) -> io::Result<()> {
+        let staging = copy.with_extension("new");
+        let remove = || match fs::remove_dir_all(&staging) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        remove()?;
+        fs::create_dir(&staging)?;
+        let copied = self
+            .layers
+            .iter()
+            .try_for_each(|layer| lay(layer, &staging));
+        let flushed = copied.and_then(|()| {
+            rustix::fs::syncfs(File::open(&staging)?)?;
+            fs::rename(&staging, copy)?;
+            File::open(self.writable)?.sync_all()
+        });
+        if flushed.is_err() {
+            // A full disk should not stay full of a part.
+            let _ = remove();
+        }
+        flushed
     }
 
     /// The merged root shows the upper directory's owner and mode: they must be the image's.
@@ -337,6 +401,34 @@ mod tests {
             let inode = |fd: OwnedFd| nix::sys::stat::fstat(&fd).map(|stat| stat.st_ino);
             assert_eq!(walked.and_then(inode), opened.and_then(inode), "{inside}");
         }
+    }
+
+    #[test]
+    fn without_overlayfs_a_copy_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["low", "up", "home/copy.new/torn"] {
+            fs::create_dir_all(path(name)).unwrap();
+        }
+        fs::write(path("low/file"), "low").unwrap();
+        fs::write(path("up/file"), "up").unwrap();
+        let layers = [path("low"), path("up")];
+        let rootfs = Rootfs {
+            layers: &layers,
+            writable: &path("home"),
+            target: &path("root"),
+        };
+        rootfs.copy_to(&path("home/copy")).unwrap();
+        assert_eq!(fs::read_to_string(path("home/copy/file")).unwrap(), "up");
+        assert!(!path("home/copy/torn").exists() && !path("home/copy.new").exists());
+
+        let missing = [path("low"), path("missing")];
+        let rootfs = Rootfs {
+            layers: &missing,
+            ..rootfs
+        };
+        rootfs.copy_to(&path("home/other")).unwrap_err();
+        assert_eq!(fs::read_dir(path("home")).unwrap().count(), 1);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kobune_tests::{CliOutput, Device, Programs, privileged};
+use kobune_tests::{CliOutput, Device, Programs, privileged, until};
 
 /// Longest that anything here may take.
 const SOON: Duration = Duration::from_secs(30);
@@ -73,6 +74,72 @@ fn a_service_manager_is_told_of_readiness_life_and_end() {
     assert_eq!(device.leftovers(), Vec::<String>::new());
 }
 
+/// A daemon that reads `config`, with its log in a file that is said to be the journal.
+fn logging(device: &Device, config: &Path) -> (Child, PathBuf) {
+    let path = device.dir().join("journal");
+    let log = fs::File::create(&path).expect("a file");
+    let meta = log.metadata().expect("its numbers");
+    let daemon = device
+        .command(Programs::built().agent("kobune"))
+        .arg("--config")
+        .arg(config)
+        .arg("daemon")
+        .env("JOURNAL_STREAM", format!("{}:{}", meta.dev(), meta.ino()))
+        .stderr(log)
+        .spawn();
+    (daemon.expect("the daemon starts"), path)
+}
+
+#[test]
+fn the_machines_watchdog_is_petted_and_let_go_and_the_journal_told_priorities() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let (config, watchdog) = (config(&device), device.dir().join("watchdog"));
+    let text = fs::read_to_string(&config).expect("the config file");
+    let text = format!("watchdog = \"{}\"\n{text}", watchdog.display());
+    fs::write(&config, text).expect("the config file");
+    let end = |daemon: &mut Child, signal| {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(daemon.id()).expect("a pid"));
+        until(60, "it is petted", || {
+            fs::read(&watchdog).is_ok_and(|written| written.starts_with(b"\0"))
+        });
+        nix::sys::signal::kill(pid, signal).expect("it is there");
+        let _ = daemon.wait().expect("it ends");
+        fs::read(&watchdog).expect("what was written")
+    };
+    // A file stands for the device: what is written, not what a kernel makes of it.
+    fs::write(&watchdog, "").expect("a file");
+    let (mut daemon, log) = logging(&device, &config);
+    let written = end(&mut daemon, nix::sys::signal::Signal::SIGTERM);
+    assert!(written.ends_with(b"\0V"), "{written:?}");
+    let log = fs::read_to_string(log).expect("the log");
+    let lines: Vec<&str> = log.lines().collect();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("<6>") && line.ends_with("ended")),
+        "{log}"
+    );
+    assert!(!log.contains("Z  INFO"), "the journal has the time: {log}");
+
+    fs::write(&watchdog, "").expect("a file");
+    let (mut daemon, _) = logging(&device, &config);
+    let written = end(&mut daemon, nix::sys::signal::Signal::SIGKILL);
+    assert!(
+        !written.contains(&b'V'),
+        "a crash lets nothing go: {written:?}"
+    );
+    assert_eq!(device.leftovers(), Vec::<String>::new());
+
+    fs::remove_file(&watchdog).expect("it goes");
+    let (mut daemon, log) = logging(&device, &config);
+    assert!(!daemon.wait().expect("it ends").success());
+    let log = fs::read_to_string(log).expect("the log");
+    assert!(log.contains("cannot use the watchdog"), "{log}");
+}
+
 fn packaging(file: &str) -> String {
     format!("{}/../packaging/{file}", env!("CARGO_MANIFEST_DIR"))
 }
@@ -91,8 +158,11 @@ fn the_unit_and_the_scripts_satisfy_their_linters() {
     let complaints = verify.stderr.lines().filter(|line| line.contains("kobune"));
     assert_eq!(complaints.collect::<Vec<_>>(), Vec::<&str>::new());
     assert_eq!(verify.code, 0, "{verify:?}");
-    let shellcheck = CliOutput::of(Command::new("shellcheck").arg(packaging("init/kobune")));
-    assert_eq!(shellcheck.code, 0, "{shellcheck:?}");
+    for script in ["init/kobune", "openrc/kobune"] {
+        let mut shellcheck = Command::new("shellcheck");
+        let shellcheck = CliOutput::of(shellcheck.args(["-s", "sh"]).arg(packaging(script)));
+        assert_eq!(shellcheck.code, 0, "{shellcheck:?}");
+    }
 }
 
 /// Puts the agent and its init script where a test may: paths of both.

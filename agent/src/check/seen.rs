@@ -6,6 +6,15 @@ use std::path::PathBuf;
 use kobune_runtime::cgroup::CgroupMode;
 use kobune_runtime::{EngineInUse, Timestamp};
 
+/// Why an overlay cannot be mounted.
+#[derive(Debug, Clone)]
+pub(super) enum OverlayError {
+    /// The kernel has no overlayfs.
+    Unknown,
+    /// What it said.
+    Other(String),
+}
+
 /// A look at the device. Text in an `Err` says why something could not be done.
 #[derive(Debug, Clone)]
 pub struct Observations {
@@ -23,7 +32,7 @@ pub struct Observations {
     pub(super) cgroups: Result<Cgroups, String>,
     pub(super) state: Directory,
     /// Why an overlay cannot be mounted in the state directory; `None` where it was not tried.
-    pub(super) overlay: Option<Result<(), String>>,
+    pub(super) overlay: Option<Result<(), OverlayError>>,
     /// The engine that publishes ports and why not another; `None` where it was not tried.
     pub(super) network: Option<Result<Engine, String>>,
     pub(super) now: Timestamp,

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use kobune_runtime::cgroup::CgroupMode;
 use kobune_runtime::{EngineInUse, Timestamp};
 
-use super::seen::{Cgroups, Directory, Engine, Kernel, Reached};
+use super::seen::{Cgroups, Directory, Engine, Kernel, OverlayError, Reached};
 use super::*;
 
 /// A device with which nothing is wrong.
@@ -114,8 +114,11 @@ const FAILING: &[(&str, Grade, Spoil)] = {
         ("state-space", Error, |s| s.state.free = 3 << 20),
         ("state-space", Warning, |s| s.state.free = 100 << 20),
         ("state-space", Warning, |s| s.state.free_files = 17),
+        ("overlay", Warning, |s| {
+            s.overlay = Some(Err(OverlayError::Unknown));
+        }),
         ("overlay", Error, |s| {
-            s.overlay = Some(Err("no such device".to_owned()));
+            s.overlay = Some(Err(OverlayError::Other("invalid argument".to_owned())));
         }),
         ("bridge", Error, |s| {
             s.network = Some(Err("not supported".to_owned()));

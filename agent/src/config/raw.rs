@@ -31,6 +31,7 @@ pub(super) struct RawConfig {
     programs_dir: Field<PathBuf>,
     cgroup_parent: Field<PathBuf>,
     module_policy: Field<PathBuf>,
+    watchdog: Field<PathBuf>,
     log_level: Option<LogLevel>,
     #[serde(default)]
     network: RawNetwork,
@@ -126,6 +127,7 @@ impl RawConfig {
             programs_dir: checked(self.programs_dir, path)?,
             cgroup_parent: checked(self.cgroup_parent, path)?.unwrap_or(default.cgroup_parent),
             module_policy: checked(self.module_policy, path)?,
+            watchdog: checked(self.watchdog, path)?,
             log_level: self.log_level.unwrap_or_default(),
             hub: hub.validate()?,
             network: self.network.validate()?,

@@ -55,6 +55,7 @@ deployment = "/data/deployment.json"
 programs_dir = "/opt/kobune"
 cgroup_parent = "/edge"
 module_policy = "/etc/kobune/modules.toml"
+watchdog = "/dev/watchdog"
 log_level = "debug"
 
 [network]
@@ -91,6 +92,7 @@ client_key = "/etc/kobune/device.key"
         programs_dir: Some("/opt/kobune".into()),
         cgroup_parent: "/edge".into(),
         module_policy: Some("/etc/kobune/modules.toml".into()),
+        watchdog: Some("/dev/watchdog".into()),
         log_level: LogLevel::Debug,
         hub: None,
         network: NetworkConfig {

@@ -127,7 +127,9 @@ impl Preparation<'_> {
             writable: &self.paths.home,
             target: &rootfs,
         };
-        parts.mount().map_err(PrepareError::Rootfs)?;
+        if parts.mount().map_err(PrepareError::Rootfs)? == rootfs::Kind::Copy {
+            tracing::warn!(container = %self.container.id, "the kernel has no overlayfs: it runs from a copy of its image");
+        }
         let facts =
             HostFacts::gather(options, &rootfs, &image.config).map_err(PrepareError::Facts)?;
         let capabilities = self.capabilities()?;

@@ -3,6 +3,7 @@
 
 mod confinement;
 mod constraints;
+mod init;
 mod network;
 mod power;
 mod storage;

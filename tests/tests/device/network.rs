@@ -1,22 +1,29 @@
-//! Ports without netfilter, and boots without a network.
+//! Ports without netfilter, layers without overlayfs, and boots without a network.
 
 use kobune_tests::{Device, Machine, machine, tutorial};
 
 use crate::{apply, move_button, turn, wait_running};
 
 #[test]
-fn without_netfilter_modules_ports_are_forwarded_all_the_same() {
+fn without_netfilter_and_overlayfs_ports_are_forwarded_and_layers_copied() {
     let Some(turn) = turn() else {
         return;
     };
     let lab = Device::new();
     let mut device = turn.machine(&lab);
     let registry = machine::registry(&lab, &turn.files, &["1.0"]);
-    device.boot("kobune.modprobe=off");
+    device.boot("kobune.modprobe=off kobune.overlay=off");
     apply(&mut device, &tutorial::deployment(&registry, "1.0"));
     wait_running(&mut device);
     let loaded = device.run("cat /proc/modules").ok();
-    assert!(!loaded.contains("nf_tables"), "{loaded}");
+    assert!(
+        !loaded.contains("nf_tables") && !loaded.contains("overlay"),
+        "{loaded}"
+    );
+    let warned = device.run("cat /run/kobune.log").ok();
+    assert!(warned.contains("runs from a copy of its image"), "{warned}");
+    let mounts = device.run("cat /proc/mounts").ok();
+    assert!(!mounts.contains("overlay"), "{mounts}");
     let processes = device.run("ps -o args").ok();
     assert!(processes.contains("kobune-shim forward"), "{processes}");
     let url = format!("http://127.0.0.1:{}/True", machine::FORWARDED_PORT);

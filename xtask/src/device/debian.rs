@@ -12,7 +12,7 @@ use super::packages::Packages;
 use crate::deb::output;
 
 /// What Debian calls essential, and what packages with services and groups want beside it.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "base-files",
     "base-passwd",
     "bsdutils",
@@ -34,6 +34,7 @@ const NAMES: [&str; 22] = [
     "sed",
     "sysvinit-utils",
     "tar",
+    "usr-is-merged",
     "util-linux",
 ];
 

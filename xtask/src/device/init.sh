@@ -2,6 +2,7 @@
 # The virtual device's init: a read-only root, one data partition, a Qwiic Button, the agent,
 # and a line-wise shell on a virtio port for tests to drive it by. Kernel parameters:
 #   kobune.modprobe=off  no more kernel modules once it is up, so no netfilter
+#   kobune.overlay=off   with that: no overlayfs either
 #   kobune.network=off   no network until `network-up` is run
 #   kobune.agent=off     no agent
 export PATH=/run/bin:/usr/bin:/sbin:/bin
@@ -39,7 +40,8 @@ until [ -e /dev/i2c-1 ]; do
 done
 
 if told modprobe; then
-    for module in overlay veth bridge; do modprobe "$module"; done
+    for module in veth bridge; do modprobe "$module"; done
+    told overlay || modprobe overlay
     echo /bin/false > /proc/sys/kernel/modprobe
 fi
 told agent || agent-up

@@ -1,6 +1,6 @@
 //! Where images, volumes and state are kept.
 
-use super::super::seen::Directory;
+use super::super::seen::{Directory, OverlayError};
 use super::super::{Check, Observations, Section, Verdict};
 
 pub(super) const CHECKS: &[Check] = &[
@@ -109,11 +109,16 @@ fn overlay(seen: &Observations) -> Verdict {
     match &seen.overlay {
         None => Verdict::skipped("takes root, and a state directory that can be written"),
         Some(Ok(())) => Verdict::ok("an overlay was mounted and written"),
-        Some(Err(error)) => Verdict::error(
+        Some(Err(OverlayError::Unknown)) => Verdict::warning(
+            "the kernel knows no overlayfs",
+            "Each module runs from a copy of its image: its first start takes longer, and it takes \
+             the room once more.",
+            "Build the kernel with CONFIG_OVERLAY_FS, or load the module 'overlay'.",
+        ),
+        Some(Err(OverlayError::Other(error))) => Verdict::error(
             error,
             "Modules do not start.",
-            "Build the kernel with CONFIG_OVERLAY_FS, or load the module 'overlay'; keep state_dir \
-             on ext4, f2fs, xfs or btrfs.",
+            "Keep state_dir on ext4, f2fs, xfs or btrfs.",
         ),
     }
 }

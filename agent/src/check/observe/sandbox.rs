@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kobune_runtime::{ContainerId, Endpoint, Network, NetworkMode};
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use super::super::seen::Engine;
+use super::super::seen::{Engine, OverlayError};
 use crate::config::Config;
 use crate::daemon;
 use crate::error_chain::chain;
@@ -16,15 +17,22 @@ use crate::error_chain::chain;
 const SCRATCH: [&str; 3] = ["/mnt", "/run", "/tmp"];
 
 /// Mounts an overlay in a directory below `dir`, writes through it, and removes all that.
-pub(super) fn overlay(dir: &Path) -> Result<(), String> {
+pub(super) fn overlay(dir: &Path) -> Result<(), OverlayError> {
     let work = dir.join(format!(".kobune-check-{}", std::process::id()));
-    let tried = in_sandbox(CloneFlags::CLONE_NEWNS, || try_overlay(&work));
+    let mut is_unknown = false;
+    let tried = in_sandbox(CloneFlags::CLONE_NEWNS, || {
+        try_overlay(&work, &mut is_unknown)
+    });
     let removed = fs::remove_dir_all(&work);
-    tried?;
-    removed.map_err(|error| format!("cannot remove {}: {error}", work.display()))
+    if is_unknown {
+        return Err(OverlayError::Unknown);
+    }
+    tried.map_err(OverlayError::Other)?;
+    let failed = |error| OverlayError::Other(format!("cannot remove {}: {error}", work.display()));
+    removed.map_err(failed)
 }
 
-fn try_overlay(work: &Path) -> Result<(), String> {
+fn try_overlay(work: &Path, is_unknown: &mut bool) -> Result<(), String> {
     let failed =
         |what: &'static str| move |error: std::io::Error| format!("cannot {what}: {error}");
     for name in ["lower/gone", "upper", "work", "merged"] {
@@ -45,7 +53,10 @@ fn try_overlay(work: &Path) -> Result<(), String> {
         MsFlags::empty(),
         Some(options.as_str()),
     )
-    .map_err(|error| format!("cannot mount an overlay: {}", error.desc()))?;
+    .map_err(|error| {
+        *is_unknown = error == Errno::ENODEV;
+        format!("cannot mount an overlay: {}", error.desc())
+    })?;
     // A whiteout, which not every file system below can hold.
     fs::remove_dir(merged.join("gone")).map_err(failed("remove a file of a layer"))?;
     fs::write(merged.join("new"), b"").map_err(failed("write to an overlay"))

@@ -1,15 +1,11 @@
 //! Volumes: made, filled from the image while they are new, and parts of them.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::stat::{Mode, SFlag, mknod};
-use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
 
 use super::{PrepareError, path_error};
 use crate::rootfs;
@@ -53,8 +49,7 @@ fn fill(volume: &VolumeMount, home: &Path, rootfs: &Path) -> Result<(), PrepareE
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let mut links = HashMap::new();
-    copy(&source, &staging, &mut links).map_err(failed)?;
+    rootfs::lay(&source, &staging).map_err(failed)?;
     let dir = File::open(&staging).map_err(failed)?;
     rustix::fs::syncfs(&dir).map_err(|errno| failed(errno.into()))?;
     match fs::remove_dir(&volume.path) {
@@ -65,68 +60,6 @@ fn fill(volume: &VolumeMount, home: &Path, rootfs: &Path) -> Result<(), PrepareE
     File::open(home)
         .and_then(|home| home.sync_all())
         .map_err(failed)
-}
-
-/// Copies a tree of the image, of which nothing runs: no link is followed, and none can be
-/// exchanged meanwhile. Hard links within it stay such.
-fn copy(from: &Path, to: &Path, links: &mut HashMap<(u64, u64), PathBuf>) -> io::Result<()> {
-    let meta = fs::symlink_metadata(from)?;
-    let kind = meta.file_type();
-    if kind.is_symlink() {
-        symlink(fs::read_link(from)?, to)?;
-        return lchown(to, Some(meta.uid()), Some(meta.gid()));
-    }
-    if kind.is_dir() {
-        fs::create_dir(to)?;
-        for entry in fs::read_dir(from)? {
-            let name = entry?.file_name();
-            copy(&from.join(&name), &to.join(&name), links)?;
-        }
-    } else if let Some(first) = links.get(&(meta.dev(), meta.ino())) {
-        return fs::hard_link(first, to);
-    } else if kind.is_file() {
-        fs::copy(from, to)?;
-    } else if kind.is_socket() {
-        // Nobody listens on it, and it cannot be copied.
-        return Ok(());
-    } else {
-        let kind = SFlag::from_bits_truncate(meta.mode() & SFlag::S_IFMT.bits());
-        mknod(to, kind, Mode::from_bits_truncate(0o600), meta.rdev())?;
-    }
-    if !kind.is_dir() && meta.nlink() > 1 {
-        links.insert((meta.dev(), meta.ino()), to.to_owned());
-    }
-    // The owner first: changing it clears set-user-id bits and file capabilities.
-    chown(to, Some(meta.uid()), Some(meta.gid()))?;
-    fs::set_permissions(to, fs::Permissions::from_mode(meta.mode() & 0o7777))?;
-    copy_attributes(from, to)?;
-    if kind.is_file() || kind.is_dir() {
-        let times = fs::FileTimes::new().set_modified(meta.modified()?);
-        File::open(to)?.set_times(times)?;
-    }
-    Ok(())
-}
-
-/// Extended attributes but those of security modules, which label what is made anew.
-fn copy_attributes(from: &Path, to: &Path) -> io::Result<()> {
-    let mut names = vec![0; 64 << 10];
-    let length = match llistxattr(from, &mut names) {
-        Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
-        listed => listed?,
-    };
-    let mut value = vec![0; 64 << 10];
-    for name in names[..length].split(|byte| *byte == 0) {
-        let foreign = name.starts_with(b"security.") && name != b"security.capability";
-        if name.is_empty() || foreign {
-            continue;
-        }
-        let length = lgetxattr(from, name, &mut value)?;
-        match lsetxattr(to, name, &value[..length], XattrFlags::empty()) {
-            Err(rustix::io::Errno::OPNOTSUPP) => {}
-            set => set?,
-        }
-    }
-    Ok(())
 }
 
 /// Mounts a part of a volume beside the container's other files. Modules that run may
