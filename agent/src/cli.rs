@@ -92,6 +92,8 @@ enum CliError {
     Checked,
     #[error(transparent)]
     Bundle(Box<kobune_puller::BundleError>),
+    #[error(transparent)]
+    Preload(Box<kobune_puller::LayoutError>),
     #[error("images are damaged; see above")]
     Damaged,
     /// A process in a module ended so; said already, if it was not its own doing.
@@ -154,6 +156,7 @@ fn run(
             let text = manifest::run(&arguments)?.unwrap_or_default();
             out.write_all(text.as_bytes()).map_err(CliError::Output)
         }
+        Verb::Preload(preload) => images::preload(&preload, out),
         verb => {
             let mut console = Console {
                 out,

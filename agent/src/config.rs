@@ -73,6 +73,8 @@ pub struct Config {
 pub struct ImagesConfig {
     /// How long images are kept that nothing needs; for ever where absent.
     pub keep_unused: Option<Duration>,
+    /// A read-only store whose images are there from the beginning.
+    pub preloaded: Option<PathBuf>,
     /// Bytes that pulls leave free; the puller's usual number where absent.
     pub reserve: Option<u64>,
 }
@@ -293,6 +295,7 @@ impl Default for ImagesConfig {
     fn default() -> Self {
         Self {
             keep_unused: Some(Duration::from_secs(7 * 24 * 3600)),
+            preloaded: None,
             reserve: None,
         }
     }

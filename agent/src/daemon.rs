@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use kobune_puller::{Puller, PullerConfig, Store};
+use kobune_puller::{Puller, PullerConfig, Store, StoreError};
 use kobune_runtime::cgroup::CgroupPath;
 use kobune_runtime::{
     Engine, EngineInUse, FirewallWatch, Ipv4Subnet, LinuxRuntime, NetworkConfig, RuntimeConfig,
@@ -74,7 +74,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     let (handle, channels) = command::channels();
     let runtime = Arc::new(open_runtime(config)?);
     keep_rules(&runtime);
-    let store = Store::open(&config.state_dir).map_err(failed("cannot open the image store"))?;
+    let store = open_store(config).map_err(failed("cannot open the image store"))?;
     let puller = open_puller(config, &store)?;
     let policy = config.module_policy.as_deref().map(load_module_policy);
     let policy = policy
@@ -117,6 +117,15 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     }
     tracing::info!("ended");
     Ok(())
+}
+
+/// The images on the disk, over those that came with the root file system.
+fn open_store(config: &Config) -> Result<Store, StoreError> {
+    let preloaded = config.images.preloaded.as_deref();
+    if let Some(missing) = preloaded.filter(|path| !path.is_dir()) {
+        tracing::warn!(path = %missing.display(), "there are no preloaded images");
+    }
+    Store::open_over(&config.state_dir, preloaded)
 }
 
 /// Arms the watchdog that the configuration names, and has it petted for as long as the core

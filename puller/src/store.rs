@@ -13,6 +13,8 @@
 //! root/staging/                    what is being made; emptied when the store is opened
 //! ```
 //!
+//! What a read-only store beneath has is a link to it in the same place.
+//!
 //! A layer is flushed before it gets its name, and a record is written after its layers: what can
 //! be found after a power loss is whole.
 
@@ -23,6 +25,7 @@ mod files;
 mod layer;
 mod metered;
 mod parents;
+mod preloaded;
 mod record;
 mod space;
 mod spool;
@@ -84,6 +87,12 @@ pub enum StoreError {
         /// The store's root.
         path: PathBuf,
     },
+    /// The image is from the read-only store beneath, and stays.
+    #[error("remove image {reference}: it is preloaded, in a store that is only read")]
+    Preloaded {
+        /// The image.
+        reference: String,
+    },
     /// An image record cannot be read; pulling its reference again replaces it.
     #[error("read image record {}", .path.display())]
     Record {
@@ -128,7 +137,13 @@ impl Store {
     /// the same process gives the same store, one in another process is [`StoreError::Busy`].
     /// Removes what an interrupted pull left in `staging`. Blocking.
     pub fn open(root: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let root = root.as_ref();
+        Self::open_over(root.as_ref(), None)
+    }
+
+    /// As [`Self::open`], over a read-only store that was made by another [`Self::open`]: its images
+    /// and layers are used without a copy of them, nothing in it is written, and none of it is removed.
+    /// One that is not there is empty. A store that this process has open already stays what it is over.
+    pub fn open_over(root: &Path, preloaded: Option<&Path>) -> Result<Self, StoreError> {
         let disk = Disk::default();
         for directory in [
             "layers",
@@ -161,6 +176,7 @@ impl Store {
         let store = Self { inner };
         store.empty_staging()?;
         store.put_back()?;
+        store.link_preloaded(preloaded)?;
         Ok(store)
     }
 
@@ -274,6 +290,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[cfg(test)]
+mod full;
 #[cfg(test)]
 mod power_cut;
 #[cfg(test)]

@@ -16,6 +16,8 @@ mod full;
 mod killed;
 #[path = "registry/metered.rs"]
 mod metered;
+#[path = "registry/preloaded.rs"]
+mod preloaded;
 #[path = "registry/resume.rs"]
 mod resume;
 #[path = "registry/save.rs"]

@@ -132,7 +132,8 @@ impl Rootfs<'_> {
         let copied = self
             .layers
             .iter()
-            .try_for_each(|layer| lay(layer, &staging));
+            // A layer may be a link to one elsewhere.
+            .try_for_each(|layer| lay(&layer.canonicalize()?, &staging));
         let flushed = copied.and_then(|()| {
             rustix::fs::syncfs(File::open(&staging)?)?;
             fs::rename(&staging, copy)?;

@@ -135,3 +135,38 @@ fn a_bundle_brings_the_tutorials_modules_up_without_a_network() {
     assert!(names(&agent).is_empty());
     assert_eq!(device.leftovers(), Vec::<String>::new());
 }
+
+#[test]
+fn a_module_starts_from_images_in_the_root_file_system() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let registry = probe::registry(&device, &["1"]);
+    let path = |name: &str| device.dir().join(name).display().to_string();
+    let (bundle, root, file) = (path("bundle"), path("preloaded"), path("deployment.json"));
+    let deployment = probe::deployment([("m", probe::module(&registry, "1", SLEEP))]);
+    fs::write(&file, deployment.to_string()).unwrap();
+    let config = format!("[images]\npreloaded = \"{root}\"");
+    let mut agent = Agent::configured(&device, device.dir(), &config);
+    let _ = agent.cli(&["bundle", "create", "-o", &bundle, &file]).ok();
+    let loaded = agent.cli(&["image", "load", "--root", &root, &bundle]).ok();
+    assert!(loaded.starts_with("loaded "), "{loaded}");
+    drop(registry);
+    agent.restart();
+    let _ = agent.apply(&deployment).ok();
+    agent.wait_running("m");
+    for layer in fs::read_dir(device.dir().join("state/layers")).unwrap() {
+        let target = fs::read_link(layer.unwrap().path()).expect("a link, no copy");
+        assert!(target.starts_with(&root), "{target:?}");
+    }
+    agent.clear();
+    let image = names(&agent).pop().expect("an image");
+    let refused = agent.cli(&["rmi", &image]).failed(1);
+    assert!(refused.contains("is preloaded"), "{refused}");
+    let _ = agent.cli(&["prune", "-a"]).ok();
+    assert_eq!(names(&agent), [image]);
+    let sound = agent.cli(&["images", "verify"]).ok();
+    assert!(sound.ends_with(" 0 damaged\n"), "{sound}");
+    assert_eq!(device.leftovers(), Vec::<String>::new());
+}

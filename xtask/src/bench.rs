@@ -126,7 +126,7 @@ const BUDGETS: &[(&str, &str, &str, f64)] = &[
         "fleet-1000",
         "deployment, s until all acknowledged",
         "figure",
-        20.0,
+        30.0,
     ),
     ("fleet-1000", "idle, RSS KiB per device", "figure", 40.0),
     (

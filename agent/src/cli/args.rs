@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use kobune_puller::Platform;
 use kobune_runtime::{Timestamp, signal_number};
 
 use super::UsageError;
@@ -60,6 +61,7 @@ pub(super) enum Verb {
     List,
     Images,
     Store(StoreRequest),
+    Preload(Preload),
     Bundle(BundleVerb),
     Logs(LogsArguments),
     Exec(Box<ExecArguments>),
@@ -73,6 +75,15 @@ pub(super) enum Verb {
     Events,
     Version,
     Help(Topic),
+}
+
+/// Images for a store that no daemon has.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Preload {
+    pub(super) root: PathBuf,
+    pub(super) file: PathBuf,
+    /// Of the device; this machine's where absent.
+    pub(super) platform: Platform,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]

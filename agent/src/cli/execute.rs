@@ -43,10 +43,7 @@ pub(super) async fn execute(
             for name in names {
                 inspections.push(client.inspect(&name).await?);
             }
-            console.print(&match inspections.as_slice() {
-                [one] => output::json(one),
-                all => output::json(&all),
-            })
+            console.print(&output::inspections(&inspections))
         }
         Verb::Logs(arguments) => logs(&arguments, client, console).await,
         Verb::Apply(arguments) => apply(&arguments, client, console).await,
@@ -74,6 +71,7 @@ pub(super) async fn execute(
         Verb::Exec(_) | Verb::Attach(_) => converse(verb, client, console).await,
         Verb::Run(arguments) => run(&arguments, client, console).await,
         Verb::Bundle(BundleVerb::Create(_))
+        | Verb::Preload(_)
         | Verb::Daemon
         | Verb::Halt
         | Verb::Check(_)

@@ -133,7 +133,7 @@ Looks after the images on disk.
 Usage: kobune images
        kobune images verify [--repair]
        kobune images repair
-       kobune image load -i FILE
+       kobune image load [--root DIRECTORY [--platform PLATFORM]] -i FILE
        kobune image save -o FILE [--format FORMAT] IMAGE...
        kobune rmi [-f] IMAGE...
        kobune prune [-a]
@@ -147,6 +147,8 @@ Usage: kobune images
   prune           remove images that no module runs, shall run, or ran before
 
       --repair    as images repair
+      --root      load into a store that no daemon has, to be images.preloaded of a device
+      --platform  of that device, such as linux/arm/v7; this machine's where absent
       --format    oci-archive (the default; docker-archive is the same file) or oci-dir
   -f, --force     also an image that a module uses: its files go when it no longer does
   -a, --all       also images that modules ran before the ones they have now

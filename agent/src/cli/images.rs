@@ -2,13 +2,16 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::io::Write;
 use std::path::PathBuf;
 
-use super::UsageError;
-use super::args::{Global, Verb};
+use kobune_puller::{InvalidPlatform, Platform, Store};
+
+use super::args::{Global, Preload, Verb};
 use super::help::Topic;
 use super::output;
 use super::words::{Word, Words, text};
+use super::{CliError, UsageError};
 use crate::api::wire::{StoreReport, StoreRequest};
 
 /// `images`, `images verify [--repair]`, `images repair`.
@@ -72,10 +75,10 @@ pub(super) fn prune(words: &mut Words, global: &mut Global) -> Result<Verb, Usag
     Ok(Verb::Store(StoreRequest::Prune { all }))
 }
 
-/// `image load -i FILE`, `image save -o FILE [--format FORMAT] IMAGE...`
+/// `image load [--root DIRECTORY [--platform PLATFORM]] -i FILE`, `image save -o FILE [--format FORMAT] IMAGE...`
 pub(super) fn image(words: &mut Words, global: &mut Global) -> Result<Verb, UsageError> {
     let (mut what, mut file, mut directory) = (None, None, false);
-    let mut values = Vec::new();
+    let (mut values, mut root, mut platform) = (Vec::new(), None, None);
     while let Some(word) = words.next()? {
         let saves = what.as_deref() == Some("save");
         match word {
@@ -84,6 +87,8 @@ pub(super) fn image(words: &mut Words, global: &mut Global) -> Result<Verb, Usag
             Word::Option(name) => match name.as_str() {
                 "-h" | "--help" => return Ok(Verb::Help(Topic::Images)),
                 "-i" | "--input" if !saves => file = Some(PathBuf::from(words.value()?)),
+                "--root" if !saves => root = Some(PathBuf::from(words.value()?)),
+                "--platform" if !saves => platform = Some(words.text()?),
                 "-o" | "--output" if saves => file = Some(PathBuf::from(words.value()?)),
                 "--format" if saves => directory = is_directory(&words.text()?)?,
                 _ => global.take(Word::Option(name), words)?,
@@ -91,7 +96,11 @@ pub(super) fn image(words: &mut Words, global: &mut Global) -> Result<Verb, Usag
         }
     }
     match what.as_deref() {
-        Some("load") => load(file, values),
+        Some("load") => match (load(file, values)?, root) {
+            (path, Some(root)) => preload_verb(root, path, platform),
+            (path, None) if platform.is_none() => Ok(Verb::Store(StoreRequest::Load { path })),
+            (_, None) => Err(UsageError("--platform needs --root".to_owned())),
+        },
         Some("save") => save(file, values, directory),
         _ => Err(UsageError(
             "expected 'image load' or 'image save'; see 'kobune help images'".to_owned(),
@@ -110,13 +119,29 @@ fn is_directory(format: &str) -> Result<bool, UsageError> {
     }
 }
 
-fn load(file: Option<PathBuf>, mut values: Vec<OsString>) -> Result<Verb, UsageError> {
+fn load(file: Option<PathBuf>, mut values: Vec<OsString>) -> Result<PathBuf, UsageError> {
     let file = file.or_else(|| values.pop().map(PathBuf::from));
     if let Some(value) = values.first() {
         return Err(Word::Value(value.clone()).unexpected());
     }
-    Ok(Verb::Store(StoreRequest::Load {
-        path: absolute(file)?,
+    absolute(file)
+}
+
+fn preload_verb(
+    root: PathBuf,
+    file: PathBuf,
+    platform: Option<String>,
+) -> Result<Verb, UsageError> {
+    let platform = match platform {
+        Some(text) => text
+            .parse()
+            .map_err(|error: InvalidPlatform| UsageError(error.to_string()))?,
+        None => Platform::host(),
+    };
+    Ok(Verb::Preload(Preload {
+        root,
+        file,
+        platform,
     }))
 }
 
@@ -137,6 +162,25 @@ fn save(file: Option<PathBuf>, images: Vec<OsString>, directory: bool) -> Result
 fn absolute(file: Option<PathBuf>) -> Result<PathBuf, UsageError> {
     let file = file.ok_or_else(|| UsageError("no file named".to_owned()))?;
     std::path::absolute(file).map_err(|error| UsageError(error.to_string()))
+}
+
+/// Takes the images of a file into a store that no daemon has, to be part of a root file system.
+pub(super) fn preload(preload: &Preload, out: &mut dyn Write) -> Result<(), CliError> {
+    let Preload {
+        root,
+        file,
+        platform,
+    } = preload;
+    let load = || {
+        let store = Store::open(root).map_err(|error| Box::new(error.into()))?;
+        kobune_puller::load(&store, file, platform, 0).map_err(Box::new)
+    };
+    let loaded = load().map_err(CliError::Preload)?;
+    for image in loaded.images {
+        let name = image.reference.whole();
+        writeln!(out, "loaded {name}").map_err(CliError::Output)?;
+    }
+    Ok(())
 }
 
 /// What was done, for people.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use kobune_runtime::Timestamp;
 use serde::Serialize;
 
-use crate::api::wire::{ImageView, ModuleStatus, ModuleView, ProcessView, StatsView};
+use crate::api::wire::{
+    ImageView, ModuleInspection, ModuleStatus, ModuleView, ProcessView, StatsView,
+};
 use crate::check::Check;
 use crate::crash::Crash;
 
@@ -23,6 +25,14 @@ pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> String {
         serde_json::to_string_pretty(value).expect("invariant: wire types have string keys");
     text.push('\n');
     text
+}
+
+/// One by itself, several as a list.
+pub(super) fn inspections(inspections: &[ModuleInspection]) -> String {
+    match inspections {
+        [one] => json(one),
+        all => json(all),
+    }
 }
 
 /// `value` in one line.

@@ -1,4 +1,4 @@
-use super::args::{ApplyArguments, CheckArguments, LogsArguments};
+use super::args::{ApplyArguments, CheckArguments, LogsArguments, Preload};
 use super::help::Topic;
 use super::*;
 use crate::api::client::LogParameters;
@@ -114,6 +114,34 @@ fn verbs_parse() {
         (&["logs", "--tail", "all", "led"], plain_logs),
     ] {
         assert_eq!(parse(line).map(|a| a.verb), Ok(verb), "{line:?}");
+    }
+}
+
+#[test]
+fn images_are_loaded_into_a_root_file_system_without_a_daemon() {
+    let preload = Verb::Preload(Preload {
+        root: "r".into(),
+        file: "/a.tar".into(),
+        platform: "linux/arm/v7".parse().unwrap(),
+    });
+    let line = [
+        "image",
+        "load",
+        "--root=r",
+        "--platform=linux/arm/v7",
+        "/a.tar",
+    ];
+    assert_eq!(parse(&line).map(|a| a.verb), Ok(preload));
+    for bad in [
+        &["image", "load", "--platform=linux/arm/v7", "/a.tar"][..],
+        &["image", "load", "--root=r", "--platform=x", "/a.tar"],
+        &["image", "load", "--root=r"],
+        &["image", "load", "/a.tar", "/b.tar"],
+        &["image", "save", "-o", "/a.tar"],
+        &["image", "save", "b:1"],
+        &["image", "save", "-o", "/a.tar", "--format=zip", "b:1"],
+    ] {
+        parse(bad).unwrap_err();
     }
 }
 

@@ -75,6 +75,7 @@ struct RawImages {
     collect: Option<bool>,
     keep_days: Option<u16>,
     reserve_mib: Option<u32>,
+    preloaded: Field<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -132,7 +133,7 @@ impl RawConfig {
             hub: hub.validate()?,
             network: self.network.validate()?,
             registry: self.registry.validate()?,
-            images: self.images.validate(),
+            images: self.images.validate()?,
         })
     }
 }
@@ -174,14 +175,15 @@ impl RawRegistry {
 }
 
 impl RawImages {
-    fn validate(self) -> ImagesConfig {
+    fn validate(self) -> Result<ImagesConfig, Mistake> {
         let usual = ImagesConfig::default().keep_unused;
         let days = |days| Duration::from_secs(u64::from(days) * 24 * 3600);
         let keep_unused = self.keep_days.map(days).or(usual);
-        ImagesConfig {
+        Ok(ImagesConfig {
             keep_unused: keep_unused.filter(|_| self.collect != Some(false)),
+            preloaded: checked(self.preloaded, path)?,
             reserve: self.reserve_mib.map(|mib| u64::from(mib) << 20),
-        }
+        })
     }
 }
 

@@ -116,6 +116,9 @@ fn unused_images_stay_for_ever_where_they_are_not_collected() {
     assert_eq!(of("[images]\nkeep_days = 0"), Ok(Some(Duration::ZERO)));
     let reserve = parse("[images]\nreserve_mib = 16").map(|config| config.images.reserve);
     assert_eq!(reserve, Ok(Some(16 << 20)));
+    let preloaded = |text| parse(text).map(|config| config.images.preloaded);
+    let place = preloaded("[images]\npreloaded = \"/usr/share/kobune\"");
+    assert_eq!(place, Ok(Some("/usr/share/kobune".into())));
 }
 
 /// Text, line and key, begin of the reason.

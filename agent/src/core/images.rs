@@ -157,6 +157,10 @@ impl Core {
                 let message = format!("no image {image} is on the device");
                 return Err(CommandError::new(ErrorCode::NotFound, message));
             }
+            if self.parts.store.is_preloaded(&reference) {
+                let message = format!("{image} is preloaded, in a store that is only read");
+                return Err(CommandError::new(ErrorCode::Conflict, message));
+            }
             let id = match known {
                 Ok(image) => image.map(|image| image.id.to_string()),
                 Err(error @ StoreError::Io { .. }) => return Err(failed(error)),

@@ -34,7 +34,7 @@ pub struct Collected {
 
 impl Store {
     /// Forgets images that are in no `roots` and were in none for `unused`, and sweeps. Images in
-    /// `roots` count as needed now. A clock that was set back keeps images, and never removes one.
+    /// `roots` count as needed now, and preloaded ones always stay. A clock that was set back keeps images, and never removes one.
     ///
     /// Needs no room on the disk but for names in `staging`. Interrupted, it leaves whole images;
     /// repeating it is safe. Blocking.
@@ -43,6 +43,9 @@ impl Store {
         let now = SystemTime::now();
         let mut collected = Collected::default();
         for image in self.images()?.images {
+            if self.is_preloaded(&image.reference) {
+                continue;
+            }
             let is_root = roots.references.contains(&image.reference.whole())
                 || roots.ids.contains(image.id.as_ref());
             if is_root {

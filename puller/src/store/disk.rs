@@ -4,7 +4,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::Path;
 
 use crate::unpack;
@@ -23,7 +23,7 @@ impl Disk {
     /// Makes a directory and those above it; one that is there is fine.
     pub(super) fn make_directories(&self, path: &Path, mode: u32) -> io::Result<()> {
         #[cfg(test)]
-        self.journal.add(Step::MakeDirectory(path.to_owned()));
+        self.journal.add(Step::MakeDirectory(path.to_owned()))?;
         DirBuilder::new().recursive(true).mode(mode).create(path)
     }
 
@@ -31,7 +31,7 @@ impl Disk {
     pub(super) fn write_new(&self, path: &Path, body: &[u8]) -> io::Result<File> {
         #[cfg(test)]
         self.journal
-            .add(Step::Write(path.to_owned(), body.to_vec()));
+            .add(Step::Write(path.to_owned(), body.to_vec()))?;
         let mut file = File::create_new(path)?;
         file.write_all(body)?;
         Ok(file)
@@ -41,7 +41,7 @@ impl Disk {
     pub(super) fn written(&self, path: &Path) -> io::Result<()> {
         #[cfg(test)]
         self.journal
-            .add(Step::Write(path.to_owned(), fs::read(path)?));
+            .add(Step::Write(path.to_owned(), fs::read(path)?))?;
         #[cfg(not(test))]
         let _ = path;
         Ok(())
@@ -51,7 +51,7 @@ impl Disk {
     pub(super) fn append(&self, file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
         #[cfg(test)]
         self.journal
-            .add(Step::Append(path.to_owned(), bytes.to_vec()));
+            .add(Step::Append(path.to_owned(), bytes.to_vec()))?;
         #[cfg(not(test))]
         let _ = path;
         file.write_all(bytes)
@@ -61,7 +61,7 @@ impl Disk {
     pub(super) fn flush_file(&self, file: &File, path: &Path) -> io::Result<()> {
         file.sync_all()?;
         #[cfg(test)]
-        self.journal.add(Step::FlushFile(path.to_owned()));
+        self.journal.add(Step::FlushFile(path.to_owned()))?;
         #[cfg(not(test))]
         let _ = path;
         Ok(())
@@ -71,7 +71,7 @@ impl Disk {
     pub(super) fn flush_names(&self, directory: &Path) -> io::Result<()> {
         File::open(directory)?.sync_all()?;
         #[cfg(test)]
-        self.journal.add(Step::FlushNames(directory.to_owned()));
+        self.journal.add(Step::FlushNames(directory.to_owned()))?;
         Ok(())
     }
 
@@ -79,10 +79,10 @@ impl Disk {
     /// system has besides.
     pub(super) fn flush(&self, tree: &Path) -> io::Result<()> {
         #[cfg(test)]
-        self.journal.add(Step::unpacked(tree)?);
+        self.journal.add(Step::unpacked(tree)?)?;
         unpack::sync(tree)?;
         #[cfg(test)]
-        self.journal.add(Step::Flush);
+        self.journal.add(Step::Flush)?;
         Ok(())
     }
 
@@ -90,8 +90,13 @@ impl Disk {
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         #[cfg(test)]
         self.journal
-            .add(Step::Rename(from.to_owned(), to.to_owned()));
+            .add(Step::Rename(from.to_owned(), to.to_owned()))?;
         fs::rename(from, to)
+    }
+
+    /// Has `link` lead to `target`. What a power loss leaves of links does not matter.
+    pub(super) fn link(&self, target: &Path, link: &Path) -> io::Result<()> {
+        symlink(target, link)
     }
 
     /// Removes a file, or a directory with all below it; nothing to remove is fine.
@@ -102,7 +107,7 @@ impl Disk {
             Err(error) => return Err(error),
         };
         #[cfg(test)]
-        self.journal.add(Step::Remove(path.to_owned()));
+        self.journal.add(Step::Remove(path.to_owned()))?;
         if is_directory {
             fs::remove_dir_all(path)
         } else {

@@ -81,8 +81,11 @@ impl Staging {
         if replaces {
             self.store.set_replaced(diff_id)?;
         }
-        disk.rename(&self.path, &target)
-            .map_err(failed("name layer", &target))?;
+        if let Err(error) = disk.rename(&self.path, &target) {
+            // What cannot be put back now is when the store is opened the next time.
+            let _ = self.store.put_back();
+            return Err(failed("name layer", &target)(error));
+        }
         self.store.sync_directory(&self.store.path("layers"))?;
         Ok(target)
     }

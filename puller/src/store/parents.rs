@@ -97,8 +97,10 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
             Err(error) => return Err(failed("read", &path)(error)),
         };
+        let root = self.layer_path(diff_id);
         Ok(Level {
-            root: self.layer_path(diff_id),
+            // It may be a link to a preloaded one.
+            root: root.canonicalize().map_err(failed("find", &root))?,
             implied,
         })
     }

@@ -18,7 +18,7 @@ use crate::pull::{PullRequest, Puller};
 use crate::reference::parse_reference;
 
 /// Mode, owner and content by name.
-type Tree = BTreeMap<PathBuf, (u32, u32, Vec<u8>)>;
+pub(super) type Tree = BTreeMap<PathBuf, (u32, u32, Vec<u8>)>;
 
 /// One call of [`super::disk::Disk`].
 #[derive(Debug, Clone)]
@@ -37,7 +37,11 @@ pub(super) enum Step {
 
 /// What was done, in order.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Journal(Arc<Mutex<Vec<Step>>>);
+pub(super) struct Journal {
+    steps: Arc<Mutex<Vec<Step>>>,
+    /// How many more steps the disk has room for; any number where absent.
+    room: Arc<Mutex<Option<usize>>>,
+}
 
 /// What of a disk's unflushed work is there after the power loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,12 +64,25 @@ impl Step {
 }
 
 impl Journal {
-    pub(super) fn add(&self, step: Step) {
-        lock(&self.0).push(step);
+    /// Fails where the disk is full; removing goes on then.
+    pub(super) fn add(&self, step: Step) -> io::Result<()> {
+        if !matches!(step, Step::Remove(_))
+            && let Some(room) = &mut *lock(&self.room)
+        {
+            let full = || io::Error::from(nix::errno::Errno::ENOSPC);
+            *room = room.checked_sub(1).ok_or_else(full)?;
+        }
+        lock(&self.steps).push(step);
+        Ok(())
     }
 
     pub(super) fn steps(&self) -> Vec<Step> {
-        lock(&self.0).clone()
+        lock(&self.steps).clone()
+    }
+
+    /// The disk is full after so many steps, for good, or has room again.
+    pub(super) fn set_room(&self, room: Option<usize>) {
+        *lock(&self.room) = room;
     }
 }
 
@@ -149,7 +166,7 @@ fn has_content(steps: &[Step], at: usize) -> bool {
     later.any(|step| matches!(step, Step::FlushFile(file) if file == path))
 }
 
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     let status = std::process::Command::new("cp")
         .arg("-a")
@@ -175,7 +192,7 @@ fn empty_files(root: &Path) {
 }
 
 /// Names with mode, owner and content.
-fn tree(root: &Path) -> Tree {
+pub(super) fn tree(root: &Path) -> Tree {
     let mut found = BTreeMap::new();
     let mut todo = vec![root.to_owned()];
     while let Some(directory) = todo.pop() {
@@ -198,7 +215,7 @@ fn tree(root: &Path) -> Tree {
 }
 
 /// The layers of a store, by name.
-fn layers(root: &Path) -> BTreeMap<String, Tree> {
+pub(super) fn layers(root: &Path) -> BTreeMap<String, Tree> {
     let entries = fs::read_dir(root.join("layers")).expect("layers");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     paths
@@ -209,7 +226,7 @@ fn layers(root: &Path) -> BTreeMap<String, Tree> {
         .collect()
 }
 
-fn images() -> Content {
+pub(super) fn images() -> Content {
     let text = |byte: u8| vec![byte; 5000];
     let base = LayerBuilder::new()
         .dir("etc", 0o700)
@@ -226,13 +243,13 @@ fn images() -> Content {
     content
 }
 
-fn puller(store: Store) -> Puller {
+pub(super) fn puller(store: Store) -> Puller {
     let mut config = PullerConfig::new(store);
     config.spool_from = Some(1);
     Puller::new(config).expect("a puller")
 }
 
-fn request(registry: &Registry, tag: &str) -> PullRequest {
+pub(super) fn request(registry: &Registry, tag: &str) -> PullRequest {
     PullRequest {
         reference: parse_reference(&registry.reference("app", tag)).expect("a reference"),
         credentials: None,

@@ -161,9 +161,15 @@ impl Store {
     }
 
     /// Forgets the image pulled as `reference`; true if there was a record. Its layers stay until
-    /// they are swept. Blocking.
+    /// they are swept. One that is preloaded is [`StoreError::Preloaded`]; one that had taken the place
+    /// of a preloaded one leaves it to be there again when the store is opened the next time. Blocking.
     pub fn remove(&self, reference: &Reference) -> Result<bool, StoreError> {
         let path = self.record_path(reference);
+        if self.is_preloaded(reference) {
+            return Err(StoreError::Preloaded {
+                reference: reference.whole(),
+            });
+        }
         if !path.exists() {
             return Ok(false);
         }
