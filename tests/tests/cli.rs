@@ -90,11 +90,8 @@ fn a_name_has_one_module() {
     let before = agent.wait_running("led");
     let refused = agent.cli(&["run", "--name", "led", &image]).failed(1);
     assert!(refused.contains("a module led exists already"), "{refused}");
-    let refused = agent.cli(&["run", "-it", &image]).failed(2);
-    assert!(
-        refused.contains("modules run in the background"),
-        "{refused}"
-    );
+    let refused = agent.cli(&["run", "--rm", &image]).failed(2);
+    assert!(refused.contains("remove the module with"), "{refused}");
     let empty = probe::deployment([("led", probe::module(&registry, "1", &["sleep", "1"]))]);
     let refused = agent.apply(&empty).failed(1);
     assert!(

@@ -152,8 +152,9 @@ fn run(page: &str) {
     );
     root.script("/root/page.sh", &format!("set -e\n{user}{HELPERS}{script}"));
     let output = root.run("exec sh /root/page.sh < /dev/null > /root/said 2> /root/errors");
-    let logs = root.must("tail -n 40 /root/said /root/errors /root/*.log");
-    assert_eq!(output.code, 0, "{logs}");
+    // Not every page has logs.
+    let logs = root.run("tail -n 40 /root/said /root/errors /root/*.log");
+    assert_eq!(output.code, 0, "{}", logs.stdout);
 }
 
 macro_rules! pages {

@@ -1,7 +1,7 @@
 //! The bounds of a forwarder, on loopback.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 
 use super::*;
 use crate::network::forward::udp::IDLE;
@@ -9,18 +9,30 @@ use crate::network::forward::udp::IDLE;
 const SOON: Duration = Duration::from_millis(200);
 
 fn forwarder(protocol: Protocol, target: SocketAddr) -> (Forwarder, SocketAddr) {
-    // Found free, and free still: no other test is given it before long.
-    let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let listen = free.local_addr().unwrap();
-    drop(free);
     let mut forwarder = Forwarder::new().unwrap();
-    let port = ForwardPort {
-        protocol,
-        listen,
-        target_port: target.port(),
+    // What was free may be somebody's a moment later.
+    for _ in 0..100 {
+        let listen = free(protocol);
+        let port = ForwardPort {
+            protocol,
+            listen,
+            target_port: target.port(),
+        };
+        match forwarder.listen(&port, target) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            listens => return listens.map(|()| (forwarder, listen)).unwrap(),
+        }
+    }
+    panic!("no port is free for long");
+}
+
+fn free(protocol: Protocol) -> SocketAddr {
+    let any = (Ipv4Addr::LOCALHOST, 0);
+    let address = match protocol {
+        Protocol::Tcp => TcpListener::bind(any).unwrap().local_addr(),
+        Protocol::Udp => UdpSocket::bind(any).unwrap().local_addr(),
     };
-    forwarder.listen(&port, target).unwrap();
-    (forwarder, listen)
+    address.unwrap()
 }
 
 /// Lets the forwarder work until nothing has happened for a while.
