@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::{CreateRequest, Paths};
 use crate::facts::{FactsError, lookup_user};
 use crate::shim::exec::{ExecFailure, ExecJob, ExecOrder, ExecReport, ExecUser, receive, send};
-use crate::shim::{CONTRACT, LAUNCH_TIMEOUT};
+use crate::shim::{CONTRACT, LAUNCH_TIMEOUT, sealed};
 use crate::spec::env;
 
 /// What to run in a container.
@@ -122,16 +122,13 @@ impl Exec {
         };
         let (control, other) = UnixStream::pair().map_err(failed)?;
         let (ours, theirs) = streams(request).map_err(failed)?;
-        let launcher = Command::new(shim)
-            .arg("exec")
-            .arg(&paths.bundle)
-            .env_clear()
-            .current_dir("/")
-            .stdin(OwnedFd::from(other))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(failed)?;
+        let copy = sealed::copy(shim).map_err(failed)?;
+        let spawned = sealed::spawn(&copy, shim, |command| {
+            let command = command.arg("exec").arg(&paths.bundle);
+            let command = command.stdin(OwnedFd::from(other));
+            command.stdout(Stdio::null()).stderr(Stdio::null())
+        });
+        let launcher = spawned.map_err(failed)?;
         let mut exec = Self {
             pid: 0,
             streams: ours,

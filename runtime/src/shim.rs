@@ -22,6 +22,7 @@ pub mod attach;
 mod client;
 pub mod exec;
 mod process;
+pub mod sealed;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use super::{
     CONTRACT, EXIT_FILE, ExitRecord, JOB_FILE, LAUNCH_LOG_FILE, LAUNCH_TIMEOUT, LOCK_FILE,
-    LaunchFailure, LaunchReport, PidFd, ShimJob, TASK_FILE, TaskRecord,
+    LaunchFailure, LaunchReport, PidFd, ShimJob, TASK_FILE, TaskRecord, sealed,
 };
 use crate::record::{self, RecordError};
 use crate::{ExitStatus, TaskStatus, Timestamp};
@@ -94,16 +94,13 @@ impl<'a> ShimClient<'a> {
         };
         let lock = self.lock()?;
         let log = File::create(self.bundle.join(LAUNCH_LOG_FILE)).map_err(spawn_error)?;
-        let mut child = Command::new(program)
-            .arg("launch")
-            .arg(self.bundle)
-            .env_clear()
-            .current_dir("/")
-            .stdin(lock)
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .map_err(spawn_error)?;
+        // Kept until the answer, so that launchers that run meanwhile share it.
+        let copy = sealed::copy(program).map_err(spawn_error)?;
+        let spawned = sealed::spawn(&copy, program, |command| {
+            let command = command.arg("launch").arg(self.bundle).stdin(lock);
+            command.stdout(Stdio::piped()).stderr(log)
+        });
+        let mut child = spawned.map_err(spawn_error)?;
         match read_report(&mut child) {
             Ok(LaunchReport::Ready(task)) => Ok(task),
             Ok(LaunchReport::Failed(failure)) => {

@@ -26,16 +26,15 @@ fn with_tutorial(
 }
 
 #[test]
-fn the_tutorial_fits_in_80_mb() {
+fn the_tutorial_fits_in_64_mb() {
     let Some(turn) = turn() else {
         return;
     };
     with_tutorial(
         &turn,
-        |device| device.set_memory(80),
+        |device| device.set_memory(64),
         |device| {
             let memory = device.run("head -n 3 /proc/meminfo").ok();
-            // With 64 MB two launchers that start at once are one too many in some runs.
             let killed = device.run("dmesg | grep -i 'killed process'").stdout;
             assert_eq!(killed, "", "{memory}");
         },

@@ -1,0 +1,95 @@
+//! The launcher's program out of the reach of the containers that it makes or enters.
+//!
+//! Whoever enters shows the container's processes its own program as `/proc/PID/exe`, and
+//! root in a container without user namespace could write through that to the file on the
+//! host; an image whose program is a script for `/proc/self/exe` makes the launcher that
+//! program (CVE-2019-5736). So launchers run from a sealed copy in memory, which nobody can
+//! write to. Those that run at the same time share one: a small device has no room for more.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
+use rustix::io::Errno;
+
+/// The copy while somebody needs it. A program that was exchanged meanwhile is seen after that.
+static COPY: Mutex<Weak<File>> = Mutex::new(Weak::new());
+
+/// A copy of the program at `path`. It takes the program's size in memory until the last that was
+/// given out is dropped and the last process of it has ended or become another.
+pub(crate) fn copy(path: &Path) -> io::Result<Arc<File>> {
+    let mut shared = COPY.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(copy) = shared.upgrade() {
+        return Ok(copy);
+    }
+    let copy = Arc::new(make(path)?);
+    *shared = Arc::downgrade(&copy);
+    Ok(copy)
+}
+
+/// Runs `copy` by the name `path`, as `describe` says.
+pub(crate) fn spawn(
+    copy: &File,
+    path: &Path,
+    describe: impl FnOnce(&mut Command) -> &mut Command,
+) -> io::Result<Child> {
+    // Closed when it runs, which is late enough.
+    let mut command = Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd()));
+    command.arg0(path).env_clear().current_dir("/");
+    describe(&mut command).spawn()
+}
+
+/// True if nobody can write to `program`.
+#[must_use]
+pub fn is_sealed(program: &File) -> bool {
+    fcntl_get_seals(program).is_ok_and(|seals| seals.contains(SealFlags::WRITE))
+}
+
+/// A sealed copy of the program at `path` that nobody shares; closed on exec.
+///
+/// # Errors
+/// The program cannot be read, or there is no memory for it.
+pub fn make(path: &Path) -> io::Result<File> {
+    let mut copy = memory_file()?;
+    io::copy(&mut File::open(path)?, &mut copy)?;
+    fcntl_add_seals(
+        &copy,
+        SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
+    )?;
+    Ok(copy)
+}
+
+/// A file in memory that may be executed, where `vm.memfd_noexec` asks for that to be said
+/// as well as before Linux 6.3, which does not know the flag.
+fn memory_file() -> io::Result<File> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = match memfd_create("kobune-shim", flags | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => memfd_create("kobune-shim", flags),
+        file => file,
+    };
+    Ok(file?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_shared_sealed_and_run_by_the_programs_name() {
+        let path = Path::new("/bin/sh");
+        let first = copy(path).unwrap();
+        let second = copy(path).unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+        assert!(is_sealed(&first));
+        drop(first);
+        let mut child = spawn(&second, path, |command| {
+            command.args(["-c", "test $0 = /bin/sh && test ! -s /proc/self/environ"])
+        });
+        assert!(child.as_mut().unwrap().wait().unwrap().success());
+    }
+}
