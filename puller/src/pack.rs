@@ -20,6 +20,9 @@ const WHITEOUT: &[u8] = b".wh.";
 /// What hides all that lower layers have in its directory.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
+/// Bytes of a file that are moved at once.
+const BUFFER: usize = 64 << 10;
+
 /// One layer on its way into an archive.
 struct Packer<'a, W> {
     root: &'a Path,
@@ -28,6 +31,7 @@ struct Packer<'a, W> {
     out: W,
     /// First names of files with more than one.
     links: HashMap<u64, Vec<u8>>,
+    buffer: Box<[u8]>,
 }
 
 /// Why there is no archive.
@@ -55,6 +59,7 @@ pub(crate) fn pack(
         implied,
         out,
         links: HashMap::new(),
+        buffer: vec![0; BUFFER].into_boxed_slice(),
     };
     packer.directory(b"")?;
     packer.write(|out| out.write_all(&[0; 1024]))
@@ -123,13 +128,11 @@ impl<W: Write> Packer<'_, W> {
         let size = metadata.len();
         self.entry(name, path, Kind::File(size), metadata)?;
         let mut left = size;
-        let mut buffer = vec![0; 64 << 10];
         while left > 0 {
-            let want = usize::try_from(left).unwrap_or(usize::MAX);
-            let want = want.min(buffer.len());
-            let part = &mut buffer[..want];
+            let want = usize::try_from(left).map_or(BUFFER, |left| left.min(BUFFER));
+            let part = &mut self.buffer[..want];
             io::Read::read_exact(&mut file, part).map_err(reading(path))?;
-            self.write(|out| out.write_all(part))?;
+            self.out.write_all(part)?;
             left -= want as u64;
         }
         self.write(|out| entry::pad(out, size))

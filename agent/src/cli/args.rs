@@ -152,6 +152,7 @@ fn parse_verb(
     now: Timestamp,
 ) -> Result<Verb, UsageError> {
     let no_names = |verb| move |names: Vec<String>| none(names, verb);
+    let named = |verb: fn(Vec<String>) -> Verb| move |names: Vec<String>| some(names, verb);
     match verb {
         "daemon" => simple(words, global, Topic::Overview, no_names(Verb::Daemon)),
         "halt" => simple(words, global, Topic::Overview, no_names(Verb::Halt)),
@@ -162,24 +163,12 @@ fn parse_verb(
         "rmi" => images::remove(words, global),
         "prune" => images::prune(words, global),
         "version" => simple(words, global, Topic::Overview, no_names(Verb::Version)),
-        "rm" => simple(words, global, Topic::Overview, |names| {
-            some(names, Verb::Remove)
-        }),
-        "restart" => simple(words, global, Topic::Overview, |names| {
-            some(names, Verb::Restart)
-        }),
-        "stop" => simple(words, global, Topic::Overview, |names| {
-            some(names, Verb::Stop)
-        }),
-        "inspect" => simple(words, global, Topic::Overview, |names| {
-            some(names, Verb::Inspect)
-        }),
-        "pause" => simple(words, global, Topic::Overview, |names| {
-            some(names, Verb::Pause)
-        }),
-        "unpause" => simple(words, global, Topic::Overview, |names| {
-            some(names, Verb::Unpause)
-        }),
+        "rm" => simple(words, global, Topic::Overview, named(Verb::Remove)),
+        "restart" => simple(words, global, Topic::Overview, named(Verb::Restart)),
+        "stop" => simple(words, global, Topic::Overview, named(Verb::Stop)),
+        "inspect" => simple(words, global, Topic::Overview, named(Verb::Inspect)),
+        "pause" => simple(words, global, Topic::Overview, named(Verb::Pause)),
+        "unpause" => simple(words, global, Topic::Overview, named(Verb::Unpause)),
         "events" => simple(words, global, Topic::Watch, no_names(Verb::Events)),
         "top" => simple(words, global, Topic::Watch, |names| one(names, Verb::Top)),
         "history" => simple(words, global, Topic::Watch, |names| {

@@ -38,13 +38,7 @@ pub(super) async fn execute(
         Verb::Bundle(BundleVerb::Apply(given)) => bundle::apply(&given, client, console).await,
         Verb::Store(request) => store(&request, client, console).await,
         Verb::Version => version(client, console).await,
-        Verb::Inspect(names) => {
-            let mut inspections = Vec::new();
-            for name in names {
-                inspections.push(client.inspect(&name).await?);
-            }
-            console.print(&output::inspections(&inspections))
-        }
+        Verb::Inspect(names) => inspect(&names, client, console).await,
         Verb::Logs(arguments) => logs(&arguments, client, console).await,
         Verb::Apply(arguments) => apply(&arguments, client, console).await,
         Verb::Restart(ref names)
@@ -68,7 +62,8 @@ pub(super) async fn execute(
         }
         Verb::Stats { names, once } => watch::stats(&names, once, client, console).await,
         Verb::Events => watch::events(client, console).await,
-        Verb::Exec(_) | Verb::Attach(_) => converse(verb, client, console).await,
+        Verb::Exec(arguments) => session::exec(&arguments, client, console).await,
+        Verb::Attach(arguments) => attach::attach(&arguments, client, console).await,
         Verb::Run(arguments) => run(&arguments, client, console).await,
         Verb::Bundle(BundleVerb::Create(_))
         | Verb::Preload(_)
@@ -83,13 +78,16 @@ pub(super) async fn execute(
     }
 }
 
-/// Verbs that are a session with a process.
-async fn converse(verb: Verb, client: &Client, console: &mut Console<'_>) -> Result<(), CliError> {
-    match verb {
-        Verb::Exec(arguments) => session::exec(&arguments, client, console).await,
-        Verb::Attach(arguments) => attach::attach(&arguments, client, console).await,
-        _ => unreachable!("invariant: it is no session"),
+async fn inspect(
+    names: &[String],
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<(), CliError> {
+    let mut inspections = Vec::new();
+    for name in names {
+        inspections.push(client.inspect(name).await?);
     }
+    console.print(&output::inspections(&inspections))
 }
 
 /// What the verb does to one module.

@@ -1,14 +1,15 @@
 //! The images on disk: removing what nothing needs, by hand, by age and when the disk is full, and
 //! finding and repairing damage. The work is done beside the core.
 
+mod files;
+
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kobune_puller::{
-    Collected, Credentials, LayoutError, Loaded, Part, Platform, Puller, Reference, Repair, Roots,
-    SaveFormat, Saved, Store, StoreError, Verified, parse_reference,
+    Collected, Credentials, Part, Puller, Reference, Repair, Roots, Store, StoreError, Verified,
+    parse_reference,
 };
 use kobune_runtime::ContainerId;
 
@@ -38,36 +39,37 @@ pub(super) struct StoreDone {
 
 impl Core {
     pub(super) fn store_request(&mut self, request: StoreRequest, reply: Reply<StoreReport>) {
-        let request = match request {
-            StoreRequest::Verify { repair } => return self.start_verification(repair, reply),
-            StoreRequest::Load { path } => return self.start_load(path, reply),
+        match request {
+            StoreRequest::Verify { repair } => self.start_verification(repair, reply),
+            StoreRequest::Load { path } => self.start_load(path, reply),
             StoreRequest::Save {
                 images,
                 path,
                 directory,
-            } => return self.start_save(&images, path, directory, reply),
-            request => request,
-        };
-        let with_previous = request != StoreRequest::Prune { all: true };
-        let Some(roots) = self.roots(with_previous) else {
-            let message = "what shall run is not known: a state file cannot be read";
-            let _ = reply.send(Err(CommandError::new(ErrorCode::Conflict, message)));
-            return;
-        };
-        match request {
-            StoreRequest::Prune { .. } => self.start_collection(roots, Duration::ZERO, Some(reply)),
-            StoreRequest::Remove { images, force } => match self.removable(&images, force) {
-                Ok(references) => {
-                    let remove = move |store: &Store| remove(store, &references, &roots);
-                    self.start_store_work(remove, Some(reply));
-                }
-                Err(error) => {
-                    let _ = reply.send(Err(error));
-                }
+            } => self.start_save(&images, path, directory, reply),
+            StoreRequest::Prune { all } => match self.known_roots(!all) {
+                Ok(roots) => self.start_collection(roots, Duration::ZERO, Some(reply)),
+                Err(error) => drop(reply.send(Err(error))),
             },
-            StoreRequest::Verify { .. } | StoreRequest::Load { .. } | StoreRequest::Save { .. } => {
+            StoreRequest::Remove { images, force } => {
+                let roots = self.known_roots(true);
+                let removal = roots.and_then(|roots| Ok((self.removable(&images, force)?, roots)));
+                match removal {
+                    Ok((references, roots)) => {
+                        let remove = move |store: &Store| remove(store, &references, &roots);
+                        self.start_store_work(remove, Some(reply));
+                    }
+                    Err(error) => drop(reply.send(Err(error))),
+                }
             }
         }
+    }
+
+    fn known_roots(&self, with_previous: bool) -> Result<Roots, CommandError> {
+        self.roots(with_previous).ok_or_else(|| {
+            let message = "what shall run is not known: a state file cannot be read";
+            CommandError::new(ErrorCode::Conflict, message)
+        })
     }
 
     /// Removes images that were not needed for a while, once a day.
@@ -213,60 +215,6 @@ impl Core {
         });
     }
 
-    fn start_load(&mut self, path: PathBuf, reply: Reply<StoreReport>) {
-        let (store, reserve) = (self.parts.store.clone(), self.parts.puller.reserve());
-        let load = move || {
-            let loaded = kobune_puller::load(&store, &path, &Platform::host(), reserve);
-            loaded.map(loaded_report).map_err(Box::new)
-        };
-        self.start_file_work(load, reply);
-    }
-
-    fn start_save(
-        &mut self,
-        images: &[String],
-        path: PathBuf,
-        directory: bool,
-        reply: Reply<StoreReport>,
-    ) {
-        let references: Result<Vec<Reference>, _> =
-            images.iter().map(|image| parse_reference(image)).collect();
-        let references = match references {
-            Ok(references) => references,
-            Err(error) => {
-                let error = CommandError::new(ErrorCode::Invalid, error.to_string());
-                let _ = reply.send(Err(error));
-                return;
-            }
-        };
-        let format = match directory {
-            true => SaveFormat::Directory,
-            false => SaveFormat::Archive,
-        };
-        let store = self.parts.store.clone();
-        let save = move || {
-            let saved = kobune_puller::save(&store, &references, &path, format);
-            saved.map(saved_report).map_err(Box::new)
-        };
-        self.start_file_work(save, reply);
-    }
-
-    /// Images from or to a file.
-    fn start_file_work(
-        &mut self,
-        work: impl FnOnce() -> Result<StoreReport, Box<LayoutError>> + Send + 'static,
-        reply: Reply<StoreReport>,
-    ) {
-        self.work.spawn(async move {
-            Done::Store(Box::new(StoreDone {
-                result: blocking(work).await,
-                repaired: HashSet::new(),
-                was_collection: false,
-                reply: Some(reply),
-            }))
-        });
-    }
-
     fn start_verification(&mut self, repair: bool, reply: Reply<StoreReport>) {
         let puller = repair.then(|| self.parts.puller.clone());
         let store = self.parts.store.clone();
@@ -360,27 +308,6 @@ fn collected(collected: &Collected) -> StoreReport {
         images: collected.images.iter().map(Reference::whole).collect(),
         layers: collected.swept.layers,
         freed: collected.freed,
-        ..StoreReport::default()
-    }
-}
-
-fn loaded_report(loaded: Loaded) -> StoreReport {
-    let images = loaded.images.iter().map(|image| image.reference.whole());
-    StoreReport {
-        images: images.collect(),
-        deployment: loaded.deployment,
-        ..StoreReport::default()
-    }
-}
-
-fn saved_report(saved: Vec<Saved>) -> StoreReport {
-    let (images, ids) = saved
-        .into_iter()
-        .map(|image| (image.name, image.saved_id.to_string()))
-        .unzip();
-    StoreReport {
-        images,
-        ids,
         ..StoreReport::default()
     }
 }

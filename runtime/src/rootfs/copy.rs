@@ -139,14 +139,9 @@ mod tests {
         names
     }
 
-    #[test]
-    fn layers_look_as_overlayfs_shows_them() {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: whiteouts and owners need root");
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
+    /// A layer `low` below `dir`, and one above it, `up`, that changes all it can.
+    fn make_layers(dir: &Path) {
+        let path = |name: &str| dir.join(name);
         for name in [
             "low/kept",
             "low/emptied",
@@ -179,6 +174,17 @@ mod tests {
         fs::create_dir(path("up/file")).unwrap();
         chown(path("up/kept"), Some(7), Some(8)).unwrap();
         fs::set_permissions(path("up/kept/b"), fs::Permissions::from_mode(0o4711)).unwrap();
+    }
+
+    #[test]
+    fn layers_look_as_overlayfs_shows_them() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: whiteouts and owners need root");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        make_layers(dir.path());
+        let path = |name: &str| dir.path().join(name);
 
         lay(&path("low"), &path("both")).unwrap();
         lay(&path("up"), &path("both")).unwrap();
@@ -194,7 +200,8 @@ mod tests {
             fs::read_link(path("both/replaced")).unwrap(),
             Path::new("/etc")
         );
-        assert_eq!(fs::metadata(path("both/kept")).unwrap().uid(), 7);
+        let kept = fs::metadata(path("both/kept")).unwrap();
+        assert_eq!((kept.uid(), kept.gid()), (7, 8));
         let file = fs::metadata(path("both/kept/b")).unwrap();
         assert_eq!((file.mode() & 0o7777, file.nlink()), (0o4711, 2));
         let mut value = [0; 9];
