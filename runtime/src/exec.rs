@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::{CreateRequest, Paths};
 use crate::facts::{FactsError, lookup_user};
 use crate::shim::exec::{ExecFailure, ExecJob, ExecOrder, ExecReport, ExecUser, receive, send};
-use crate::shim::{CONTRACT, LAUNCH_TIMEOUT, sealed};
+use crate::shim::{CONTRACT, LAUNCH_TIMEOUT, sealed::Launcher};
 use crate::spec::env;
 
 /// What to run in a container.
@@ -110,20 +110,20 @@ pub enum ExecError {
 impl Exec {
     /// Starts what `request` asks for in the running container. Blocks until it runs.
     pub(crate) fn start(
-        shim: &Path,
+        launcher: &Launcher,
         container: &CreateRequest,
         paths: &Paths,
         request: &ExecRequest,
     ) -> Result<Self, ExecError> {
         let job = job(container, paths, request)?;
         let failed = |source| ExecError::Launcher {
-            program: shim.to_owned(),
+            program: launcher.path().to_owned(),
             source,
         };
         let (control, other) = UnixStream::pair().map_err(failed)?;
         let (ours, theirs) = streams(request).map_err(failed)?;
-        let copy = sealed::copy(shim).map_err(failed)?;
-        let spawned = sealed::spawn(&copy, shim, |command| {
+        let copy = launcher.copy().map_err(failed)?;
+        let spawned = launcher.spawn(&copy, |command| {
             let command = command.arg("exec").arg(&paths.bundle);
             let command = command.stdin(OwnedFd::from(other));
             command.stdout(Stdio::null()).stderr(Stdio::null())

@@ -30,7 +30,7 @@ pub struct RuntimeConfig {
     pub run_dir: PathBuf,
     /// Cgroup below which each container has its own.
     pub cgroup_parent: CgroupPath,
-    /// The launcher.
+    /// The launcher; a program, not a script: a sealed copy of it is run.
     pub shim: PathBuf,
     /// The program that the launcher becomes.
     pub monitor: PathBuf,

@@ -175,11 +175,9 @@ fn a_launcher_whose_agent_died_is_waited_for_and_not_doubled() {
     device.in_namespaces(|| {
         // A launcher that takes its time, as on a slow disk.
         let slow = device.dir().join("slow-shim");
+        std::fs::copy(env!("CARGO_BIN_EXE_slow-shim"), &slow).unwrap();
         let shim = Programs::built().agent("kobune-shim");
-        let script = format!("#!/bin/sh\nsleep 1\nexec {} \"$@\"\n", shim.display());
-        std::fs::write(&slow, script).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&slow, mode).unwrap();
+        std::os::unix::fs::symlink(shim, device.dir().join("slow-shim.program")).unwrap();
         let dying = Direct::with(&device, |config| config.shim = slow);
         let id = dying.create("module", &["/probe", "sleep", "600"], &json!({}));
         thread::scope(|scope| {

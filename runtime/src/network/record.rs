@@ -11,6 +11,8 @@ use super::{Attachment, EngineInUse, Ipv4Subnet};
 use crate::{ContainerId, ExtraHost};
 
 const SUFFIX: &str = ".json";
+/// What a record is called until it is whole.
+const UNFINISHED: &str = ".new";
 
 /// An attachment and what is needed to keep its names and ports up to date.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +30,7 @@ pub(crate) struct Record {
 /// Writes `value` as JSON at `path`, all or nothing. Not synced: the records describe
 /// kernel state, and neither survives a reboot.
 pub(crate) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let temporary = path.with_file_name(".new");
+    let temporary = path.with_file_name(UNFINISHED);
     fs::write(&temporary, serde_json::to_vec(value)?)?;
     fs::rename(&temporary, path)
 }
@@ -48,6 +50,11 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Removes what an agent that was killed within [`write`] left in `dir`.
+pub(crate) fn sweep(dir: &Path) -> io::Result<()> {
+    remove(&dir.join(UNFINISHED))
 }
 
 /// File of a record.

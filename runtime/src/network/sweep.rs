@@ -31,6 +31,8 @@ impl Network {
             }
         }
         failures.0.extend(state.unlinking.wait());
+        let dir = self.records_dir();
+        failures.check(record::sweep(&dir).map_err(|e| file("sweep", &dir, e)));
         failures.check(self.remove_stray_veths(live));
         failures.check(self.restore_bridge(&mut state));
         failures.check(self.apply_rules(&mut state).map(drop));

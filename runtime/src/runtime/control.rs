@@ -35,7 +35,7 @@ impl LinuxRuntime {
         if self.cgroups.is_frozen(&self.cgroup(id)) {
             return Err(failed(ExecError::Paused));
         }
-        Exec::start(&self.config.shim, &container, &self.paths(id), request).map_err(failed)
+        Exec::start(&self.launcher, &container, &self.paths(id), request).map_err(failed)
     }
 
     /// Where to attach to the running container's output and standard input.

@@ -13,6 +13,7 @@ use super::{
 use crate::cgroup::{CgroupPath, Cgroups};
 use crate::container::{self, CreateRequest, Paths};
 use crate::network::Network;
+use crate::shim::sealed::Launcher;
 use crate::shim::{MEMORY_FILE, PidFd, ShimClient, ShimError, ShimJob};
 use crate::{ContainerId, TaskStatus, spec};
 
@@ -23,6 +24,7 @@ const DEFAULT_STOP_TIMEOUT: u32 = 10;
 #[derive(Debug)]
 pub struct LinuxRuntime {
     pub(super) config: RuntimeConfig,
+    pub(super) launcher: Launcher,
     network: Network,
     pub(super) cgroups: Cgroups,
 }
@@ -47,6 +49,7 @@ impl LinuxRuntime {
         let network = Network::open(config.network.clone()).map_err(RuntimeError::Network)?;
         let cgroups = Cgroups::host().map_err(RuntimeError::Cgroups)?;
         Ok(Self {
+            launcher: Launcher::new(config.shim.clone()),
             config,
             network,
             cgroups,
@@ -216,7 +219,7 @@ impl LinuxRuntime {
         };
         let client = self.client(paths);
         client.prepare(&job).map_err(shim)?;
-        client.launch(&self.config.shim).map_err(shim)?;
+        client.launch(&self.launcher).map_err(shim)?;
         Ok(started)
     }
 

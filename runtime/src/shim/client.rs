@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use super::{
     CONTRACT, EXIT_FILE, ExitRecord, JOB_FILE, LAUNCH_LOG_FILE, LAUNCH_TIMEOUT, LOCK_FILE,
-    LaunchFailure, LaunchReport, PidFd, ShimJob, TASK_FILE, TaskRecord, sealed,
+    LaunchFailure, LaunchReport, PidFd, ShimJob, TASK_FILE, TaskRecord, sealed::Launcher,
 };
 use crate::record::{self, RecordError};
 use crate::{ExitStatus, TaskStatus, Timestamp};
@@ -87,16 +87,16 @@ impl<'a> ShimClient<'a> {
     ///
     /// The lock is taken here and inherited: from before the launcher exists there is no
     /// moment at which a later agent could take the task for one that nobody starts.
-    pub(crate) fn launch(&self, program: &Path) -> Result<TaskRecord, ShimError> {
+    pub(crate) fn launch(&self, launcher: &Launcher) -> Result<TaskRecord, ShimError> {
         let spawn_error = |source| ShimError::Spawn {
-            program: program.to_owned(),
+            program: launcher.path().to_owned(),
             source,
         };
         let lock = self.lock()?;
         let log = File::create(self.bundle.join(LAUNCH_LOG_FILE)).map_err(spawn_error)?;
         // Kept until the answer, so that launchers that run meanwhile share it.
-        let copy = sealed::copy(program).map_err(spawn_error)?;
-        let spawned = sealed::spawn(&copy, program, |command| {
+        let copy = launcher.copy().map_err(spawn_error)?;
+        let spawned = launcher.spawn(&copy, |command| {
             let command = command.arg("launch").arg(self.bundle).stdin(lock);
             command.stdout(Stdio::piped()).stderr(log)
         });
@@ -151,8 +151,9 @@ impl<'a> ShimClient<'a> {
         }
     }
 
-    /// Whether a launcher or monitor lives: only they hold the lock.
-    pub(crate) fn is_alive(&self) -> Result<bool, ShimError> {
+    /// Whether a launcher or monitor may live: they hold the lock. For a moment after them a
+    /// process may that the agent made meanwhile and that has not become its own program yet.
+    fn is_locked(&self) -> Result<bool, ShimError> {
         let file = match OpenOptions::new()
             .read(true)
             .open(self.bundle.join(LOCK_FILE))
@@ -179,12 +180,12 @@ impl<'a> ShimClient<'a> {
         // The record first: it is written by one that lives, so that where it is there and
         // nobody lives the task has ended.
         let task = self.task()?;
-        match (task, self.is_alive()?) {
-            (Some(task), true) => Ok(Some(TaskStatus::Running {
+        match (task, self.is_locked()?) {
+            (Some(task), true) if task.shim.is_alive() => Ok(Some(TaskStatus::Running {
                 pid: task.init.pid,
                 started_at: task.started_at,
             })),
-            (Some(task), false) => self.exited(&task).map(Some),
+            (Some(task), _) => self.exited(&task).map(Some),
             (None, true) => Ok(None),
             // Once more: it may have been started and have ended between the two looks.
             (None, false) => match self.task()? {
@@ -305,4 +306,38 @@ fn read_report(child: &mut Child) -> Result<LaunchReport, String> {
         }
     }
     serde_json::from_slice(&line).map_err(|error| format!("unreadable answer: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ProcessId;
+    use super::*;
+
+    #[test]
+    fn a_task_whose_monitor_is_gone_has_ended_whoever_still_holds_the_lock() {
+        let bundle = tempfile::tempdir().unwrap();
+        let client = ShimClient::new(bundle.path());
+        let mut monitor = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let process = ProcessId::of(monitor.id().cast_signed()).unwrap();
+        let task = TaskRecord {
+            contract: CONTRACT,
+            shim: process,
+            init: process,
+            started_at: Timestamp::now(),
+        };
+        task.write(&bundle.path().join(TASK_FILE)).unwrap();
+        let lock = client.lock().unwrap();
+        assert!(client.peek().unwrap().unwrap().is_running());
+        monitor.kill().unwrap();
+        // A zombie, as the agent sees it.
+        let ended = client.watch().unwrap().unwrap();
+        assert!(ended.wait(Duration::from_secs(10)).unwrap());
+        let status = client.peek().unwrap().unwrap();
+        assert!(matches!(status, TaskStatus::Exited(_)), "{status:?}");
+        drop(lock);
+        monitor.wait().unwrap();
+    }
 }

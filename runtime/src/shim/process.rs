@@ -76,7 +76,7 @@ impl ProcessId {
     }
 
     /// Whether the process runs; a zombie does not.
-    fn is_alive(self) -> bool {
+    pub(crate) fn is_alive(self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let state = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
         let ended = state.trim_start().starts_with(['Z', 'X']);

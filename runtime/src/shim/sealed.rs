@@ -10,38 +10,57 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use rustix::io::Errno;
 
-/// The copy while somebody needs it. A program that was exchanged meanwhile is seen after that.
-static COPY: Mutex<Weak<File>> = Mutex::new(Weak::new());
-
-/// A copy of the program at `path`. It takes the program's size in memory until the last that was
-/// given out is dropped and the last process of it has ended or become another.
-pub(crate) fn copy(path: &Path) -> io::Result<Arc<File>> {
-    let mut shared = COPY.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(copy) = shared.upgrade() {
-        return Ok(copy);
-    }
-    let copy = Arc::new(make(path)?);
-    *shared = Arc::downgrade(&copy);
-    Ok(copy)
+/// The program that makes or enters containers.
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    path: PathBuf,
+    /// While somebody needs it. A program that was exchanged meanwhile is seen after that.
+    copy: Mutex<Weak<File>>,
 }
 
-/// Runs `copy` by the name `path`, as `describe` says.
-pub(crate) fn spawn(
-    copy: &File,
-    path: &Path,
-    describe: impl FnOnce(&mut Command) -> &mut Command,
-) -> io::Result<Child> {
-    // Closed when it runs, which is late enough.
-    let mut command = Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd()));
-    command.arg0(path).env_clear().current_dir("/");
-    describe(&mut command).spawn()
+impl Launcher {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            copy: Mutex::default(),
+        }
+    }
+
+    /// Where the program is; it has to be in the machine's own format, not a script.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A sealed copy of the program. It takes the program's size in memory until the last that
+    /// was given out is dropped and the last process of it has ended or become another.
+    pub(crate) fn copy(&self) -> io::Result<Arc<File>> {
+        let mut shared = self.copy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(copy) = shared.upgrade() {
+            return Ok(copy);
+        }
+        let copy = Arc::new(make(&self.path)?);
+        *shared = Arc::downgrade(&copy);
+        Ok(copy)
+    }
+
+    /// Runs `copy` by the program's name, as `describe` says.
+    pub(crate) fn spawn(
+        &self,
+        copy: &File,
+        describe: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> io::Result<Child> {
+        // Closed when it runs, which is late enough.
+        let mut command = Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd()));
+        command.arg0(&self.path).env_clear().current_dir("/");
+        describe(&mut command).spawn()
+    }
 }
 
 /// True if nobody can write to `program`.
@@ -81,13 +100,13 @@ mod tests {
 
     #[test]
     fn a_copy_is_shared_sealed_and_run_by_the_programs_name() {
-        let path = Path::new("/bin/sh");
-        let first = copy(path).unwrap();
-        let second = copy(path).unwrap();
+        let launcher = Launcher::new("/bin/sh".into());
+        let first = launcher.copy().unwrap();
+        let second = launcher.copy().unwrap();
         assert!(Arc::ptr_eq(&first, &second));
         assert!(is_sealed(&first));
         drop(first);
-        let mut child = spawn(&second, path, |command| {
+        let mut child = launcher.spawn(&second, |command| {
             command.args(["-c", "test $0 = /bin/sh && test ! -s /proc/self/environ"])
         });
         assert!(child.as_mut().unwrap().wait().unwrap().success());
