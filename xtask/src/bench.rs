@@ -28,6 +28,7 @@ const BUDGETS: &[(&str, &str, &str, f64)] = &[
     ("size", "all", "KiB", 12.0 * 1024.0),
     ("start", "kobune, host network", "median ms", 250.0),
     ("start", "kobune, bridge", "median ms", 400.0),
+    ("start", "kobune, first HTTP reply", "median ms", 100.0),
     ("wire", "an idle day", "messages", 64.0),
     ("wire", "an idle day", "KiB", 1024.0),
     ("connected", "agent, 0 modules", "pss KiB", 7.5 * 1024.0),

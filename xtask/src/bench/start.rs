@@ -1,10 +1,13 @@
 //! Time of a start: a container that runs `/bin/true`, beside other runtimes.
 
 use std::fs;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use kobune_runtime::{ContainerId, ModuleRuntime};
 use kobune_tests::{Device, Direct};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
@@ -13,6 +16,10 @@ use super::{Table, installed};
 
 /// Starts of each kind; the kinds take turns, so that all see the same machine.
 const ROUNDS: usize = 30;
+/// Where the web server's port is published.
+const PORT: u16 = 8080;
+/// Longest wait for its answer.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One kind of start.
 struct Kind<'a> {
@@ -40,14 +47,22 @@ fn measure(device: &Device) -> Result<Table, String> {
             .note("cgroup v1 only: the unified hierarchy is hidden, for crun refuses both at once");
     }
     let direct = Direct::open(device);
-    let mut kinds = vec![own(&direct, "host"), own(&direct, "bridge")];
+    let template = direct.create("template", &["/bin/true"], &json!({ "network": "host" }));
+    let started = direct.runtime.start(&template);
+    started.map_err(|error| format!("the template: {error:?}"))?;
+    direct.wait(&template, Duration::from_secs(60))?;
+    let mut kinds = vec![
+        own(&direct, "host"),
+        own(&direct, "bridge"),
+        first_reply(&direct),
+    ];
     for program in ["crun", "runc"] {
         if !installed(program) {
             table.note(format!("{program} is not installed"));
             continue;
         }
         for host_network in [true, false] {
-            kinds.push(peer(device, &direct, program, host_network)?);
+            kinds.push(peer(device, &direct, &template, program, host_network)?);
         }
     }
     for _ in 0..ROUNDS {
@@ -63,7 +78,7 @@ fn measure(device: &Device) -> Result<Table, String> {
         table.row(&kind.name, &[median, lowest, removals[ROUNDS / 2]]);
     }
     table.note("from the call to the recorded exit of /bin/true; removed: mounts, network and cgroup gone too");
-    table.note("crun and runc record no exit and write no log; their run includes the removal");
+    table.note("crun and runc run the same config.json, on a directory; they record no exit and write no log; their run includes the removal");
     drop(kinds);
     direct.clear();
     Ok(table)
@@ -95,9 +110,52 @@ fn own<'a>(direct: &'a Direct, network: &str) -> Kind<'a> {
     }
 }
 
+/// A web server whose first answer through its published port is waited for.
+fn first_reply<'a>(direct: &'a Direct) -> Kind<'a> {
+    let port = json!({ "containerPort": 80, "protocol": "tcp", "hostPort": PORT });
+    let server = ["/bin/busybox", "httpd", "-f", "-p", "80"];
+    let id = direct.create(
+        "web",
+        &server,
+        &json!({ "network": "bridge", "ports": [port] }),
+    );
+    let start = move || {
+        let said = |error: &dyn std::error::Error| error.to_string();
+        let begin = Instant::now();
+        direct.runtime.start(&id).map_err(|error| said(&error))?;
+        while ask().is_err() {
+            if begin.elapsed() > PATIENCE {
+                return Err("no answer".to_owned());
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let took = begin.elapsed();
+        let runtime = &direct.runtime;
+        runtime
+            .stop(&id, Some(Duration::ZERO))
+            .and_then(|()| runtime.settle(&id))
+            .map_err(|error| said(&error))?;
+        Ok((took, begin.elapsed()))
+    };
+    Kind {
+        name: "kobune, first HTTP reply".to_owned(),
+        start: Box::new(start),
+        took: Vec::new(),
+    }
+}
+
+/// One request; any answer will do.
+fn ask() -> io::Result<()> {
+    let mut connection = TcpStream::connect(("127.0.0.1", PORT))?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    connection.read_exact(&mut [0; 4])
+}
+
 fn peer<'a>(
     device: &'a Device,
     direct: &Direct,
+    template: &ContainerId,
     program: &'static str,
     host_network: bool,
 ) -> Result<Kind<'a>, String> {
@@ -108,7 +166,8 @@ fn peer<'a>(
     };
     let name = format!("{program}, {network}");
     let bundle = device.dir().join(name.replace([' ', ','], "-"));
-    write_bundle(&bundle, direct.layer(), host_network)?;
+    write_bundle(device, template, direct.layer(), &bundle, host_network)
+        .map_err(|error| format!("{}: {error}", bundle.display()))?;
     let (root, id) = (device.dir().join(program), format!("true-{host_network}"));
     let start = move || {
         let begin = Instant::now();
@@ -135,47 +194,29 @@ fn peer<'a>(
     })
 }
 
-/// A bundle as `runc spec` makes it, for the same root file system.
-fn write_bundle(bundle: &Path, layer: &Path, host_network: bool) -> Result<(), String> {
-    fs::create_dir_all(bundle).map_err(|error| error.to_string())?;
-    let namespaces = ["pid", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
-    let mut namespaces = namespaces.to_vec();
-    if !host_network {
+/// The bundle of `template`, a container of ours that has ended and is not settled: the same
+/// namespaces, mounts, device rules, seccomp filter. Its root file system is a copy, in a cgroup
+/// of its own.
+fn write_bundle(
+    device: &Device,
+    template: &ContainerId,
+    layer: &Path,
+    bundle: &Path,
+    host_network: bool,
+) -> io::Result<()> {
+    let path = device.dir().join("run/modules").join(template.as_str());
+    let mut config: Value = serde_json::from_slice(&fs::read(path.join("config.json"))?)?;
+    let root = bundle.join("rootfs");
+    fs::create_dir_all(bundle)?;
+    let copied = Command::new("cp").arg("-a").args([layer, &root]).status()?;
+    if !copied.success() {
+        return Err(io::Error::other(format!("cp: {copied}")));
+    }
+    config["root"]["path"] = json!(root);
+    let name = bundle.file_name().unwrap_or_default().to_string_lossy();
+    config["linux"]["cgroupsPath"] = json!(format!("{}/{name}", device.cgroup()));
+    if !host_network && let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
         namespaces.push(json!({ "type": "network" }));
     }
-    let mount = |target: &str, kind: &str, options: &[&str]| json!({ "destination": target, "type": kind, "source": kind, "options": options });
-    let capabilities = json!([
-        "CAP_KILL",
-        "CAP_NET_BIND_SERVICE",
-        "CAP_SETGID",
-        "CAP_SETUID"
-    ]);
-    let config: Value = json!({
-        "ociVersion": "1.0.2",
-        "process": {
-            "terminal": false,
-            "user": { "uid": 0, "gid": 0 },
-            "args": ["/bin/true"],
-            "env": ["PATH=/bin"],
-            "cwd": "/",
-            "noNewPrivileges": true,
-            "capabilities": {
-                "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
-            },
-        },
-        "root": { "path": layer, "readonly": true },
-        "mounts": [
-            mount("/proc", "proc", &[]),
-            mount("/dev", "tmpfs", &["nosuid", "mode=755", "size=65536k"]),
-            mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666"]),
-            mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev"]),
-        ],
-        "linux": {
-            "namespaces": namespaces,
-            "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
-            "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
-            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"],
-        },
-    });
-    fs::write(bundle.join("config.json"), config.to_string()).map_err(|error| error.to_string())
+    fs::write(bundle.join("config.json"), config.to_string())
 }
