@@ -126,7 +126,7 @@ const BUDGETS: &[(&str, &str, &str, f64)] = &[
         "fleet-1000",
         "deployment, s until all acknowledged",
         "figure",
-        30.0,
+        20.0,
     ),
     ("fleet-1000", "idle, RSS KiB per device", "figure", 40.0),
     (
@@ -149,12 +149,12 @@ const BUDGETS: &[(&str, &str, &str, f64)] = &[
         "figure",
         20.0,
     ),
-    ("fleet-10000", "restart, attempts per device", "figure", 3.0),
+    ("fleet-10000", "restart, attempts per device", "figure", 1.5),
     (
         "fleet-10000",
         "restart, most attempts in a second, % of fleet",
         "figure",
-        20.0,
+        10.0,
     ),
 ];
 
