@@ -137,22 +137,15 @@ impl Puller {
         progress: &dyn ProgressSink,
     ) -> Result<PulledImage, PullError> {
         let reference = &request.reference;
-        let options = self.shared.options(reference.registry());
-        for mirror in &options.mirrors {
-            let mut endpoint = Endpoint::mirror(mirror, reference);
-            endpoint.credentials = self.shared.known_login(&endpoint.host).await?;
+        for place in self.shared.places(reference) {
+            let endpoint = self.shared.logged_in(place, request).await?;
             match self.pull_from(&endpoint, request, progress).await {
                 // The next one may do better, but not about this machine.
-                Err(error) if !error.is_local() => {}
+                Err(error) if endpoint.is_mirror && !error.is_local() => {}
                 other => return other,
             }
         }
-        let credentials = match &request.credentials {
-            Some(given) => Some(given.clone()),
-            None => self.shared.known_login(reference.registry()).await?,
-        };
-        let endpoint = Endpoint::registry(reference, credentials);
-        self.pull_from(&endpoint, request, progress).await
+        unreachable!("invariant: the registry itself is the last place")
     }
 
     async fn pull_from(
@@ -205,6 +198,30 @@ impl Shared {
     /// What is special about a registry.
     fn options(&self, registry: &str) -> RegistryOptions {
         self.registries.get(registry).cloned().unwrap_or_default()
+    }
+
+    /// Where an image is asked for, in this order: the mirrors, then the registry. None has a
+    /// login yet.
+    fn places(&self, reference: &Reference) -> Vec<Endpoint> {
+        let mirrors = self.options(reference.registry()).mirrors;
+        let mirrors = mirrors
+            .iter()
+            .map(|mirror| Endpoint::mirror(mirror, reference));
+        let registry = Endpoint::registry(reference, None);
+        mirrors.chain([registry]).collect()
+    }
+
+    /// `place` with its login: the registry's is the request's, if that has one.
+    async fn logged_in(
+        &self,
+        mut place: Endpoint,
+        request: &PullRequest,
+    ) -> Result<Endpoint, PullError> {
+        place.credentials = match &request.credentials {
+            Some(given) if !place.is_mirror => Some(given.clone()),
+            _ => self.known_login(&place.host).await?,
+        };
+        Ok(place)
     }
 
     /// The login that docker's configuration knows for a registry.

@@ -111,21 +111,38 @@ impl Puller {
         })
     }
 
-    /// Fetches the blobs of an image, and gives the descriptor for the index.
+    /// Fetches the blobs of an image from the first place that has them, and gives the descriptor
+    /// for the index.
     async fn gather(
         &self,
         image: &PullRequest,
         have: &HashSet<String>,
         gathered: &mut Gathered<'_>,
     ) -> Result<serde_json::Value, BundleError> {
+        for place in self.shared.places(&image.reference) {
+            let endpoint = self.shared.logged_in(place, image).await?;
+            let before = (gathered.blobs.clone(), gathered.left_out);
+            match self.gather_from(&endpoint, image, have, gathered).await {
+                Err(BundleError::Pull(error)) if endpoint.is_mirror && !error.is_local() => {
+                    // What it did serve may be of another version of the image.
+                    (gathered.blobs, gathered.left_out) = before;
+                }
+                other => return other,
+            }
+        }
+        unreachable!("invariant: the registry itself is the last place")
+    }
+
+    async fn gather_from(
+        &self,
+        endpoint: &Endpoint,
+        image: &PullRequest,
+        have: &HashSet<String>,
+        gathered: &mut Gathered<'_>,
+    ) -> Result<serde_json::Value, BundleError> {
         let (shared, reference) = (&*self.shared, &image.reference);
-        let credentials = match &image.credentials {
-            Some(given) => Some(given.clone()),
-            None => shared.known_login(reference.registry()).await?,
-        };
-        let endpoint = Endpoint::registry(reference, credentials);
         let client = shared.client(&endpoint.host)?;
-        let asked = (reference, &endpoint);
+        let asked = (reference, endpoint);
         let session = Session::new(client, &shared.tokens, asked, shared.retry_delay).await;
         let job = Job {
             shared,

@@ -5,8 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kobune_fixtures::{Image, Options};
-use kobune_puller::{BundleRequest, Bundled, LayoutError, Loaded, PullRequest, Store, load};
+use kobune_fixtures::{Fault, Image, Options, Registry, Times};
+use kobune_puller::{
+    BundleRequest, Bundled, LayoutError, Loaded, PullRequest, RegistryOptions, Store, load,
+};
 
 use super::scene::*;
 
@@ -215,4 +217,33 @@ async fn skopeo_reads_a_bundle_and_what_it_writes_is_read() {
     }
     let layers: HashSet<_> = one.layers.iter().map(|layer| &layer.diff_id).collect();
     assert_eq!(layers.len(), 2);
+}
+
+#[tokio::test]
+async fn a_bundle_comes_from_mirrors_first_and_is_the_same_whoever_served_it() {
+    let image = image(&["a", "b"]);
+    let mirror = Registry::start(content(&image), Options::default()).expect("a mirror");
+    let place = mirror.addr().to_string();
+    let scene = Scene::configured(content(&image), Options::default(), |config, registry| {
+        let mirrors = vec!["127.0.0.1:1".to_owned(), place];
+        let options = RegistryOptions {
+            mirrors,
+            ..RegistryOptions::default()
+        };
+        config.registries.insert(registry.to_owned(), options);
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let (first, second) = (directory.path().join("1"), directory.path().join("2"));
+    let mirrored = bundle(&scene, &[":1.0"], &[], &first).await;
+    assert!(scene.registry.requests().is_empty(), "the mirror has it");
+
+    // The mirror breaks in the middle of the image: what came from there does not count.
+    let have = [image.layers[0].diff_id.encoded()];
+    let whole = bundle(&scene, &[":1.0"], &have, &first).await;
+    let flipped = Fault::FlipByte { at: 99 };
+    mirror.fault(blob(&image.layers[1]), flipped, Times::Always);
+    let fallen_back = bundle(&scene, &[":1.0"], &have, &second).await;
+    assert!(!scene.registry.requests().is_empty());
+    assert_eq!(fallen_back, whole);
+    assert!(whole.left_out == 1 && whole.size < mirrored.size);
 }

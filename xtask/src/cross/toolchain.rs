@@ -60,6 +60,23 @@ impl Toolchain {
         })
     }
 
+    /// Flags of the compiler, as cargo takes them.
+    fn flags(&self, profile: Profile) -> String {
+        // Zig brings the start files and the C library. Without PIE there is nothing to
+        // relocate, and no page is made private by it.
+        let mut flags = vec![
+            "-Clink-self-contained=no",
+            "-Crelocation-model=static",
+            "-Ctarget-feature=+crt-static",
+        ];
+        if profile == Profile::Dist {
+            // A panic aborts, and nobody unwinds.
+            flags.push("-Cforce-unwind-tables=no");
+            flags.extend(self.arch.small);
+        }
+        flags.join(" ")
+    }
+
     /// A `cargo build` for the target in `profile`, its output below `dir`, with the
     /// crates in `patched` in the place of the registry's.
     pub(crate) fn cargo(&self, dir: &Path, patched: &[PathBuf], profile: Profile) -> Command {
@@ -81,9 +98,7 @@ impl Toolchain {
             .env(format!("CARGO_TARGET_{upper}_LINKER"), &self.compiler)
             .env(
                 format!("CARGO_TARGET_{upper}_RUSTFLAGS"),
-                // Zig brings the start files and the C library. Without PIE there is nothing
-                // to relocate, and no page is made private by it.
-                "-Clink-self-contained=no -Crelocation-model=static -Ctarget-feature=+crt-static",
+                self.flags(profile),
             )
             .args(["build", "--locked", "--profile", profile.name()])
             .args(["--target", triple])
@@ -97,6 +112,9 @@ impl Toolchain {
             cargo
                 .env("RUSTC_BOOTSTRAP", "1")
                 .arg("-Zbuild-std=std,panic_abort");
+            if profile == Profile::Dist {
+                cargo.arg("-Zbuild-std-features=optimize_for_size");
+            }
         }
         if let Ok(workspace) = workspace() {
             cargo.current_dir(workspace);

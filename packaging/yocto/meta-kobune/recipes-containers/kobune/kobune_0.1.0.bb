@@ -10,6 +10,7 @@ SRC_URI += "\
     ${KOBUNE_GIT} \
     file://libcontainer-0.7.0/0001-build-on-32-bit-arm.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/libcontainer-0.7.0 \
     file://libcontainer-0.7.0/0002-mount-on-kernels-before-5.12.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/libcontainer-0.7.0 \
+    file://nc-0.9.8/0001-build-in-thumb-mode.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/nc-0.9.8 \
     file://pathrs-0.2.6/0001-check-existence-before-5.8.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/pathrs-0.2.6 \
 "
 SRCREV = "${KOBUNE_REV}"
