@@ -8,6 +8,7 @@ mod archive;
 mod error;
 mod flush;
 mod fresh;
+mod layer_files;
 mod listed;
 mod metadata;
 mod path;
@@ -22,9 +23,10 @@ use std::path::Path;
 
 pub use error::UnpackError;
 pub(crate) use error::lossy;
+pub(crate) use layer_files::LayerFiles;
 pub(crate) use metadata::is_kept;
 pub(crate) use path::MAX_PATH;
-pub(crate) use tree::{Resolver, hides_lower, open_file, sync};
+pub(crate) use tree::{Resolver, hides_lower, sync};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;

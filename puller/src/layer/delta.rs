@@ -40,7 +40,7 @@ use crate::manifest::{Chunked, Layer, Part};
 use crate::progress::{LayerProgress, LayerState};
 use crate::registry::Body;
 use crate::store::{FileList, Store};
-use crate::unpack::{Files, UnpackError};
+use crate::unpack::{Files, LayerFiles, UnpackError};
 
 /// Of a layer's bytes more than this many percent are not worth the trouble.
 const WORTH: u64 = 75;
@@ -88,6 +88,8 @@ struct Checked<'a> {
     prepared: &'a Prepared,
     /// The first of the table's files that did not end yet.
     next: usize,
+    /// For files whose blocks are shared.
+    opener: LayerFiles,
     /// What came of it.
     size: u64,
     hasher: Hasher,
@@ -264,6 +266,7 @@ fn receive(
         list: &mut list,
         prepared,
         next: 0,
+        opener: LayerFiles::new(),
         size: 0,
         hasher: Hasher::sha256(),
         wrong: None,
@@ -350,8 +353,8 @@ impl Files for Checked<'_> {
     }
 
     fn donor(&mut self) -> Option<File> {
-        match self.source()? {
-            Source::Here(place) => place.open().ok(),
+        match self.prepared.plan.sources.get(self.next)? {
+            Source::Here(place) => place.open(&mut self.opener).ok(),
             Source::Fetched { .. } => None,
         }
     }

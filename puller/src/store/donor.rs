@@ -3,21 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use super::Store;
 use super::files::read_list;
 use crate::digest::{Hasher, Sha256};
-use crate::unpack::open_file;
+use crate::unpack::LayerFiles;
 
 /// Bytes read at once.
 const BUFFER: usize = 64 << 10;
 
 /// Where some content is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Place {
     /// Root of the layer.
-    layer: PathBuf,
+    layer: Arc<Path>,
     /// Below it.
     path: Vec<u8>,
 }
@@ -27,6 +28,7 @@ struct Search {
     /// The hashes of what is looked for, by size.
     wanted: HashMap<u64, HashSet<Sha256>>,
     places: HashMap<Sha256, Place>,
+    files: LayerFiles,
     buffer: Box<[u8]>,
 }
 
@@ -46,6 +48,7 @@ impl Store {
         let mut search = Search {
             wanted: HashMap::new(),
             places: HashMap::new(),
+            files: LayerFiles::new(),
             buffer: vec![0; BUFFER].into_boxed_slice(),
         };
         for (size, sha256) in wanted {
@@ -53,7 +56,7 @@ impl Store {
         }
         for entry in fs::read_dir(self.path("files")).into_iter().flatten() {
             let Ok(entry) = entry else { continue };
-            let layer = self.path("layers").join(entry.file_name());
+            let layer: Arc<Path> = self.path("layers").join(entry.file_name()).into();
             if let Ok(list) = File::open(entry.path()) {
                 let _ = read_list(BufReader::new(list), |path, content| {
                     search.look_at(&layer, path, content.size);
@@ -65,15 +68,17 @@ impl Store {
 }
 
 impl Search {
-    fn look_at(&mut self, layer: &Path, path: &[u8], size: u64) {
+    fn look_at(&mut self, layer: &Arc<Path>, path: &[u8], size: u64) {
         let Some(hashes) = self.wanted.get_mut(&size) else {
             return;
         };
         let place = Place {
-            layer: layer.to_owned(),
+            layer: layer.clone(),
             path: path.to_vec(),
         };
-        let hash = place.open().and_then(|file| hash(file, &mut self.buffer));
+        let hash = place
+            .open(&mut self.files)
+            .and_then(|file| hash(file, size, &mut self.buffer));
         let Ok(hash) = hash else { return };
         if hashes.remove(&hash) {
             self.places.insert(hash, place);
@@ -84,22 +89,40 @@ impl Search {
     }
 }
 
+#[cfg(test)]
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            layer: Path::new("").into(),
+            path: Vec::new(),
+        }
+    }
+}
+
 impl Place {
     /// Opens the file, without ever leaving its layer.
-    pub(crate) fn open(&self) -> io::Result<File> {
-        let file = open_file(&self.layer, &self.path)?;
+    pub(crate) fn open(&self, files: &mut LayerFiles) -> io::Result<File> {
+        let file = files.open(&self.layer, &self.path)?;
         file.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
-fn hash(mut file: File, buffer: &mut [u8]) -> io::Result<Sha256> {
+/// Of the first `size` bytes: what is longer or shorter than it was is found by their hash, here or
+/// when they are used.
+fn hash(mut file: File, size: u64, buffer: &mut [u8]) -> io::Result<Sha256> {
     let mut hasher = Hasher::sha256();
-    loop {
-        match file.read(buffer) {
-            Ok(0) => return Ok(hasher.finish_sha256()),
-            Ok(count) => hasher.update(&buffer[..count]),
+    let mut left = size;
+    while left > 0 {
+        let want = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        match file.read(&mut buffer[..want]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                left -= count as u64;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
+    Ok(hasher.finish_sha256())
 }

@@ -27,7 +27,7 @@ use twox_hash::XxHash3_128;
 
 use super::disk::Disk;
 use super::{Store, StoreError, failed};
-use crate::unpack::{Files, MAX_PATH, open_file};
+use crate::unpack::{Files, LayerFiles, MAX_PATH};
 
 /// Begins every list; another format would have another number.
 const MAGIC: &[u8] = b"kobune files 1\n";
@@ -154,8 +154,9 @@ impl FileList {
             last.insert(path.to_vec(), content);
         })?;
         self.records = Records::new(BufWriter::new(File::create(&self.path)?))?;
+        let mut files = LayerFiles::new();
         for (path, content) in last {
-            if matches!(open_file(root, &path), Ok(Some(_))) {
+            if matches!(files.open(root, &path), Ok(Some(_))) {
                 self.records.push(&path, content)?;
             }
         }

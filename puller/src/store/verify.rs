@@ -15,7 +15,7 @@ use super::files::{Content, Summer, read_list};
 use super::record::{self, Record};
 use super::{Store, StoreError, failed};
 use crate::digest;
-use crate::unpack::{lossy, open_file};
+use crate::unpack::{LayerFiles, lossy};
 
 /// Bytes read at once.
 const BUFFER: usize = 128 << 10;
@@ -62,6 +62,7 @@ pub enum Part {
 /// Counts and complaints while one layer is read.
 struct Look<'a> {
     root: &'a Path,
+    opener: LayerFiles,
     /// Files of the list, by inode.
     listed: HashSet<u64>,
     files: u64,
@@ -232,6 +233,7 @@ impl<'a> Look<'a> {
     fn at(root: &'a Path, list: File) -> Self {
         let mut look = Self {
             root,
+            opener: LayerFiles::new(),
             listed: HashSet::new(),
             files: 0,
             bytes: 0,
@@ -256,7 +258,7 @@ impl<'a> Look<'a> {
     }
 
     fn file(&mut self, path: &[u8], content: Content) -> Result<(), String> {
-        let file = match open_file(self.root, path) {
+        let file = match self.opener.open(self.root, path) {
             Ok(Some(file)) => file,
             Ok(None) => return Err("it is gone".to_owned()),
             Err(error) => return Err(error.to_string()),

@@ -318,25 +318,6 @@ fn errno(error: std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
-/// Opens the regular file `path` of the layer at `root`, which may be a link to it, for reading, without
-/// ever leaving it.
-/// Nothing if what is there is no regular file.
-pub(crate) fn open_file(root: &Path, path: &[u8]) -> Result<Option<std::fs::File>, Errno> {
-    let names = super::path::components(path).map_err(|_| Errno::EINVAL)?;
-    let Some((name, parents)) = names.split_last() else {
-        return Ok(None);
-    };
-    let root = root.join(".");
-    let parent = Tree::open(&root, Resolver::probe())?.directory(parents, Missing::Fail)?;
-    let is_regular = |stat: FileStat| file_type(&stat) == SFlag::S_IFREG;
-    if !stat(&parent, name)?.is_some_and(is_regular) {
-        return Ok(None);
-    }
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let file = openat(&*parent, *name, flags, Mode::empty())?;
-    Ok(Some(file.into()))
-}
-
 /// Flushes the file system that holds `directory`.
 pub(crate) fn sync(directory: &Path) -> Result<(), Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;

@@ -13,6 +13,7 @@ use super::plan::Source;
 use super::split;
 use super::toc::Content;
 use crate::layer::{Bytes, MAX_WINDOW_LOG, Piece};
+use crate::unpack::LayerFiles;
 
 /// One layer's archive, read forward.
 pub(super) struct Archive<'a, L> {
@@ -21,6 +22,7 @@ pub(super) struct Archive<'a, L> {
     contents: std::slice::Iter<'a, Content>,
     sources: std::slice::Iter<'a, Source>,
     arrivals: Arrivals,
+    files: LayerFiles,
     decoder: Decoder<'static>,
     state: State,
 }
@@ -57,6 +59,7 @@ impl<'a, L: BufRead> Archive<'a, L> {
             contents: contents.iter(),
             sources: sources.iter(),
             arrivals,
+            files: LayerFiles::new(),
             decoder,
             state: State::Between,
         })
@@ -86,7 +89,7 @@ impl<'a, L: BufRead> Archive<'a, L> {
             ));
         };
         match source {
-            Source::Here(place) => Ok(State::Here(place.open()?.take(size))),
+            Source::Here(place) => Ok(State::Here(place.open(&mut self.files)?.take(size))),
             Source::Fetched { skip, length } => {
                 self.arrivals.skip(*skip)?;
                 self.decoder.reinit()?;
