@@ -17,6 +17,7 @@
 //! | `GET /modules/{name}/history` | array of [`crate::crash::Crash`], also of one that is gone |
 //! | `GET /stats` | array of [`wire::StatsView`], one for each module that runs |
 //! | `POST /modules/{name}/exec` | runs a process: [`wire::ExecBody`] to a session (101) |
+//! | `POST /modules/{name}/copy` | copies files: [`kobune_runtime::shim::copy::CopyAction`] to a session (101) |
 //! | `GET /deployment` | [`wire::DeploymentView`] |
 //! | `PUT /deployment` | replaces the deployment: JSON manifest to [`wire::Accepted`] (202) |
 //! | `GET /images` | array of [`wire::ImageView`] |
@@ -43,6 +44,7 @@
 mod body;
 pub mod client;
 mod control;
+mod copy;
 mod events;
 mod exec;
 mod logs;

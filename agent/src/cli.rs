@@ -6,6 +6,7 @@
 mod args;
 mod attach;
 mod bundle;
+mod copy;
 mod create_options;
 mod detach;
 mod exec_args;
@@ -99,6 +100,10 @@ enum CliError {
     /// A process in a module ended so; said already, if it was not its own doing.
     #[error("the process ended with code {0}")]
     Ended(u8),
+    #[error(transparent)]
+    Copy(#[from] kobune_runtime::copy::CopyError),
+    #[error("{0}")]
+    CopyPlan(String),
     #[error("cannot use the terminal")]
     Terminal(#[source] io::Error),
     #[error("the session with the module broke")]

@@ -116,15 +116,30 @@ impl Exec {
         request: &ExecRequest,
     ) -> Result<Self, ExecError> {
         let job = job(container, paths, request)?;
+        let streams = match request.terminal {
+            Some(_) => Ok((None, Vec::new())),
+            None => pipes(request.stdin),
+        };
+        Self::launch(launcher, "exec", paths, &job, streams)
+    }
+
+    /// Has the launcher do `job`, which is what `verb` takes; blocks until that has begun.
+    pub(crate) fn launch(
+        launcher: &Launcher,
+        verb: &str,
+        paths: &Paths,
+        job: &impl Serialize,
+        streams: io::Result<(Option<ExecStreams>, Vec<OwnedFd>)>,
+    ) -> Result<Self, ExecError> {
         let failed = |source| ExecError::Launcher {
             program: launcher.path().to_owned(),
             source,
         };
         let (control, other) = UnixStream::pair().map_err(failed)?;
-        let (ours, theirs) = streams(request).map_err(failed)?;
+        let (ours, theirs) = streams.map_err(failed)?;
         let copy = launcher.copy().map_err(failed)?;
         let spawned = launcher.spawn(&copy, |command| {
-            let command = command.arg("exec").arg(&paths.bundle);
+            let command = command.arg(verb).arg(&paths.bundle);
             let command = command.stdin(OwnedFd::from(other));
             command.stdout(Stdio::null()).stderr(Stdio::null())
         });
@@ -139,7 +154,7 @@ impl Exec {
             .set_read_timeout(Some(LAUNCH_TIMEOUT))
             .map_err(failed)?;
         let theirs: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
-        send(&exec.control, &job, &theirs).map_err(failed)?;
+        send(&exec.control, job, &theirs).map_err(failed)?;
         exec.await_start()
             .map_err(failed)?
             .map_or(Ok(exec), |failure| Err(ExecError::Failed(failure)))
@@ -230,13 +245,10 @@ pub fn resize(terminal: impl AsFd, size: WindowSize) -> io::Result<()> {
     tcsetwinsize(terminal, size).map_err(Into::into)
 }
 
-/// Our ends of the pipes and the process's; none where it gets a terminal.
-fn streams(request: &ExecRequest) -> io::Result<(Option<ExecStreams>, Vec<OwnedFd>)> {
-    if request.terminal.is_some() {
-        return Ok((None, Vec::new()));
-    }
+/// Our ends of the pipes and the process's.
+pub(crate) fn pipes(stdin: bool) -> io::Result<(Option<ExecStreams>, Vec<OwnedFd>)> {
     let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC);
-    let (stdin, stdin_end) = if request.stdin {
+    let (stdin, stdin_end) = if stdin {
         let (read, write) = pipe()?;
         (Some(write), read)
     } else {

@@ -8,6 +8,7 @@
 pub mod capabilities;
 pub mod cgroup;
 mod container;
+pub mod copy;
 pub mod device_cgroup;
 mod exec;
 mod facts;

@@ -2,6 +2,7 @@
 
 mod bundle;
 mod control;
+mod files;
 mod joined;
 mod linux;
 mod prepare;

@@ -20,6 +20,7 @@
 
 pub mod attach;
 mod client;
+pub mod copy;
 pub mod exec;
 mod process;
 pub mod sealed;

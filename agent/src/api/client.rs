@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, header};
 use hyper_util::rt::TokioIo;
+use kobune_runtime::shim::copy::CopyAction;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -219,6 +220,14 @@ impl Client {
     pub async fn exec(&self, module: &str, body: &ExecBody) -> Result<Session, ClientError> {
         let path = module_path(module, "/exec");
         let response = self.send(Method::POST, &path, json(body)).await?;
+        let upgraded = hyper::upgrade::on(response).await;
+        upgraded.map(TokioIo::new).map_err(ClientError::Connection)
+    }
+
+    /// Copies files of a module: the session with who does.
+    pub async fn copy(&self, module: &str, action: &CopyAction) -> Result<Session, ClientError> {
+        let path = module_path(module, "/copy");
+        let response = self.send(Method::POST, &path, json(action)).await?;
         let upgraded = hyper::upgrade::on(response).await;
         upgraded.map(TokioIo::new).map_err(ClientError::Connection)
     }

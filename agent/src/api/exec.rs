@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Bytes, Incoming};
+use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use kobune_runtime::shim::exec::ExecFailure;
 use kobune_runtime::{
     Exec, ExecError, ExecNews, ExecRequest, ExecStreams, RuntimeError, WindowSize, resize,
 };
@@ -57,6 +59,17 @@ pub(super) async fn start(
         }) => Err(failure),
         Err(error) => return Err(refusal(&name, &error)),
     };
+    Ok(open_session(context, upgrade, started, Some(LAST_WORDS)))
+}
+
+/// The answer that turns the connection into a session with what was `started`. Its output is
+/// read on for `last_words` after its end, to its end where that is absent.
+pub(super) fn open_session(
+    context: &Context,
+    upgrade: OnUpgrade,
+    started: Result<Exec, ExecFailure>,
+    last_words: Option<Duration>,
+) -> Response<Body> {
     let mut context = context.clone();
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else {
@@ -65,7 +78,7 @@ pub(super) async fn start(
         let session = TokioIo::new(upgraded);
         match started {
             Ok(exec) => tokio::select! {
-                () = serve(exec, session) => {}
+                () = serve(exec, session, last_words) => {}
                 () = context.closed() => {}
             },
             Err(failure) => {
@@ -76,11 +89,11 @@ pub(super) async fn start(
             }
         }
     });
-    Ok(switch())
+    switch()
 }
 
 /// The answer that turns the connection into a session.
-pub(super) fn switch() -> Response<Body> {
+fn switch() -> Response<Body> {
     let mut response = body::empty(StatusCode::SWITCHING_PROTOCOLS);
     let headers = response.headers_mut();
     let value = header::HeaderValue::from_static;
@@ -135,7 +148,7 @@ pub(super) fn refusal(module: &str, error: &RuntimeError) -> CommandError {
 
 /// Copies until the process has ended and all it wrote is sent, or the client is gone,
 /// which ends the process.
-async fn serve(mut exec: Exec, session: Session) {
+async fn serve(mut exec: Exec, session: Session, last_words: Option<Duration>) {
     let (from_client, to_client) = tokio::io::split(session);
     let (frames, queue) = mpsc::channel(BACKLOG);
     let streams = exec.streams.take();
@@ -154,7 +167,13 @@ async fn serve(mut exec: Exec, session: Session) {
     tokio::select! {
         code = exit(&exec) => {
             let rest = async { while copies.join_next().await.is_some() {} };
-            let _ = tokio::time::timeout(LAST_WORDS, rest).await;
+            match last_words {
+                Some(time) => drop(tokio::time::timeout(time, rest).await),
+                None => tokio::select! {
+                    () = rest => {}
+                    () = frames.closed() => {}
+                },
+            }
             if code.is_none() {
                 let reason = "the process was lost with its launcher".to_owned();
                 let _ = frames.send(Frame::Failed(reason)).await;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::body::{self, Body};
 use super::wire::{ErrorCode, RunRequest, VersionView};
-use super::{BODY_LIMIT, control, events, exec, logs, query};
+use super::{BODY_LIMIT, control, copy, events, exec, logs, query};
 use crate::command::{Command, CommandError, Handle};
 
 /// How long a request's body may take to arrive.
@@ -47,6 +47,7 @@ enum Resource {
     Stop(String),
     Logs(String),
     Exec(String),
+    Copy(String),
     Attach(String),
     Pause(String),
     Unpause(String),
@@ -126,6 +127,7 @@ async fn change(
             done(control::change(handle, module, control::Change::Signal(signal)).await)
         }
         (&Method::POST, Resource::Exec(module)) => exec::start(context, module, request).await,
+        (&Method::POST, Resource::Copy(module)) => copy::start(context, module, request).await,
         (&Method::PUT, Resource::Deployment) => {
             let manifest = text(request).await?;
             let apply = |reply| Command::Apply { manifest, reply };
@@ -217,6 +219,7 @@ impl Resource {
                     ["stop"] => Self::Stop(name),
                     ["logs"] => Self::Logs(name),
                     ["exec"] => Self::Exec(name),
+                    ["copy"] => Self::Copy(name),
                     ["attach"] => Self::Attach(name),
                     ["pause"] => Self::Pause(name),
                     ["unpause"] => Self::Unpause(name),

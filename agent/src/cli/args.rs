@@ -9,6 +9,7 @@ use kobune_runtime::{Timestamp, signal_number};
 use super::UsageError;
 use super::attach::AttachArguments;
 use super::bundle::{self, BundleVerb};
+use super::copy::CopyArguments;
 use super::exec_args::ExecArguments;
 use super::help::{self, Topic};
 use super::images;
@@ -66,6 +67,7 @@ pub(super) enum Verb {
     Logs(LogsArguments),
     Exec(Box<ExecArguments>),
     Attach(AttachArguments),
+    Copy(CopyArguments),
     Pause(Vec<String>),
     Unpause(Vec<String>),
     Kill { signal: String, names: Vec<String> },
@@ -179,6 +181,7 @@ fn parse_verb(
         "apply" => apply(words, global),
         "run" => RunArguments::parse(words, global),
         "attach" => AttachArguments::parse(words, global),
+        "cp" => CopyArguments::parse(words, global),
         "exec" => ExecArguments::parse(words, global),
         "logs" => logs(words, global, now),
         "check" => check(words, global),

@@ -11,7 +11,7 @@ use super::bundle::{self, BundleVerb};
 use super::create_options::{self, Surroundings};
 use super::manifest::fill_credentials;
 use super::run_args::RunArguments;
-use super::{CliError, Console, UsageError, images, output, session, wait, watch};
+use super::{CliError, Console, UsageError, copy, images, output, session, wait, watch};
 use crate::api::BODY_LIMIT;
 use crate::api::client::{Client, ClientError};
 use crate::api::wire::{LogRecord, RegistryCredentials, StoreRequest};
@@ -64,6 +64,7 @@ pub(super) async fn execute(
         Verb::Events => watch::events(client, console).await,
         Verb::Exec(arguments) => session::exec(&arguments, client, console).await,
         Verb::Attach(arguments) => attach::attach(&arguments, client, console).await,
+        Verb::Copy(arguments) => copy::copy(&arguments, client, console).await,
         Verb::Run(arguments) => run(&arguments, client, console).await,
         Verb::Bundle(BundleVerb::Create(_))
         | Verb::Preload(_)

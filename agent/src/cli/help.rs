@@ -10,6 +10,7 @@ pub(super) enum Topic {
     Check,
     Exec,
     Attach,
+    Copy,
     Watch,
     Config,
     Manifest,
@@ -25,6 +26,7 @@ pub(super) fn topic(word: Option<&str>) -> Topic {
         Some("logs") => Topic::Logs,
         Some("check") => Topic::Check,
         Some("exec") => Topic::Exec,
+        Some("cp") => Topic::Copy,
         Some("attach") => Topic::Attach,
         Some("stats" | "top" | "events" | "history") => Topic::Watch,
         Some("config") => Topic::Config,
@@ -45,6 +47,7 @@ impl Topic {
             Self::Check => CHECK,
             Self::Exec => EXEC,
             Self::Attach => ATTACH,
+            Self::Copy => COPY,
             Self::Watch => WATCH,
             Self::Config => CONFIG,
             Self::Manifest => MANIFEST,
@@ -69,6 +72,7 @@ Commands:
   list                   show the modules
   logs NAME              show what a module wrote
   exec NAME COMMAND      run a process in a module
+  cp SOURCE TARGET       copy files into a module or out of it
   attach NAME            see and type what a module's main process writes and reads
   restart NAME...        restart modules
   stop NAME...           stop modules until they are restarted
@@ -89,7 +93,7 @@ Commands:
   config mp|apply        connect the device to a hub, check the configuration
   manifest build FILE    turn a deployment template into a manifest, without the daemon
   version                show the versions of this program and of the daemon
-  help [COMMAND]         show this text, or that of apply, run, exec, attach,
+  help [COMMAND]         show this text, or that of apply, run, exec, attach, cp,
                          logs, stats, images, bundle, check, config or manifest
 
 Options of every command:
@@ -236,6 +240,22 @@ Usage: kobune exec [OPTIONS] NAME COMMAND [ARGUMENT...]
   -w, --workdir DIR          another working directory
 
 Without a terminal SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on.
+";
+
+const COPY: &str = "\
+Copies files and directories out of a module or into one, running or not.
+
+Usage: kobune cp [OPTIONS] NAME:PATH TARGET|-
+       kobune cp [OPTIONS] SOURCE|- NAME:PATH
+
+  -a, --archive      keep owners by number; else files belong to who runs this command, in
+                     the module to root, and have no set-user-id
+  -L, --follow-link  copy what SOURCE leads to, where it is a link
+
+'-' is a tar archive on standard output or input. Where TARGET is a directory, SOURCE is
+copied into it; where it is not there, under its name; SOURCE/. is what is in SOURCE.
+Modes and times are kept; directories that are there keep theirs. Sockets and devices
+are left out, and named. A local file with ':' in its name begins with / or ./ .
 ";
 
 const ATTACH: &str = "\

@@ -123,7 +123,7 @@ impl LinuxRuntime {
         Ok(pids.into_iter().filter_map(info).collect())
     }
 
-    fn running(&self, id: &ContainerId) -> Result<TaskRecord, RuntimeError> {
+    pub(super) fn running(&self, id: &ContainerId) -> Result<TaskRecord, RuntimeError> {
         let paths = self.paths(id);
         if !paths.record().exists() {
             return Err(RuntimeError::NotFound { id: id.clone() });
@@ -160,7 +160,10 @@ impl LinuxRuntime {
     }
 }
 
-fn control(action: &'static str, id: &ContainerId) -> impl FnOnce(io::Error) -> RuntimeError {
+pub(super) fn control(
+    action: &'static str,
+    id: &ContainerId,
+) -> impl FnOnce(io::Error) -> RuntimeError {
     move |source| RuntimeError::Control {
         action,
         id: id.clone(),

@@ -47,6 +47,16 @@ impl LinuxRuntime {
         })
     }
 
+    /// Bind mounts and volumes of `container`, its own and those that it takes from others.
+    pub(super) fn mounts(&self, container: &CreateRequest) -> Result<Vec<Mount>, PrepareError> {
+        let peers = Peers {
+            find: &|id| self.peer(id),
+        };
+        let mut mounts = own_mounts(container);
+        mounts.extend(peers.inherited(container)?);
+        Ok(mounts)
+    }
+
     /// `container` with what it takes from others: their mounts, and the host name of the
     /// one whose network it is in.
     pub(super) fn joined(

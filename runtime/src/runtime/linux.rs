@@ -12,6 +12,7 @@ use super::{
 };
 use crate::cgroup::{CgroupPath, Cgroups};
 use crate::container::{self, CreateRequest, Paths};
+use crate::copy;
 use crate::network::Network;
 use crate::shim::sealed::Launcher;
 use crate::shim::{MEMORY_FILE, PidFd, ShimClient, ShimError, ShimJob};
@@ -273,6 +274,7 @@ impl ModuleRuntime for LinuxRuntime {
         }
         self.release(id)?;
         let paths = self.paths(id);
+        let _lock = copy::lock(&paths.home).map_err(super::control::control("start", id))?;
         bundle::forget_last_run(&paths).map_err(|source| RuntimeError::Prepare {
             id: id.clone(),
             source,

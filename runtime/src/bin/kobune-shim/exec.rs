@@ -48,7 +48,7 @@ pub(crate) fn exec(bundle: &Path) -> ExitCode {
 }
 
 /// The socket to the agent, off the standard streams.
-fn control() -> io::Result<UnixStream> {
+pub(crate) fn control() -> io::Result<UnixStream> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     let null: OwnedFd = std::fs::File::open("/dev/null")?.into();
     nix::unistd::dup2_stdin(&null)?;

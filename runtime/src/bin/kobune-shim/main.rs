@@ -3,9 +3,11 @@
 //! `kobune-shim launch BUNDLE` creates and starts the container of a prepared bundle,
 //! answers with one line on standard output and becomes `kobune-monitor`.
 //! `kobune-shim exec BUNDLE` runs a further process in a running one.
+//! `kobune-shim copy BUNDLE` copies files into and out of one.
 //! `kobune-shim forward` carries published ports where the kernel cannot. The contract is
 //! in `kobune_runtime::shim`; nobody but the agent calls this program.
 
+mod copy;
 mod exec;
 mod init;
 mod launch;
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         ["exec", bundle] => exec::exec(Path::new(bundle)),
+        ["copy", bundle] => copy::copy(Path::new(bundle)),
         ["forward"] => {
             // Says on standard output whether it serves; the agent reads that.
             match kobune_runtime::run_forwarder(std::io::stdin(), std::io::stdout()) {
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
         _ => {
             let _ = writeln!(
                 std::io::stderr(),
-                "usage: kobune-shim launch BUNDLE | exec BUNDLE | forward"
+                "usage: kobune-shim launch BUNDLE | exec BUNDLE | copy BUNDLE | forward"
             );
             ExitCode::from(2)
         }
