@@ -8,6 +8,8 @@ mod module_policy;
 mod policy;
 mod provisioning;
 mod raw;
+#[cfg(test)]
+mod reference;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

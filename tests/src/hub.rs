@@ -174,6 +174,17 @@ impl<'d> Hub<'d> {
         answer.unwrap_or_else(|| panic!("the hub cannot be reached: {}", self.log()))
     }
 
+    /// Asks as who has another connection string than the owner's; the status of the answer.
+    ///
+    /// # Panics
+    /// Where the hub cannot be reached.
+    #[track_caller]
+    #[must_use]
+    pub fn service_as(&self, service: &ConnectionString, method: &str, path: &str) -> u16 {
+        let answer = self.request_as(service, (method, path), None, &[]);
+        answer.expect("the hub is reached").0
+    }
+
     /// Registers the device that `identity` describes; as the hub has it then.
     ///
     /// # Panics
@@ -198,6 +209,16 @@ impl<'d> Hub<'d> {
     ) -> Option<(u16, Value)> {
         let text = fs::read_to_string(self.state.join("service.connection-string")).ok()?;
         let service: ConnectionString = text.parse().ok()?;
+        self.request_as(&service, (method, path), body, headers)
+    }
+
+    fn request_as(
+        &self,
+        service: &ConnectionString,
+        (method, path): (&str, &str),
+        body: Option<&Value>,
+        headers: &[&str],
+    ) -> Option<(u16, Value)> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
         let policy = service.shared_access_key_name.as_deref();
         let expiry = now + TOKEN_SECONDS;

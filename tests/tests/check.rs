@@ -57,6 +57,43 @@ fn a_device_is_checked_before_the_daemon_was_ever_started_and_stays_as_it_was() 
     }
 }
 
+/// A root directory on which nothing is mounted, with this machine's programs below it.
+const CHROOT: &str = r#"
+set -e
+mkdir "$1/plain"
+cd "$1/plain"
+mkdir usr proc programs work
+for dir in bin sbin lib lib64; do [ ! -e "/$dir" ] || ln -s "usr/$dir" "$dir"; done
+mount --rbind /usr usr
+mount --rbind /proc proc
+mount --bind "$2" programs
+echo 'state_dir = "/work"' > work/check.toml
+exec chroot "$1/plain" /programs/kobune --config /work/check.toml check -o json
+"#;
+
+#[test]
+fn in_a_chroot_that_is_no_mount_the_cure_is_about_that() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let kobune = Programs::built().agent("kobune");
+    let mut shell = device.command("sh");
+    let _ = shell.args(["-c", CHROOT, "sh"]);
+    let _ = shell.arg(device.dir());
+    let output = CliOutput::of(shell.arg(kobune.parent().expect("a directory")));
+    let report = report(&output);
+    let found = answer(&report, "root-mount");
+    assert_eq!(found["result"], "error", "{report:#}");
+    assert!(
+        found["cure"].to_string().contains("mount --bind"),
+        "{found}"
+    );
+    for id in ["overlay", "bridge", "ports"] {
+        assert_eq!(answer(&report, id)["result"], "skipped", "{report:#}");
+    }
+}
+
 #[test]
 fn what_is_wrong_is_named_with_its_consequence_and_fails_the_check() {
     if !privileged() {

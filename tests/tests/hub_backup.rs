@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use kobune_iothub_auth::ConnectionString;
 use kobune_tests::{Agent, CliOutput, Device, Hub, Programs, privileged, tutorial};
 use serde_json::{Value, json};
 
@@ -144,6 +145,54 @@ fn backups_under_load_are_of_one_moment_each() {
 
 fn text_of(device: &Device, name: &str) -> String {
     fs::read_to_string(device.dir().join(name)).expect("a file of the hub")
+}
+
+/// The primary key of a policy, in a backup.
+fn policy_key(backup: &str, name: &str) -> String {
+    let lines = backup.lines().map(serde_json::from_str::<Value>);
+    let mut settings = lines.map(|line| line.expect("JSON")["kept"]["setting"].clone());
+    let policies = settings.find(|setting| setting["name"] == "policies");
+    let policies = policies.expect("the policies")["value"].clone();
+    let mut policies = policies.as_array().expect("a list").iter();
+    let policy = policies.find(|policy| policy["name"] == name);
+    let key = policy.expect("the policy")["primary"].as_str();
+    key.expect("a key").to_owned()
+}
+
+#[test]
+fn no_other_policy_than_the_owners_gets_a_backup() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let hub = Hub::start(&device);
+    let backup = run(&device, "hub", &["backup", "-"]).ok();
+    let cases = [
+        ("iothubowner", 200, 200),
+        ("registryReadWrite", 200, 401),
+        ("registryRead", 200, 401),
+        ("service", 200, 401),
+        ("device", 401, 401),
+    ];
+    for (name, twins, whole) in cases {
+        let key = policy_key(&backup, name);
+        let text = format!("HostName=localhost;SharedAccessKeyName={name};SharedAccessKey={key}");
+        let service: ConnectionString = text.parse().expect("a connection string");
+        let asked = |path: &str| hub.service_as(&service, "GET", path);
+        assert_eq!(asked("/backup"), whole, "{name}");
+        // There is no way in for a backup but the hub's own program.
+        for method in ["POST", "PUT"] {
+            let restored = hub.service_as(&service, method, "/backup");
+            assert!(matches!(restored, 401 | 404 | 405), "{name}: {restored}");
+        }
+        let read = asked(if name == "service" {
+            "/twins/none"
+        } else {
+            "/devices"
+        });
+        let reads = matches!(read, 200 | 404);
+        assert_eq!(reads, twins == 200, "{name}: {read}");
+    }
 }
 
 #[test]

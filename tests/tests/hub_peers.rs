@@ -17,6 +17,12 @@ use serde_json::{Value, json};
 /// How long anything may take that is bounded by the hub.
 const PATIENCE: u64 = 120;
 
+/// Asks for MQTT in a WebSocket.
+const UPGRADE: &[u8] =
+    b"GET /$iothub/websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\
+    Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+
 type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 fn dial(device: &Device, port: u16) -> TcpStream {
@@ -68,8 +74,70 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     packet
 }
 
+/// What MQTT packets travel in.
+#[derive(Debug, Clone, Copy)]
+enum Carrier {
+    Mqtt,
+    WebSocket,
+}
+
+impl Carrier {
+    fn dial(self, device: &Device, hub: &Hub<'_>) -> Tls {
+        match self {
+            Self::Mqtt => tls(device, hub, 8883),
+            Self::WebSocket => {
+                let mut stream = tls(device, hub, 443);
+                stream.write_all(UPGRADE).expect("it is taken");
+                let mut answer = Vec::new();
+                while !answer.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).expect("an answer");
+                    answer.push(byte[0]);
+                }
+                assert!(answer.starts_with(b"HTTP/1.1 101 "), "{answer:?}");
+                stream
+            }
+        }
+    }
+
+    fn send(self, stream: &mut Tls, packet: &[u8]) {
+        let header = match (self, packet.len()) {
+            (Self::Mqtt, _) => Vec::new(),
+            // The mask that clients have to use may be of zeros.
+            (Self::WebSocket, 0..126) => vec![0x82, 0x80 | length(packet, 1)[0], 0, 0, 0, 0],
+            (Self::WebSocket, _) => [&[0x82, 0x80 | 126][..], &length(packet, 2), &[0; 4]].concat(),
+        };
+        let frame = [&header, packet].concat();
+        stream.write_all(&frame).expect("it is taken");
+    }
+
+    fn expect(self, stream: &mut Tls, packet: &[u8]) {
+        let header = match self {
+            Self::Mqtt => Vec::new(),
+            Self::WebSocket => vec![0x82, length(packet, 1)[0]],
+        };
+        let mut answer = vec![0; header.len() + packet.len()];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(answer, [&header, packet].concat());
+    }
+}
+
+/// The length of `packet` in so many bytes.
+fn length(packet: &[u8], bytes: usize) -> Vec<u8> {
+    packet.len().to_be_bytes()[size_of::<usize>() - bytes..].to_vec()
+}
+
 /// A device that is connected, and has subscribed to its desired properties.
 fn connected(device: &Device, hub: &Hub<'_>, id: &str, keep_alive: u16) -> Tls {
+    connected_by(Carrier::Mqtt, (device, hub), id, keep_alive)
+}
+
+fn connected_by(
+    carrier: Carrier,
+    (device, hub): (&Device, &Hub<'_>),
+    id: &str,
+    keep_alive: u16,
+) -> Tls {
     let string = hub.cli(&["device", "create", id]).ok();
     let string: ConnectionString = string.trim().parse().expect("a connection string");
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -81,17 +149,14 @@ fn connected(device: &Device, hub: &Hub<'_>, id: &str, keep_alive: u16) -> Tls {
     for part in [id, &user, &token.to_text()] {
         body.extend(text(part.as_bytes()));
     }
-    let mut stream = tls(device, hub, 8883);
-    stream.write_all(&packet(0x10, &body)).expect("it is taken");
-    let mut answer = [0; 4];
-    stream.read_exact(&mut answer).expect("a CONNACK");
-    assert_eq!(answer, [0x20, 2, 0, 0]);
+    let mut stream = carrier.dial(device, hub);
+    carrier.send(&mut stream, &packet(0x10, &body));
+    // CONNACK and SUBACK.
+    carrier.expect(&mut stream, &[0x20, 2, 0, 0]);
     let filter = text(b"$iothub/twin/PATCH/properties/desired/#");
     let body = [&[0, 1][..], &filter, &[0]].concat();
-    stream.write_all(&packet(0x82, &body)).expect("it is taken");
-    let mut answer = [0; 5];
-    stream.read_exact(&mut answer).expect("a SUBACK");
-    assert_eq!(answer, [0x90, 3, 0, 1, 0]);
+    carrier.send(&mut stream, &packet(0x82, &body));
+    carrier.expect(&mut stream, &[0x90, 3, 0, 1, 0]);
     stream
 }
 
@@ -224,28 +289,43 @@ fn a_device_that_does_not_read_is_given_up_and_costs_little() {
     }
     let device = Device::new();
     let hub = Hub::start(&device);
-    let mut deaf = connected(&device, &hub, "deaf", 1200);
+    let both = [(Carrier::Mqtt, "deaf"), (Carrier::WebSocket, "deaf-too")];
+    let both = both.map(|(carrier, id)| {
+        let stream = connected_by(carrier, (&device, &hub), id, 1200);
+        (id, stream)
+    });
     let before = memory_mib(&hub);
+    std::thread::scope(|scope| {
+        for (id, stream) in both {
+            let hub = &hub;
+            scope.spawn(move || given_up(hub, id, stream));
+        }
+    });
+    let grown = memory_mib(&hub).saturating_sub(before);
+    assert!(grown < 2 * 24, "{grown} MiB");
+}
+
+/// Sends changes to a device that does not read, until it is given up.
+fn given_up(hub: &Hub<'_>, id: &str, mut deaf: Tls) {
+    let path = format!("/twins/{id}");
     let large = vec!["x".repeat(3000); 9];
-    let (mut last, deadline) = (0, Instant::now() + Duration::from_secs(PATIENCE));
+    let (mut last, deadline) = (0, Instant::now() + Duration::from_secs(3 * PATIENCE));
     // First the kernel's buffers are filled, then the hub's.
-    while state(&hub, "deaf") == "Connected" {
+    while state(hub, id) == "Connected" {
         assert!(
             Instant::now() < deadline,
             "{last} changes wait for a device that does not read"
         );
         let patch = json!({"properties": {"desired": {"n": last, "large": large}}});
-        assert_eq!(hub.service("PATCH", "/twins/deaf", Some(&patch)).0, 200);
+        assert_eq!(hub.service("PATCH", &path, Some(&patch)).0, 200);
         last += 1;
     }
-    let grown = memory_mib(&hub).saturating_sub(before);
-    assert!(grown < 24, "{grown} MiB for {last} changes");
     // What was sent before is still to be had, the rest is not; the twin has it.
     let mut all = Vec::new();
     let read = deaf.read_to_end(&mut all);
     assert!(is_ended(&read.map(|_| 0)));
     assert!(all.len() < 16 << 20, "{} bytes", all.len());
-    let twin = hub.service("GET", "/twins/deaf", None).1;
+    let twin = hub.service("GET", &path, None).1;
     assert_eq!(twin["properties"]["desired"]["n"], last - 1);
 }
 

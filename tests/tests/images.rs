@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use kobune_tests::{Agent, Device, privileged, probe, tutorial};
 use serde_json::Value;
@@ -136,6 +137,32 @@ fn a_bundle_brings_the_tutorials_modules_up_without_a_network() {
     assert_eq!(device.leftovers(), Vec::<String>::new());
 }
 
+/// Puts the directory into a squashfs that is mounted in its place, where the kernel knows that; false
+/// where it does not. The loop device goes with the mount, and that with the device.
+fn squash(device: &Device, directory: &str) -> bool {
+    let known = fs::read_to_string("/proc/filesystems").expect("a list");
+    if !known.contains("\tsquashfs\n") {
+        return false;
+    }
+    let script = "set -e; mksquashfs $1 $1.squashfs -quiet -no-progress; rm -r $1; mkdir $1
+        loop=$(losetup --find --show --read-only $1.squashfs); echo $loop";
+    let mut packed = Command::new("sh");
+    let packed = packed.args(["-c", script, "-", directory]).output();
+    let packed = packed.expect("sh runs");
+    let said = String::from_utf8_lossy(&packed.stdout);
+    let node = said.lines().last().unwrap_or_default();
+    assert!(packed.status.success(), "{packed:?}");
+    let script = "mknod $2 b 7 ${2#/dev/loop} && mount -t squashfs -o ro $2 $1";
+    let mut mount = device.command("sh");
+    let mounted = mount.args(["-c", script, "-", directory, node]).output();
+    // What is mounted stays until it no longer is.
+    let detached = Command::new("losetup").args(["--detach", node]).status();
+    let mounted = mounted.expect("sh runs");
+    assert!(mounted.status.success(), "{mounted:?}");
+    assert!(detached.expect("losetup runs").success());
+    true
+}
+
 #[test]
 fn a_module_starts_from_images_in_the_root_file_system() {
     if !privileged() {
@@ -153,6 +180,7 @@ fn a_module_starts_from_images_in_the_root_file_system() {
     let loaded = agent.cli(&["image", "load", "--root", &root, &bundle]).ok();
     assert!(loaded.starts_with("loaded "), "{loaded}");
     drop(registry);
+    let is_squashed = squash(&device, &root);
     agent.restart();
     let _ = agent.apply(&deployment).ok();
     agent.wait_running("m");
@@ -168,5 +196,11 @@ fn a_module_starts_from_images_in_the_root_file_system() {
     assert_eq!(names(&agent), [image]);
     let sound = agent.cli(&["images", "verify"]).ok();
     assert!(sound.ends_with(" 0 damaged\n"), "{sound}");
+    if is_squashed {
+        // Nothing of the agent holds it once no module runs.
+        drop(agent);
+        let umount = device.command("umount").arg(&root).status();
+        assert!(umount.expect("umount runs").success());
+    }
     assert_eq!(device.leftovers(), Vec::<String>::new());
 }

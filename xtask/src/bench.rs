@@ -216,6 +216,14 @@ impl Table {
         }
     }
 
+    /// Prints the table, and writes it as JSON.
+    fn publish(&self) -> Result<(), String> {
+        self.print();
+        let path = directory()?.join(format!("{}.json", self.name));
+        fs::write(&path, format!("{:#}\n", self.json()))
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))
+    }
+
     fn json(&self) -> Value {
         let row = |(what, figures): &(String, Vec<Option<f64>>)| {
             let mut row = json!({ "what": what });
@@ -265,23 +273,25 @@ pub(crate) fn run(names: &[&str]) -> Result<(), String> {
     let mut excesses = Vec::new();
     let asked = |name: &&&str| names.contains(*name) || (names.is_empty() && **name != DEVICE);
     for name in ALL.iter().chain(&[DEVICE]).filter(asked) {
+        let mut report = |table: Table| {
+            excesses.extend(table.excesses());
+            table.publish()
+        };
         let tables = match *name {
             "size" => vec![size::run()?],
             "idle" => vec![idle::run()?],
             "start" => vec![start::run()?],
-            DEVICE => device::run()?,
+            // Takes long enough that each table is wanted as soon as it is there.
+            DEVICE => {
+                device::run(&mut report)?;
+                Vec::new()
+            }
             "wire" => wire::run()?,
             "fleet" => fleet::run()?,
             "store" => pull::store()?,
             _ => pull::run()?,
         };
-        for table in tables {
-            table.print();
-            let path = directory()?.join(format!("{}.json", table.name));
-            fs::write(&path, format!("{:#}\n", table.json()))
-                .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-            excesses.extend(table.excesses());
-        }
+        tables.into_iter().try_for_each(report)?;
     }
     if excesses.is_empty() {
         Ok(())

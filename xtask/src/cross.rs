@@ -97,7 +97,7 @@ pub(crate) const ARCHES: [Arch; 4] = [
         small: &[],
         machine: 40,
         emulator: &["qemu-arm", "-cpu", "arm1176"],
-        budget: 10_500_000,
+        budget: 9_100_000,
     },
 ];
 

@@ -37,6 +37,7 @@ pub(crate) const TEST: &[Package] = &[
     ("runc", "/usr/sbin/runc"),
     ("shellcheck", "/usr/bin/shellcheck"),
     ("skopeo", "/usr/bin/skopeo"),
+    ("squashfs-tools", "/usr/bin/mksquashfs"),
     ("systemd", "/usr/bin/systemd-analyze"),
     ("umoci", "/usr/bin/umoci"),
     ("xfsprogs", "/usr/sbin/xfs_io"),

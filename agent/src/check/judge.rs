@@ -29,6 +29,12 @@ const INSTALLATION: &[Check] = &[
         judge: root,
     },
     Check {
+        id: "root-mount",
+        title: "the root directory is a mount",
+        section: Section::Installation,
+        judge: root_mount,
+    },
+    Check {
         id: "programs",
         title: "launcher and monitor are installed",
         section: Section::Installation,
@@ -82,6 +88,17 @@ fn root(seen: &Observations) -> Verdict {
         "this check does not run as root",
         "Mounts and the network were not tried out; the daemon itself has to run as root.",
         "Run 'kobune check' as root.",
+    )
+}
+
+fn root_mount(seen: &Observations) -> Verdict {
+    if seen.root_is_mount {
+        return Verdict::ok("a mount");
+    }
+    Verdict::error(
+        "this is a chroot into a directory on which nothing is mounted",
+        "Modules do not start: no mount can be kept from the rest of the device.",
+        "Mount the directory on itself before the chroot: mount --bind DIR DIR.",
     )
 }
 

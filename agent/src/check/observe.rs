@@ -37,16 +37,19 @@ pub async fn observe(config: &Result<Config, ConfigError>) -> Observations {
     let usual = Config::default();
     let used = config.as_ref().unwrap_or(&usual);
     let is_root = nix::unistd::geteuid().is_root();
+    let root_is_mount = storage::root_is_mount();
+    let can_try = is_root && root_is_mount;
     let state = storage::directory(&used.state_dir);
     let writable = state.writable.is_ok();
     let stored = core::stored_deployment(&used.state_dir.join("state"));
-    let (missing_programs, network) = network(used, is_root);
+    let (missing_programs, network) = network(used, can_try);
     Observations {
         config: config
             .as_ref()
             .map(|_| "valid".to_owned())
             .map_err(|error| chain(error).to_string()),
         is_root,
+        root_is_mount,
         missing_programs,
         daemon: daemon_version(&used.socket).await,
         others: OTHERS
@@ -56,7 +59,7 @@ pub async fn observe(config: &Result<Config, ConfigError>) -> Observations {
             .collect(),
         kernel: kernel(),
         cgroups: cgroups(),
-        overlay: (is_root && writable).then(|| sandbox::overlay(&state.path)),
+        overlay: (can_try && writable).then(|| sandbox::overlay(&state.path)),
         state,
         network,
         now: Timestamp::now(),
@@ -73,13 +76,13 @@ pub async fn observe(config: &Result<Config, ConfigError>) -> Observations {
 type Network = Option<Result<super::seen::Engine, String>>;
 
 /// Programs that are missing, and the network as far as it can be tried without them.
-fn network(config: &Config, is_root: bool) -> (Vec<&'static str>, Network) {
+fn network(config: &Config, can_try: bool) -> (Vec<&'static str>, Network) {
     let exe = std::env::current_exe().unwrap_or_default();
     let missing = |name: &&str| config.find_program(name, &exe).is_none();
     let missing: Vec<_> = daemon::PROGRAMS.into_iter().filter(missing).collect();
     let [shim, _] = daemon::PROGRAMS;
     let shim = config.find_program(shim, &exe);
-    let network = is_root.then(|| sandbox::network(config, shim.unwrap_or_default()));
+    let network = can_try.then(|| sandbox::network(config, shim.unwrap_or_default()));
     (missing, network)
 }
 

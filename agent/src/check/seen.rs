@@ -22,6 +22,9 @@ pub struct Observations {
     pub(super) config: Result<String, String>,
     /// Whether this process is root.
     pub(super) is_root: bool,
+    /// Whether something is mounted on its root directory: without that no mount can be made
+    /// private.
+    pub(super) root_is_mount: bool,
     /// Programs of ours that were not found.
     pub(super) missing_programs: Vec<&'static str>,
     /// Version of the daemon that answers on the socket.

@@ -12,6 +12,7 @@ fn healthy() -> Observations {
     Observations {
         config: Ok("valid".to_owned()),
         is_root: true,
+        root_is_mount: true,
         missing_programs: Vec::new(),
         daemon: Some(env!("CARGO_PKG_VERSION").to_owned()),
         others: Vec::new(),
@@ -72,6 +73,7 @@ const FAILING: &[(&str, Grade, Spoil)] = {
     &[
         ("config", Error, |s| s.config = Err("line 3".to_owned())),
         ("root", Warning, |s| s.is_root = false),
+        ("root-mount", Error, |s| s.root_is_mount = false),
         ("programs", Error, |s| {
             s.missing_programs = vec!["kobune-shim"];
         }),

@@ -22,16 +22,31 @@ pub(super) type Field<T> = Option<Spanned<T>>;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
+    /// What survives a reboot: layers, images, volumes, logs, deployment. Default: `"/var/lib/kobune"`.
     state_dir: Field<PathBuf>,
+    /// What need not: bundles, network namespaces, the socket. Default: `"/run/kobune"`.
     run_dir: Field<PathBuf>,
+    /// Socket of the command line; mode 0660. Default: in `run_dir`: `kobune.sock`.
     socket: Field<PathBuf>,
+    /// Group that may use the socket beside root. Default: none.
     socket_group: Field<String>,
+    /// Whether modules end with the daemon. Default: `false`.
     stop_modules_on_exit: Option<bool>,
+    /// File to take the deployment from, at the start and whenever it changes. Default: none.
     deployment: Field<PathBuf>,
+    /// Directory of `kobune-shim` and `kobune-monitor`. Default: see below.
     programs_dir: Field<PathBuf>,
+    /// Cgroup below which each module has its own. Default: `"/kobune"`.
     cgroup_parent: Field<PathBuf>,
+    /// File that says what modules may ask of the host: see [security.md](security.md). Default:
+    /// none.
     module_policy: Field<PathBuf>,
+    /// The machine's, such as `/dev/watchdog`: petted every 5 seconds for as long as the agent's
+    /// core answers, let go when the daemon is stopped; see [service.md](service.md). Default:
+    /// none.
     watchdog: Field<PathBuf>,
+    /// `error`, `warn`, `info`, `debug`, `trace`; to standard error, with priorities where that is
+    /// the journal. Default: `"info"`.
     log_level: Option<LogLevel>,
     #[serde(default)]
     network: RawNetwork,
@@ -48,20 +63,37 @@ pub(super) struct RawConfig {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawNetwork {
+    /// Name of the modules' bridge. Default: `"azure-iot-edge"`.
     bridge: Field<String>,
+    /// Addresses of the modules, such as `172.20.0.0/16`; refused where it overlaps a route. Default: chosen.
     subnet: Field<String>,
+    /// `auto` (the first of these that the kernel has), `nftables`, `iptables` (legacy) or
+    /// `forwarder`. Default: `"auto"`.
     engine: Option<PortEngine>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRegistry {
+    /// Registries (`host:port`) that may be spoken to without TLS; addresses of this machine always
+    /// may. Default: `[]`.
     #[serde(default)]
     plain_http: Vec<Spanned<String>>,
+    /// `http://host:port` of the proxy for all registries; without it `HTTPS_PROXY`, `HTTP_PROXY`,
+    /// `NO_PROXY` of the daemon's environment count. Default: the environment's.
     proxy: Field<String>,
+    /// Hosts, domains and networks reached without `registry.proxy`, separated by commas. Default:
+    /// none.
     no_proxy: Option<String>,
+    /// A docker `config.json` whose logins and credential helpers serve images without credentials
+    /// in the deployment. Default: none.
     docker_config: Field<PathBuf>,
+    /// Layers of this size or more are kept compressed on disk while they are fetched: a pull then
+    /// goes on where it was after a restart or a reboot. A layer that comes within 5 seconds costs
+    /// the flash nothing for it, a slower one its compressed size. `0` is never. Default: `64`.
     spool_from_mib: Option<u32>,
+    /// File that says which images must be signed, and by whom: see [signatures.md](signatures.md).
+    /// Default: none.
     policy: Field<PathBuf>,
     #[serde(default)]
     metered: RawMetered,
@@ -72,19 +104,33 @@ struct RawRegistry {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawImages {
+    /// Whether images that nothing needs are removed, once a day. Default: `true`.
     collect: Option<bool>,
+    /// How long they are kept after they were needed last; `0` is until the next look. Default:
+    /// `7`.
     keep_days: Option<u16>,
+    /// MiB of the disk that a pull leaves free; one that would not, as far as its manifest tells,
+    /// does not begin. Default: 64, of a disk below 512 MiB an eighth.
     reserve_mib: Option<u32>,
+    /// Directory of images that came with the root file system, which are used as they are and
+    /// never written ([images.md](images.md#images-in-the-root-file-system)). Default: none.
     preloaded: Field<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawMetered {
+    /// KiB a second that layers are fetched with, all pulls together. Default: none.
     rate_kib: Field<u32>,
+    /// MiB of layers a day of local time; more waits for the next day, in the middle of a layer
+    /// too. Default: none.
     daily_mib: Field<u32>,
+    /// When large pulls may run, by local time: `["01:00-05:00", "sat,sun 00:00-24:00", "mon-fri
+    /// 22:30-06:00"]`. Default: none.
     #[serde(default)]
     windows: Vec<Spanned<String>>,
+    /// A pull that misses this much or more is large; at 0 every pull is that misses a layer.
+    /// Default: `0`.
     #[serde(default)]
     large_mib: u32,
 }
@@ -92,10 +138,15 @@ struct RawMetered {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawHost {
+    /// Places asked before the registry `NAME` (such as `docker.io`): `host:port`, or
+    /// `host:port/prefix`. Default: none.
     #[serde(default)]
     mirrors: Vec<Spanned<String>>,
+    /// Certificates (PEM) trusted for this registry besides the machine's. Default: none.
     ca: Field<PathBuf>,
+    /// How this machine proves who it is to this registry: a certificate (PEM). Default: none.
     client_certificate: Field<PathBuf>,
+    /// Its key (PEM); the two go together. Default: none.
     client_key: Field<PathBuf>,
 }
 

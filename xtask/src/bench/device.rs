@@ -20,14 +20,13 @@ const VERSIONS: [&str; 2] = ["1.0", "2.0"];
 /// How long both modules may take to run, in seconds.
 const START: u64 = 120;
 
-/// All tables.
-pub(super) fn run() -> Result<Vec<Table>, String> {
+/// Measures, and gives each table to `report` as soon as it is there.
+pub(super) fn run(report: &mut dyn FnMut(Table) -> Result<(), String>) -> Result<(), String> {
     setup::install(setup::DEMO)?;
     let model = Model::released("armv7")?;
     let files = model.prepare()?;
-    let mut tables = deployment(&files)?;
-    tables.push(engines::run(&model.prepare_with_docker()?)?);
-    Ok(tables)
+    deployment(&files)?.into_iter().try_for_each(&mut *report)?;
+    report(engines::run(&model.prepare_with_docker()?)?)
 }
 
 /// From the boot to both modules running, twice, and what the flash gets of it.

@@ -40,7 +40,7 @@ pub(super) const CHECKS: &[Check] = &[
 
 fn bridge(seen: &Observations) -> Verdict {
     match &seen.network {
-        None => Verdict::skipped("takes root"),
+        None => Verdict::skipped("takes root, and a root directory that is a mount"),
         Some(Ok(_)) => Verdict::ok("a bridge and a pair of interfaces were made"),
         Some(Err(error)) => Verdict::error(
             error,

@@ -107,7 +107,9 @@ fn space(seen: &Observations) -> Verdict {
 
 fn overlay(seen: &Observations) -> Verdict {
     match &seen.overlay {
-        None => Verdict::skipped("takes root, and a state directory that can be written"),
+        None => Verdict::skipped(
+            "takes root, a root directory that is a mount, and a state directory that can be written",
+        ),
         Some(Ok(())) => Verdict::ok("an overlay was mounted and written"),
         Some(Err(OverlayError::Unknown)) => Verdict::warning(
             "the kernel knows no overlayfs",

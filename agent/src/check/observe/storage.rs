@@ -31,6 +31,19 @@ pub(super) fn directory(path: &Path) -> Directory {
     }
 }
 
+/// Whether something is mounted on the root directory of this process. It is, where nothing says
+/// otherwise.
+pub(super) fn root_is_mount() -> bool {
+    let mounts = fs::read_to_string("/proc/self/mounts");
+    mounts.map_or(true, |mounts| has_root(&mounts))
+}
+
+fn has_root(mounts: &str) -> bool {
+    mounts
+        .lines()
+        .any(|line| line.split(' ').nth(1) == Some("/"))
+}
+
 /// The kind of file system that holds `path`.
 fn filesystem(path: &Path) -> Option<String> {
     let path = path.canonicalize().ok()?;
@@ -62,6 +75,14 @@ fn writable(path: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chroot_into_a_plain_directory_has_no_mount_at_its_root() {
+        assert!(has_root("rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\n"));
+        assert!(!has_root(
+            "proc /proc proc rw 0 0\ntmpfs /run tmpfs rw 0 0\n"
+        ));
+    }
 
     #[test]
     fn the_innermost_and_latest_mount_counts() {

@@ -9,8 +9,12 @@ use super::{apply, check, registry, running};
 use crate::bench::Table;
 use crate::device::PATIENCE;
 
-/// Memory of the device in MB: dockerd does not start on less.
-const MEMORY: u32 = 256;
+/// Memory of the device in MB: on 256 dockerd did not come up.
+const MEMORY: u32 = 512;
+/// How long dockerd may take to answer, in seconds of an idle machine.
+const DOCKERD_UP: u64 = 240;
+/// How long one of its modules may take to work.
+const MODULES_UP: u64 = 240;
 /// How long an engine is left alone before it is measured, in seconds.
 const REST: u32 = 20;
 
@@ -107,7 +111,7 @@ fn start_docker(device: &mut Machine<'_>, registry: &Registry) -> Result<(), Str
     }
     device.wait_for(
         "docker info 2>&1; tail -n 5 /run/dockerd.log",
-        600,
+        DOCKERD_UP,
         |said| said.contains("Server Version"),
     );
     let _ = check(device, "docker network create azure-iot-edge")?;
@@ -116,7 +120,7 @@ fn start_docker(device: &mut Machine<'_>, registry: &Registry) -> Result<(), Str
         let image = registry.reference(name, "1.0");
         let _ = check(device, &format!("{common} --name {name} {options} {image}"))?;
     }
-    device.wait_for("docker logs button-acr 2>&1", 120, |log| {
+    device.wait_for("docker logs button-acr 2>&1", MODULES_UP, |log| {
         log.contains(" 200")
     });
     Ok(())
