@@ -62,7 +62,7 @@ impl<'d> Hub<'d> {
             .expect("the hub's log");
         let child = self
             .device
-            .command_with(&self.env, &Programs::built().agent("kobune-hub"))
+            .command_with(&self.env, &Programs::built().hub())
             .arg("serve")
             .arg("--state")
             .arg(&self.state)
@@ -121,7 +121,7 @@ impl<'d> Hub<'d> {
     pub fn command(&self, args: &[&str]) -> Command {
         let file = self.state.join("service.connection-string");
         let string = fs::read_to_string(file).expect("a running hub has written it down");
-        let mut command = self.device.command(Programs::built().agent("kobune-hub"));
+        let mut command = self.device.command(Programs::built().hub());
         command
             .args(args)
             .env("KOBUNE_HUB_CONNECTION_STRING", string.trim())

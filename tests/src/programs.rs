@@ -7,14 +7,17 @@ use std::sync::OnceLock;
 /// Where the built programs are.
 #[derive(Debug, Clone)]
 pub struct Programs {
-    /// Directory of `kobune`, `kobune-shim`, `kobune-monitor` and `kobune-hub`.
+    /// Directory of `kobune`, `kobune-shim` and `kobune-monitor`.
     pub agent: PathBuf,
+    /// Directory of `kobune-hub`.
+    pub hub: PathBuf,
     /// Directory of the static fixture programs.
     pub fixtures: PathBuf,
 }
 
 impl Programs {
-    /// Builds what is not built yet, in the profile that `KOBUNE_PROFILE` names (`dev`).
+    /// Builds what is not built yet, in the profile that `KOBUNE_PROFILE` names (`dev`). Where
+    /// `KOBUNE_PROGRAMS` names a directory, what a device gets is taken from there as it is.
     ///
     /// # Panics
     /// Where the build fails.
@@ -23,7 +26,8 @@ impl Programs {
         static PROGRAMS: OnceLock<Programs> = OnceLock::new();
         PROGRAMS.get_or_init(|| {
             let profile = std::env::var("KOBUNE_PROFILE").unwrap_or_else(|_| "dev".to_owned());
-            Self::build(&profile)
+            let device = std::env::var_os("KOBUNE_PROGRAMS").map(PathBuf::from);
+            Self::make(&profile, device)
         })
     }
 
@@ -33,21 +37,16 @@ impl Programs {
     /// Where a build fails.
     #[must_use]
     pub fn build(profile: &str) -> Self {
+        Self::make(profile, None)
+    }
+
+    fn make(profile: &str, device: Option<PathBuf>) -> Self {
         let dir = if profile == "dev" { "debug" } else { profile };
-        cargo(
-            &[
-                "build",
-                "--profile",
-                profile,
-                "-p",
-                "kobune",
-                "-p",
-                "kobune-runtime",
-                "-p",
-                "kobune-hub",
-            ],
-            None,
-        );
+        let mut build = vec!["build", "--profile", profile, "-p", "kobune-hub"];
+        if device.is_none() {
+            build.extend(["-p", "kobune", "-p", "kobune-runtime"]);
+        }
+        cargo(&build, None);
         // A target of its own, so that the static flags do not rebuild everything else.
         let target = host_target();
         let flags = "-Ctarget-feature=+crt-static -Crelocation-model=static";
@@ -76,7 +75,8 @@ impl Programs {
             Some(flags),
         );
         Self {
-            agent: target_dir().join(dir),
+            hub: target_dir().join(dir),
+            agent: device.unwrap_or_else(|| target_dir().join(dir)),
             fixtures: fixtures.join(target).join("dist"),
         }
     }
@@ -85,6 +85,12 @@ impl Programs {
     #[must_use]
     pub fn agent(&self, name: &str) -> PathBuf {
         self.agent.join(name)
+    }
+
+    /// Path of the hub.
+    #[must_use]
+    pub fn hub(&self) -> PathBuf {
+        self.hub.join("kobune-hub")
     }
 
     /// Path of a fixture program.

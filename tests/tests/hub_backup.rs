@@ -13,7 +13,7 @@ const DEVICE: &str = "device-1";
 
 /// Runs the hub's program on its machine.
 fn run(device: &Device, state: &str, words: &[&str]) -> CliOutput {
-    let mut command = device.command(Programs::built().agent("kobune-hub"));
+    let mut command = device.command(Programs::built().hub());
     let command = command.args(words).arg("--state");
     CliOutput::of(command.arg(device.dir().join(state)))
 }

@@ -313,7 +313,7 @@ fn a_busy_hub_is_asked_again_and_not_for_ever() {
     let direct = std::fs::read_to_string(state).expect("a running hub has written it down");
     let relayed = direct.trim().replace("localhost:18443", "localhost");
     let run = |args: &[&str]| {
-        let mut command = device.command(Programs::built().agent("kobune-hub"));
+        let mut command = device.command(Programs::built().hub());
         command.env("KOBUNE_HUB_CONNECTION_STRING", &relayed);
         command.env("KOBUNE_HUB_CA", relay.trust());
         CliOutput::of(command.args(args))
@@ -346,7 +346,7 @@ fn who_is_not_let_in_or_finds_no_hub_is_told_so() {
     let device = Device::new();
     let hub = Hub::start(&device);
     let run = |args: &[&str]| {
-        let mut command = device.command(Programs::built().agent("kobune-hub"));
+        let mut command = device.command(Programs::built().hub());
         CliOutput::of(command.args(args))
     };
     let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";

@@ -155,7 +155,7 @@ impl Drop for Browser {
 
 fn add_user(device: &Device, name: &str, role: &str) {
     let mut child = device
-        .command(Programs::built().agent("kobune-hub"))
+        .command(Programs::built().hub())
         .args(["user", "add", name, "--role", role, "--state"])
         .arg(device.dir().join("hub"))
         .stdin(Stdio::piped())

@@ -163,7 +163,7 @@ fn prepared() -> Option<PathBuf> {
 }
 
 fn hub_program() -> PathBuf {
-    Programs::built().agent("kobune-hub")
+    Programs::built().hub()
 }
 
 fn suite() -> &'static Path {

@@ -113,6 +113,11 @@ pub(crate) struct Built {
 }
 
 impl Built {
+    /// Directory of all of them.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Path of a program.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.dir.join(name)

@@ -103,7 +103,7 @@ impl Answer {
 /// `kobune-hub user ...` on the hub's machine.
 pub(crate) fn user(device: &Device, words: &[&str]) {
     let mut child = device
-        .command(Programs::built().agent("kobune-hub"))
+        .command(Programs::built().hub())
         .arg("user")
         .args(words)
         .arg("--state")
