@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use kobune_fixtures::{Content, Image, Options, Registry};
 use kobune_puller::{
-    Platform, PullError, PullRequest, PulledImage, Puller, PullerConfig, Roots, Store,
-    parse_reference,
+    Platform, PullError, PullRequest, PulledImage, Puller, PullerConfig, Repair, Roots, SaveFormat,
+    Store, load, parse_reference, save,
 };
 use oci_spec::distribution::Reference;
 
@@ -196,6 +196,110 @@ async fn a_disk_that_becomes_full_anywhere_in_a_pull_loses_nothing() {
             .expect("when space is back it goes on");
         assert!(store.lookup(&wanted).expect("read").is_some());
     }
+}
+
+/// As with a pull, block by block: what a file brings instead of a registry.
+#[tokio::test]
+async fn a_disk_that_becomes_full_anywhere_in_an_import_loses_nothing() {
+    if !is_root() {
+        return;
+    }
+    let disk = SmallDisk::new(8 << 20);
+    let registry = Registry::start(both(), Options::default()).expect("a registry");
+    let puller = puller(&disk, 0, None);
+    let store = puller.store();
+    let kept = reference(&registry, "old");
+    let wanted = reference(&registry, "1.0");
+    pull(&puller, &kept).await.expect("there is room");
+    pull(&puller, &wanted).await.expect("there is room");
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let archive = elsewhere.path().join("image.tar");
+    save(
+        store,
+        std::slice::from_ref(&wanted),
+        &archive,
+        SaveFormat::Archive,
+    )
+    .expect("saved");
+    let platform = "linux/amd64".parse::<Platform>().expect("a platform");
+    let before = taken(disk.path());
+    store.remove(&wanted).expect("removed");
+    store.sweep(&[]).expect("swept");
+    // What is estimated for layers is three times their size.
+    let needs = (before - taken(disk.path())) * 4;
+    let mut failures = 0;
+    for free in (0..needs).step_by(4096 * 5) {
+        disk.fill(free);
+        if let Err(error) = load(store, &archive, &platform, 0) {
+            failures += 1;
+            let text = chain(&error);
+            assert!(
+                text.contains("No space left") || text.contains("find room"),
+                "{free} free: {text}"
+            );
+            assert!(store.lookup(&wanted).expect("read").is_none());
+        }
+        assert!(store.lookup(&kept).expect("read").is_some());
+        let damage = store.verify().expect("verified").damage;
+        assert!(damage.is_empty(), "{free} free: {damage:?}");
+        store.remove(&wanted).expect("removed on a full disk");
+        store.sweep(&[]).expect("swept on a full disk");
+    }
+    assert!(failures > 3, "the disk was full in {failures} places only");
+    disk.relieve();
+    load(store, &archive, &platform, 0).expect("when space is back it goes on");
+    assert!(store.lookup(&wanted).expect("read").is_some());
+}
+
+/// A repair that finds no room leaves what it was to repair, found as damaged as before.
+#[tokio::test]
+async fn a_disk_that_becomes_full_anywhere_in_a_repair_loses_nothing() {
+    if !is_root() {
+        return;
+    }
+    let disk = SmallDisk::new(8 << 20);
+    let registry = Registry::start(both(), Options::default()).expect("a registry");
+    let puller = puller(&disk, 0, None);
+    let store = puller.store();
+    let wanted = reference(&registry, "1.0");
+    let pulled = pull(&puller, &wanted).await.expect("there is room");
+    pull(&puller, &reference(&registry, "old"))
+        .await
+        .expect("there is room");
+    let files = fs::read_dir(pulled.layers[0].join("etc")).expect("files");
+    let broken = files.map(|file| file.expect("a file").path()).min();
+    let broken = broken.expect("one at least");
+    let (mut failures, mut repaired) = (0, 0);
+    for free in (0..taken(disk.path())).step_by(4096 * 5) {
+        let mut content = fs::read(&broken).expect("readable");
+        content[0] ^= 0x10;
+        fs::write(&broken, &content).expect("as long as it was");
+        let damage = store.verify().expect("verified").damage;
+        assert_eq!(damage.len(), 1, "{damage:?}");
+        disk.fill(free);
+        for repair in Repair::plan(&damage) {
+            if let Err(error) = puller.repair(&repair, None, &()).await {
+                failures += 1;
+                assert!(error.is_out_of_space(), "{free} free: {}", chain(&error));
+                let after = store.verify().expect("verified").damage;
+                assert_eq!(after.len(), 1, "{free} free: {after:?}");
+            }
+        }
+        disk.relieve();
+        for repair in Repair::plan(&store.verify().expect("verified").damage) {
+            let again = puller.repair(&repair, None, &()).await;
+            again.expect("there is room");
+        }
+        repaired += 1;
+        // The layers in whose place others came, which modules might still use.
+        store.sweep(&[]).expect("swept");
+        assert!(store.verify().expect("verified").damage.is_empty());
+        assert_eq!(store.images().expect("images").images.len(), 2);
+    }
+    assert!(
+        failures > 3 && failures < repaired,
+        "{failures} of {repaired}"
+    );
 }
 
 #[tokio::test]
