@@ -306,6 +306,11 @@ fn unpack_verified(store: &Store, layer: &Layer, input: &mut Input) -> Result<Pa
     input.verify(layer)?;
     let (diff_id, unpacked) = unpacked.map_err(Failure::Unpack)?;
     check_diff_id(&layer.diff_id, diff_id)?;
+    if let (Some(chunked), Some(table)) = (&layer.chunked, input.table())
+        && let Some(known) = delta::known(chunked, table)
+    {
+        list.set_known(known);
+    }
     // Before the flush, which would write what of it is still only in memory.
     input.drop_spool();
     staging

@@ -418,3 +418,5 @@ async fn credentials_open_registries_and_wrong_ones_do_not() {
         assert_eq!(tokens(&scene), 2 * usize::from(is_token));
     }
 }
+#[path = "registry/update.rs"]
+mod update;

@@ -34,7 +34,7 @@ use toc::{Content, Toc};
 use super::{
     Failure, IN_FLIGHT, PIECE, Piece, Transfer, check_diff_id, joined, write, zstd_decoder,
 };
-use crate::digest::{Hasher, VerifyError, verify};
+use crate::digest::{Hasher, Sha256, VerifyError, verify};
 use crate::error::PullError;
 use crate::manifest::{Chunked, Layer, Part};
 use crate::progress::{LayerProgress, LayerState};
@@ -224,13 +224,10 @@ impl Prepared {
             &span[place(part.range.start)..place(part.range.end)]
         };
         let (toc, split) = (cut(&chunked.toc), cut(&chunked.split));
-        verify(toc, &chunked.toc_digest).map_err(Doubt::TocDigest)?;
-        let json = plain(toc, chunked.toc.length).map_err(Doubt::Toc)?;
-        let toc = Toc::read(json, start).map_err(io::Error::from);
         let Toc {
             contents,
             split_digest,
-        } = toc.map_err(Doubt::Toc)?;
+        } = table(chunked, toc)?;
         if let Some(expected) = split_digest {
             verify(split, &expected).map_err(Doubt::SplitDigest)?;
         }
@@ -245,6 +242,25 @@ impl Prepared {
             split_length: chunked.split.length,
         })
     }
+}
+
+/// What the table of contents `packed` says.
+fn table(chunked: &Chunked, packed: &[u8]) -> Result<Toc, Doubt> {
+    verify(packed, &chunked.toc_digest).map_err(Doubt::TocDigest)?;
+    let json = plain(packed, chunked.toc.length).map_err(Doubt::Toc)?;
+    let toc = Toc::read(json, chunked.span().start).map_err(io::Error::from);
+    toc.map_err(Doubt::Toc)
+}
+
+/// What the table of contents of a layer that came as a whole says of each file that is not empty, in
+/// the archive's order. One that is not what was announced says nothing: nobody needs it yet.
+pub(super) fn known(chunked: &Chunked, packed: &[u8]) -> Option<Vec<Sha256>> {
+    let toc = table(chunked, packed).ok()?;
+    Some(sums(&toc.contents))
+}
+
+fn sums(contents: &[Content]) -> Vec<Sha256> {
+    contents.iter().map(|content| content.sha256).collect()
 }
 
 /// What is compressed in `packed`, no more than was announced.
@@ -288,6 +304,7 @@ fn receive(
         Err(Failure::Verify(error)) => return Ok(Err(Doubt::DiffId(error))),
         other => other?,
     }
+    list.set_known(sums(&prepared.contents));
     let committed = staging.commit(&layer.diff_id, &unpacked, Some(list));
     committed.map(Ok).map_err(Failure::Store)
 }
@@ -318,8 +335,8 @@ impl Checked<'_> {
         self.prepared.plan.sources.get(self.next)
     }
 
-    /// Whether what came is what the table says. What was here was read for that already, and the
-    /// digest of the archive counts in the end; a file that was fetched is called by its name.
+    /// Whether what came is what the table says. What was here was that when it was read or unpacked,
+    /// and the digest of the archive counts in the end; a file that was fetched is called by its name.
     fn is_right(&mut self) -> bool {
         let hasher = std::mem::replace(&mut self.hasher, Hasher::sha256());
         let content = self.prepared.contents.get(self.next);

@@ -1,6 +1,7 @@
 //! The receiving end of a transfer: what came before, from disk, then what comes through the channel.
 
 use std::io::{self, BufRead, Read};
+use std::ops::Range;
 
 use tokio::sync::mpsc;
 
@@ -22,6 +23,8 @@ pub(super) struct Input {
     position: usize,
     hasher: Hasher,
     received: u64,
+    /// The layer's table of contents, as far as it came, and where it is.
+    table: Option<(Range<u64>, Vec<u8>)>,
     pub(super) state: State,
 }
 
@@ -43,6 +46,10 @@ impl Input {
             position: 0,
             hasher: hasher(&layer.digest),
             received: 0,
+            table: layer
+                .chunked
+                .as_ref()
+                .map(|chunked| (chunked.toc.range.clone(), Vec::new())),
             state: State::Open,
         }
     }
@@ -98,8 +105,20 @@ impl Input {
 
     fn take(&mut self, bytes: Bytes) {
         self.hasher.update(&bytes);
+        if let Some((range, table)) = &mut self.table {
+            let within = |at: u64| {
+                let place = at.saturating_sub(self.received);
+                usize::try_from(place).map_or(bytes.len(), |place| place.min(bytes.len()))
+            };
+            table.extend_from_slice(&bytes[within(range.start)..within(range.end)]);
+        }
         self.received += bytes.len() as u64;
         self.current = Some(bytes);
+    }
+
+    /// The layer's table of contents, as it is in the blob.
+    pub(super) fn table(&self) -> Option<&[u8]> {
+        self.table.as_ref().map(|(_, table)| &**table)
     }
 
     pub(super) fn drop_spool(&mut self) {

@@ -39,8 +39,9 @@ impl Store {
         lists.next().is_some()
     }
 
-    /// Where contents of these sizes and hashes are: every file of one of the sizes is read. What
-    /// cannot be read is not found. Blocking.
+    /// Where contents of these sizes and hashes are: every file of one of the sizes is read, unless
+    /// its layer's list has its hash, which is taken for what it was when the layer was unpacked.
+    /// What cannot be read is not found. Blocking.
     pub(crate) fn places(
         &self,
         wanted: impl Iterator<Item = (u64, Sha256)>,
@@ -58,8 +59,8 @@ impl Store {
             let Ok(entry) = entry else { continue };
             let layer: Arc<Path> = self.path("layers").join(entry.file_name()).into();
             if let Ok(list) = File::open(entry.path()) {
-                let _ = read_list(BufReader::new(list), |path, content| {
-                    search.look_at(&layer, path, content.size);
+                let _ = read_list(BufReader::new(list), |path, content, sha256| {
+                    search.look_at(&layer, path, content.size, sha256);
                 });
             }
         }
@@ -68,7 +69,7 @@ impl Store {
 }
 
 impl Search {
-    fn look_at(&mut self, layer: &Arc<Path>, path: &[u8], size: u64) {
+    fn look_at(&mut self, layer: &Arc<Path>, path: &[u8], size: u64, known: Option<Sha256>) {
         let Some(hashes) = self.wanted.get_mut(&size) else {
             return;
         };
@@ -76,9 +77,13 @@ impl Search {
             layer: layer.clone(),
             path: path.to_vec(),
         };
-        let hash = place
-            .open(&mut self.files)
-            .and_then(|file| hash(file, size, &mut self.buffer));
+        let hash = known.map_or_else(
+            || {
+                let file = place.open(&mut self.files)?;
+                hash(file, size, &mut self.buffer)
+            },
+            Ok,
+        );
         let Ok(hash) = hash else { return };
         if hashes.remove(&hash) {
             self.places.insert(hash, place);

@@ -9,7 +9,11 @@
 //! size    of the file                                               LEB128
 //! rest    of the path
 //! sum     XXH3 of the content, 128 bits                             little-endian
+//! sha256  of the content, in a list of the second kind, unless it is empty
 //! ```
+//!
+//! Where an image has a table of contents (zstd:chunked) the list takes over its sha256 of each file,
+//! so that another version's files are found without reading those that are here.
 //!
 //! A sum is against decay, not against people: who can write to the store can write to its lists.
 //! What comes from outside is held against its sha256 before it gets here, which costs a small
@@ -19,7 +23,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::Digest;
@@ -27,13 +31,19 @@ use twox_hash::XxHash3_128;
 
 use super::disk::Disk;
 use super::{Store, StoreError, failed};
+use crate::digest::Sha256;
 use crate::unpack::{Files, LayerFiles, MAX_PATH};
 
 /// Begins every list; another format would have another number.
-const MAGIC: &[u8] = b"kobune files 1\n";
+const MAGIC: &[u8; 15] = b"kobune files 1\n";
+/// Begins one with a sha256 for each file that is not empty.
+const MAGIC_SHA256: &[u8; 15] = b"kobune files 2\n";
 /// Largest list that is made anew in memory, where an archive replaced some of its own files. What
 /// a larger one says cannot be told from what is true, so it is not kept.
 const MAX_REPLACED: u64 = 16 << 20;
+
+/// Largest list that gets sums of a table of contents: it is in memory meanwhile.
+const MAX_COMPLETED: u64 = 4 << 20;
 
 /// What the content of a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +67,8 @@ pub(crate) struct FileList {
     path: PathBuf,
     records: Records<BufWriter<File>>,
     current: Summer,
+    /// Of each file that is not empty, in order, if it is known.
+    known: Option<Vec<Sha256>>,
 }
 
 /// Writes records.
@@ -71,12 +83,13 @@ impl Store {
     pub(super) fn new_list(&self) -> Result<FileList, StoreError> {
         let path = self.staging_path();
         let made = self.disk().write_new(&path, b"");
-        let made = made.and_then(|file| Records::new(BufWriter::new(file)));
+        let made = made.and_then(|file| Records::new(BufWriter::new(file), MAGIC));
         Ok(FileList {
             disk: self.disk().clone(),
             records: made.map_err(failed("create", &path))?,
             path,
             current: Summer::default(),
+            known: None,
         })
     }
 
@@ -129,11 +142,17 @@ impl Files for FileList {
         if has_holes {
             return Ok(());
         }
-        self.records.push(path, content)
+        self.records.push(path, content, None)
     }
 }
 
 impl FileList {
+    /// Tells what a table of contents says of each file that is not empty, in the archive's order. If
+    /// it is of other files, nothing of it is kept; if it lies, what is looked for is not found here.
+    pub(crate) fn set_known(&mut self, known: Vec<Sha256>) {
+        self.known = Some(known);
+    }
+
     /// Gives it its name; anew from what is true below the root `replaced`, if that is given.
     fn keep(mut self, target: &Path, replaced: Option<&Path>) -> io::Result<()> {
         self.records.out.flush()?;
@@ -142,22 +161,49 @@ impl FileList {
                 return Ok(());
             }
             self.renew(root)?;
+        } else if let Some(known) = self.known.take() {
+            self.complete(&known)?;
         }
         self.disk.written(&self.path)?;
         self.disk.rename(&self.path, target)
     }
 
+    /// Takes the known sums over, if they are of as many files as there are.
+    fn complete(&mut self, known: &[Sha256]) -> io::Result<()> {
+        let list = File::open(&self.path)?;
+        if list.metadata()?.len() > MAX_COMPLETED {
+            return Ok(());
+        }
+        let mut known = known.iter();
+        let mut complete = Records::new(Vec::new(), MAGIC_SHA256)?;
+        let mut fits = true;
+        read_list(BufReader::new(list), |path, content, _| {
+            let sha256 = (content.size > 0).then(|| known.next()).flatten();
+            fits &= (content.size > 0) == sha256.is_some();
+            fits &= complete.push(path, content, sha256).is_ok();
+        })?;
+        if fits && known.next().is_none() {
+            self.records.out.get_mut().rewind()?;
+            self.records.out.write_all(&complete.out)?;
+            self.records.out.flush()?;
+        }
+        Ok(())
+    }
+
     /// Leaves one record, the last, for each name that is a file.
     fn renew(&mut self, root: &Path) -> io::Result<()> {
         let mut last = BTreeMap::new();
-        read_list(BufReader::new(File::open(&self.path)?), |path, content| {
-            last.insert(path.to_vec(), content);
-        })?;
-        self.records = Records::new(BufWriter::new(File::create(&self.path)?))?;
+        read_list(
+            BufReader::new(File::open(&self.path)?),
+            |path, content, _| {
+                last.insert(path.to_vec(), content);
+            },
+        )?;
+        self.records = Records::new(BufWriter::new(File::create(&self.path)?), MAGIC)?;
         let mut files = LayerFiles::new();
         for (path, content) in last {
             if matches!(files.open(root, &path), Ok(Some(_))) {
-                self.records.push(&path, content)?;
+                self.records.push(&path, content, None)?;
             }
         }
         self.records.out.flush()
@@ -172,13 +218,13 @@ impl Drop for FileList {
 }
 
 impl<W: Write> Records<W> {
-    fn new(mut out: W) -> io::Result<Self> {
-        out.write_all(MAGIC)?;
+    fn new(mut out: W, magic: &[u8]) -> io::Result<Self> {
+        out.write_all(magic)?;
         let last = Vec::new();
         Ok(Self { out, last })
     }
 
-    fn push(&mut self, path: &[u8], content: Content) -> io::Result<()> {
+    fn push(&mut self, path: &[u8], content: Content, sha256: Option<&Sha256>) -> io::Result<()> {
         let pairs = path.iter().zip(&self.last);
         let shared = pairs.take_while(|(one, other)| one == other).count();
         let rest = &path[shared..];
@@ -187,22 +233,26 @@ impl<W: Write> Records<W> {
         }
         self.out.write_all(rest)?;
         self.out.write_all(&content.sum.to_le_bytes())?;
+        self.out
+            .write_all(sha256.map_or(&[][..], |sha256| sha256))?;
         self.last.truncate(shared);
         self.last.extend_from_slice(rest);
         Ok(())
     }
 }
 
-/// Reads a list record by record.
+/// Reads a list record by record: path, content, and its sha256 if that is in the list.
 pub(super) fn read_list(
     mut list: impl BufRead,
-    mut each: impl FnMut(&[u8], Content),
+    mut each: impl FnMut(&[u8], Content, Option<Sha256>),
 ) -> io::Result<()> {
     let mut magic = [0; MAGIC.len()];
     list.read_exact(&mut magic)?;
-    if magic != MAGIC {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
+    let has_sha256 = match &magic {
+        MAGIC => false,
+        MAGIC_SHA256 => true,
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    };
     let mut path = Vec::new();
     while !list.fill_buf()?.is_empty() {
         let shared = read_length(&mut list, path.len())?;
@@ -213,7 +263,11 @@ pub(super) fn read_list(
         let mut sum = [0; 16];
         list.read_exact(&mut sum)?;
         let sum = u128::from_le_bytes(sum);
-        each(&path, Content { size, sum });
+        let mut sha256 = None;
+        if has_sha256 && size > 0 {
+            list.read_exact(sha256.insert([0; 32]))?;
+        }
+        each(&path, Content { size, sum }, sha256);
     }
     Ok(())
 }
@@ -258,79 +312,4 @@ fn read_length(list: &mut impl BufRead, most: usize) -> io::Result<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    type Entries = Vec<(Vec<u8>, Content)>;
-
-    fn write(entries: &Entries) -> Vec<u8> {
-        let mut records = Records::new(Vec::new()).expect("in memory");
-        for (path, content) in entries {
-            records.push(path, *content).expect("in memory");
-        }
-        records.out
-    }
-
-    fn read(list: &[u8]) -> io::Result<Entries> {
-        let mut entries = Vec::new();
-        read_list(list, |path, content| entries.push((path.to_vec(), content)))?;
-        Ok(entries)
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_written_is_read(
-            entries in proptest::collection::vec(("[ab/\n]{1,9}", any::<u64>(), any::<u128>()), 0..9)
-        ) {
-            let entries: Entries = entries
-                .into_iter()
-                .map(|(path, size, sum)| (path.into_bytes(), Content { size, sum }))
-                .collect();
-            prop_assert_eq!(read(&write(&entries)).expect("good"), entries);
-        }
-
-        #[test]
-        fn any_bytes_are_read_or_refused_and_no_path_is_too_long(
-            bytes in proptest::collection::vec(any::<u8>(), 0..200)
-        ) {
-            for (path, _) in read(&[MAGIC, &bytes].concat()).unwrap_or_default() {
-                prop_assert!(path.len() <= MAX_PATH);
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_torn_or_strange_is_an_error() {
-        let content = Content { size: 300, sum: 7 };
-        let list = write(&vec![(b"some/path".to_vec(), content)]);
-        for cut in 0..list.len() {
-            assert_eq!(read(&list[..cut]).is_ok(), cut == MAGIC.len(), "{cut}");
-        }
-        let long = [&[0x80, 0x00], &list[MAGIC.len() + 1..]].concat();
-        for strange in [
-            [b"kobune files 2\n", &list[MAGIC.len()..]].concat(),
-            // Shares bytes with no path before it; a number written longer than it is.
-            [MAGIC, &[1], &list[MAGIC.len() + 1..]].concat(),
-            [MAGIC, &long].concat(),
-            [MAGIC, &[0xff; 10], &list[MAGIC.len() + 1..]].concat(),
-        ] {
-            read(&strange).expect_err("strange");
-        }
-    }
-
-    #[test]
-    fn a_sum_is_the_one_that_others_know() {
-        // What `printf abc | xxh128sum` says.
-        let mut summer = Summer::default();
-        summer.update(b"a");
-        summer.update(b"bc");
-        let content = summer.finish();
-        assert_eq!(content.size, 3);
-        assert_eq!(
-            format!("{:032x}", content.sum),
-            "06b05ab6733a618578af5f94892f3950"
-        );
-        assert_eq!(summer.finish().size, 0);
-    }
-}
+mod tests;

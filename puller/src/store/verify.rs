@@ -241,7 +241,7 @@ impl<'a> Look<'a> {
             unnamed: 0,
             buffer: vec![0; BUFFER].into_boxed_slice(),
         };
-        let read = read_list(BufReader::new(list), |path, content| {
+        let read = read_list(BufReader::new(list), |path, content, _| {
             if let Err(why) = look.file(path, content) {
                 look.complain(path, &why);
             }
