@@ -14,7 +14,7 @@ mod core;
 pub mod crash;
 pub mod daemon;
 pub mod deployment;
-pub mod error_chain;
+pub use kobune_runtime::error_chain;
 pub mod halt;
 pub mod health;
 mod hub;

@@ -26,6 +26,8 @@ mod save;
 mod scene;
 #[path = "registry/signed.rs"]
 mod signed;
+#[path = "registry/update.rs"]
+mod update;
 #[path = "registry/ways.rs"]
 mod ways;
 
@@ -35,12 +37,11 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use kobune_fixtures::{
-    Auth, Compression, Content, Digest, Fault, Format, ImageBuilder, Index, Layer, LayerBuilder,
-    Options, Platform as FixturePlatform, Target, Times,
+    Compression, Content, Digest, Fault, Format, ImageBuilder, Index, Layer, LayerBuilder, Options,
+    Platform as FixturePlatform, Target, Times,
 };
 use kobune_puller::{
-    Credentials, LayerProgress, LayerState, PullError, PullRequest, Secret, Store, VerifyError,
-    parse_reference,
+    LayerProgress, LayerState, PullError, PullRequest, Store, VerifyError, parse_reference,
 };
 
 use scene::*;
@@ -373,50 +374,3 @@ async fn a_pinned_digest_must_be_the_content_s() {
     ));
     scene.assert_clean(&error, image.digest.as_str());
 }
-
-#[tokio::test]
-async fn credentials_open_registries_and_wrong_ones_do_not() {
-    if !is_root() {
-        return;
-    }
-    let image = image(&["a"]);
-    for options in [
-        Options::with_basic("device", "letmein"),
-        Options::with_token("device", "letmein"),
-    ] {
-        let is_token = matches!(options.auth, Auth::Token(_));
-        let mut scene = Scene::new(content(&image), options);
-        for (username, password) in [(None, ""), (Some("device"), "hunter2")] {
-            scene.credentials = username.map(|username: &str| Credentials {
-                username: username.into(),
-                password: Secret::new(password),
-            });
-            let error = scene.pull(":1.0").await.expect_err("refused");
-            assert!(error.is_unauthorized() && !error.is_transient(), "{error}");
-            assert!(!chain(&error).contains("hunter2"));
-            scene.assert_clean(&error, REPOSITORY);
-        }
-        scene.credentials = Some(Credentials {
-            username: "device".into(),
-            password: Secret::new("letmein"),
-        });
-        scene.pull(":1.0").await.expect("let in");
-        let tokens = |scene: &Scene| {
-            let log = scene.registry.requests();
-            log.iter()
-                .filter(|request| request.path == "/oauth2/token" && request.status == 200)
-                .count()
-        };
-        scene.pull(":1.0").await.expect("let in again");
-        assert_eq!(
-            tokens(&scene),
-            usize::from(is_token),
-            "one token serves both pulls"
-        );
-        scene.registry.expire_tokens();
-        scene.pull(":1.0").await.expect("let in with a new token");
-        assert_eq!(tokens(&scene), 2 * usize::from(is_token));
-    }
-}
-#[path = "registry/update.rs"]
-mod update;

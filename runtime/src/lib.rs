@@ -10,6 +10,7 @@ pub mod cgroup;
 mod container;
 pub mod copy;
 pub mod device_cgroup;
+pub mod error_chain;
 mod exec;
 mod facts;
 mod healthcheck;

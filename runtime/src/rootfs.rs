@@ -326,7 +326,7 @@ fn walk_to_dir_in(root: &File, path: &Path) -> Result<OwnedFd, Errno> {
 }
 
 /// The names in a path and its "..", the last first.
-fn names_from_last(path: &Path) -> Vec<OsString> {
+pub(crate) fn names_from_last(path: &Path) -> Vec<OsString> {
     let names = path.components().rev();
     names
         .filter(|name| matches!(name, Component::Normal(_) | Component::ParentDir))
@@ -335,7 +335,7 @@ fn names_from_last(path: &Path) -> Vec<OsString> {
 }
 
 /// As many links as the kernel follows.
-const LINKS_MAX: u32 = 40;
+pub(crate) const LINKS_MAX: u32 = 40;
 
 #[cfg(test)]
 mod tests;

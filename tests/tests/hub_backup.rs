@@ -195,6 +195,18 @@ fn no_other_policy_than_the_owners_gets_a_backup() {
     }
 }
 
+/// Tags of the device, and an automatic deployment that is not for it.
+fn tag_and_deploy(device: &Device, hub: &Hub<'_>, content: &Value) {
+    let tags = json!({"tags": {"type": "nano"}});
+    let twin = format!("/twins/{DEVICE}");
+    assert_eq!(hub.service("PATCH", &twin, Some(&tags)).0, 200);
+    let manifest = path(device, "manifest");
+    fs::write(&manifest, content.to_string()).expect("it can be written");
+    let condition = ["--target-condition", "tags.a=1"];
+    let automatic = ["deploy", &manifest, "--name", "none"];
+    let _ = hub.cli(&[&automatic[..], &condition].concat()).ok();
+}
+
 #[test]
 fn a_restored_hub_is_the_one_that_was() {
     if !privileged() {
@@ -204,23 +216,7 @@ fn a_restored_hub_is_the_one_that_was() {
     let mut hub = Hub::start(&device);
     let config = hub.enrol(DEVICE);
     let nothing = tutorial::set_modules(&json!({}));
-    let tags = json!({"tags": {"type": "nano"}});
-    assert_eq!(
-        hub.service("PATCH", &format!("/twins/{DEVICE}"), Some(&tags))
-            .0,
-        200
-    );
-    let manifest = path(&device, "manifest");
-    fs::write(&manifest, nothing.to_string()).expect("it can be written");
-    let automatic = [
-        "deploy",
-        &manifest,
-        "--name",
-        "none",
-        "--target-condition",
-        "tags.a=1",
-    ];
-    let _ = hub.cli(&automatic).ok();
+    tag_and_deploy(&device, &hub, &nothing);
     let mut agent = Agent::start(&device, &config);
     hub.set_modules(DEVICE, &nothing);
     let _ = hub.wait_in_sync(DEVICE, 60);

@@ -216,20 +216,22 @@ impl Client {
         self.send(Method::POST, path, Vec::new()).await.map(drop)
     }
 
-    /// Runs a process in a module: the session with it.
-    pub async fn exec(&self, module: &str, body: &ExecBody) -> Result<Session, ClientError> {
-        let path = module_path(module, "/exec");
-        let response = self.send(Method::POST, &path, json(body)).await?;
+    async fn session(&self, path: &str, body: Vec<u8>) -> Result<Session, ClientError> {
+        let response = self.send(Method::POST, path, body).await?;
         let upgraded = hyper::upgrade::on(response).await;
         upgraded.map(TokioIo::new).map_err(ClientError::Connection)
     }
 
+    /// Runs a process in a module: the session with it.
+    pub async fn exec(&self, module: &str, body: &ExecBody) -> Result<Session, ClientError> {
+        self.session(&module_path(module, "/exec"), json(body))
+            .await
+    }
+
     /// Copies files of a module: the session with who does.
     pub async fn copy(&self, module: &str, action: &CopyAction) -> Result<Session, ClientError> {
-        let path = module_path(module, "/copy");
-        let response = self.send(Method::POST, &path, json(action)).await?;
-        let upgraded = hyper::upgrade::on(response).await;
-        upgraded.map(TokioIo::new).map_err(ClientError::Connection)
+        self.session(&module_path(module, "/copy"), json(action))
+            .await
     }
 
     /// Where to attach to a module.

@@ -14,6 +14,7 @@ use kobune_runtime::{
     Exec, ExecError, ExecNews, ExecRequest, ExecStreams, RuntimeError, WindowSize, resize,
 };
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use serde::de::DeserializeOwned;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -42,24 +43,39 @@ pub(super) async fn start(
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, CommandError> {
     let upgrade = hyper::upgrade::on(&mut request);
-    let body: ExecBody = serde_json::from_str(&route::text(request).await?).map_err(|error| {
+    let (body, access) = asked(context, &module, request).await?;
+    let started = run(access, exec_request(body)).await;
+    let started = begun(&module, started)?;
+    Ok(open_session(context, upgrade, started, Some(LAST_WORDS)))
+}
+
+/// What a request for a session asks for, and the way to its module.
+pub(super) async fn asked<T: DeserializeOwned>(
+    context: &Context,
+    module: &str,
+    request: Request<Incoming>,
+) -> Result<(T, ModuleAccess), CommandError> {
+    let body = serde_json::from_str(&route::text(request).await?).map_err(|error| {
         CommandError::new(ErrorCode::Invalid, format!("invalid request: {error}"))
     })?;
-    let name = module.clone();
-    let access = context
-        .handle
-        .ask(|reply| Command::Access { module, reply })
-        .await?;
-    let started = run(access, exec_request(body)).await;
-    let started = match started {
-        Ok(exec) => Ok(exec),
+    let module = module.to_owned();
+    let access = |reply| Command::Access { module, reply };
+    Ok((body, context.handle.ask(access).await?))
+}
+
+/// What a session begins with; what did not begin for another reason than its own is refused.
+pub(super) fn begun(
+    module: &str,
+    started: Result<Exec, RuntimeError>,
+) -> Result<Result<Exec, ExecFailure>, CommandError> {
+    match started {
+        Ok(exec) => Ok(Ok(exec)),
         Err(RuntimeError::Exec {
             source: ExecError::Failed(failure),
             ..
-        }) => Err(failure),
-        Err(error) => return Err(refusal(&name, &error)),
-    };
-    Ok(open_session(context, upgrade, started, Some(LAST_WORDS)))
+        }) => Ok(Err(failure)),
+        Err(error) => Err(refusal(module, &error)),
+    }
 }
 
 /// The answer that turns the connection into a session with what was `started`. Its output is

@@ -177,10 +177,7 @@ async fn out_of(
     console: &mut Console<'_>,
 ) -> Result<(), CliError> {
     let found = module.stat(source, arguments.follow, console).await?;
-    let here = Root::open(Path::new("/")).map_err(|source| CliError::Input {
-        what: "/".to_owned(),
-        source,
-    })?;
+    let here = open(Path::new("/"))?;
     let plan = Plan::make((source, &found), (target, &here.stat(target, true)?))
         .map_err(CliError::CopyPlan)?;
     let action = CopyAction::Pack {
@@ -189,10 +186,7 @@ async fn out_of(
     };
     let session = module.client.copy(module.name, &action).await?;
     // What the module's archive has stays below the directory.
-    let root = Root::open(&plan.into).map_err(|source| CliError::Input {
-        what: plan.into.display().to_string(),
-        source,
-    })?;
+    let root = open(&plan.into)?;
     let own = (
         nix::unistd::geteuid().as_raw(),
         nix::unistd::getegid().as_raw(),
@@ -224,10 +218,7 @@ async fn into(
     target: &Path,
     console: &mut Console<'_>,
 ) -> Result<(), CliError> {
-    let here = Root::open(Path::new("/")).map_err(|source| CliError::Input {
-        what: "/".to_owned(),
-        source,
-    })?;
+    let here = open(Path::new("/"))?;
     let found = here.stat(source, arguments.follow)?;
     let there = module.stat(target, true, console).await?;
     let plan = Plan::make((source, &found), (target, &there)).map_err(CliError::CopyPlan)?;
@@ -242,6 +233,14 @@ async fn into(
     let follow = arguments.follow || names_directory(source);
     let archive = move |out: Writer| Ok(pack(&here, &plan.source, follow, out)?);
     stream::send(session, archive, console).await
+}
+
+/// A directory here.
+fn open(path: &Path) -> Result<Root, CliError> {
+    Root::open(path).map_err(|source| CliError::Input {
+        what: path.display().to_string(),
+        source,
+    })
 }
 
 /// The same path from the root on; what its end says of it stays.

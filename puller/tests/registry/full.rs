@@ -89,6 +89,13 @@ fn both() -> Content {
     content
 }
 
+/// A registry with [`both`], a puller that keeps no reserve, and the references of `old` and `1.0`.
+fn pair(disk: &SmallDisk, spool_from: Option<u64>) -> (Registry, Puller, [Reference; 2]) {
+    let registry = Registry::start(both(), Options::default()).expect("a registry");
+    let references = ["old", "1.0"].map(|name| reference(&registry, name));
+    (registry, puller(disk, 0, spool_from), references)
+}
+
 /// Bytes of everything below a directory, in blocks of 4096.
 fn taken(path: &Path) -> u64 {
     let mut sum = 4096;
@@ -143,15 +150,11 @@ async fn a_disk_that_becomes_full_anywhere_in_a_pull_loses_nothing() {
     }
     for spool_from in [None, Some(0)] {
         let disk = SmallDisk::new(8 << 20);
-        let all = both();
-        let registry = Registry::start(all, Options::default()).expect("a registry");
-        let puller = puller(&disk, 0, spool_from);
+        let (_registry, puller, [kept, wanted]) = pair(&disk, spool_from);
         let store = puller.store().clone();
-        let kept = reference(&registry, "old");
         pull(&puller, &kept)
             .await
             .expect("pulled while there is room");
-        let wanted = reference(&registry, "1.0");
         pull(&puller, &wanted).await.expect("there is room");
         store.remove(&wanted).expect("removed");
         let before = taken(disk.path());
@@ -205,11 +208,8 @@ async fn a_disk_that_becomes_full_anywhere_in_an_import_loses_nothing() {
         return;
     }
     let disk = SmallDisk::new(8 << 20);
-    let registry = Registry::start(both(), Options::default()).expect("a registry");
-    let puller = puller(&disk, 0, None);
+    let (_registry, puller, [kept, wanted]) = pair(&disk, None);
     let store = puller.store();
-    let kept = reference(&registry, "old");
-    let wanted = reference(&registry, "1.0");
     pull(&puller, &kept).await.expect("there is room");
     pull(&puller, &wanted).await.expect("there is room");
     let elsewhere = tempfile::tempdir().expect("a directory");
@@ -258,14 +258,10 @@ async fn a_disk_that_becomes_full_anywhere_in_a_repair_loses_nothing() {
         return;
     }
     let disk = SmallDisk::new(8 << 20);
-    let registry = Registry::start(both(), Options::default()).expect("a registry");
-    let puller = puller(&disk, 0, None);
+    let (_registry, puller, [other, wanted]) = pair(&disk, None);
     let store = puller.store();
-    let wanted = reference(&registry, "1.0");
     let pulled = pull(&puller, &wanted).await.expect("there is room");
-    pull(&puller, &reference(&registry, "old"))
-        .await
-        .expect("there is room");
+    pull(&puller, &other).await.expect("there is room");
     let files = fs::read_dir(pulled.layers[0].join("etc")).expect("files");
     let broken = files.map(|file| file.expect("a file").path()).min();
     let broken = broken.expect("one at least");
@@ -308,10 +304,8 @@ async fn collecting_on_a_full_disk_makes_room_and_keeps_what_is_needed() {
         return;
     }
     let disk = SmallDisk::new(8 << 20);
-    let registry = Registry::start(both(), Options::default()).expect("a registry");
-    let puller = puller(&disk, 0, None);
+    let (_registry, puller, [unused, needed]) = pair(&disk, None);
     let store = puller.store();
-    let (unused, needed) = (reference(&registry, "old"), reference(&registry, "1.0"));
     pull(&puller, &unused).await.expect("pulled");
     let image = pull(&puller, &needed).await.expect("pulled");
     disk.fill(0);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kobune_fixtures::{Fault, Options, Registry, Target, Times};
+use kobune_fixtures::{Auth, Fault, Options, Registry, Target, Times};
 use kobune_puller::{
     Credentials, LayerProgress, ProxyConfig, PullRequest, RegistryOptions, Secret, parse_reference,
 };
@@ -261,4 +261,49 @@ async fn registries_may_have_ipv6_addresses_for_names() {
     };
     let pulled = scene.puller.pull(&request, &()).await.expect("pulled");
     assert_eq!(pulled.reference.whole(), reference);
+}
+
+#[tokio::test]
+async fn credentials_open_registries_and_wrong_ones_do_not() {
+    if !is_root() {
+        return;
+    }
+    let image = image(&["a"]);
+    for options in [
+        Options::with_basic("device", "letmein"),
+        Options::with_token("device", "letmein"),
+    ] {
+        let is_token = matches!(options.auth, Auth::Token(_));
+        let mut scene = Scene::new(content(&image), options);
+        for (username, password) in [(None, ""), (Some("device"), "hunter2")] {
+            scene.credentials = username.map(|username: &str| Credentials {
+                username: username.into(),
+                password: Secret::new(password),
+            });
+            let error = scene.pull(":1.0").await.expect_err("refused");
+            assert!(error.is_unauthorized() && !error.is_transient(), "{error}");
+            assert!(!chain(&error).contains("hunter2"));
+            scene.assert_clean(&error, REPOSITORY);
+        }
+        scene.credentials = Some(Credentials {
+            username: "device".into(),
+            password: Secret::new("letmein"),
+        });
+        scene.pull(":1.0").await.expect("let in");
+        let tokens = |scene: &Scene| {
+            let log = scene.registry.requests();
+            log.iter()
+                .filter(|request| request.path == "/oauth2/token" && request.status == 200)
+                .count()
+        };
+        scene.pull(":1.0").await.expect("let in again");
+        assert_eq!(
+            tokens(&scene),
+            usize::from(is_token),
+            "one token serves both pulls"
+        );
+        scene.registry.expire_tokens();
+        scene.pull(":1.0").await.expect("let in with a new token");
+        assert_eq!(tokens(&scene), 2 * usize::from(is_token));
+    }
 }

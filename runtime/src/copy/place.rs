@@ -16,9 +16,7 @@ use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 
 use super::{CopyError, FileKind, FileStat, names_directory};
-
-/// As many links as the kernel follows.
-const LINKS_MAX: u32 = 40;
+use crate::rootfs::{LINKS_MAX, names_from_last};
 
 const DIRECTORY: OFlag = OFlag::O_PATH
     .union(OFlag::O_DIRECTORY)
@@ -180,13 +178,4 @@ fn link(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<PathBuf>> {
         Err(Errno::EINVAL | Errno::ENOENT) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
-}
-
-/// The names in a path and its "..", the last first.
-fn names_from_last(path: &Path) -> Vec<OsString> {
-    let names = path.components().rev();
-    names
-        .filter(|name| matches!(name, Component::Normal(_) | Component::ParentDir))
-        .map(|name| name.as_os_str().to_owned())
-        .collect()
 }

@@ -13,6 +13,7 @@ use super::{
 use crate::cgroup::{CgroupPath, Cgroups};
 use crate::container::{self, CreateRequest, Paths};
 use crate::copy;
+use crate::error_chain::chain;
 use crate::network::Network;
 use crate::shim::sealed::Launcher;
 use crate::shim::{MEMORY_FILE, PidFd, ShimClient, ShimError, ShimJob};
@@ -388,15 +389,4 @@ impl ModuleRuntime for LinuxRuntime {
                 source,
             })
     }
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

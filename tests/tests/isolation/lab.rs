@@ -1,7 +1,6 @@
 //! A device with a runtime on it, and modules that look around.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use kobune::deployment::{self, Strictness};
 use kobune_runtime::cgroup::CgroupPath;
+use kobune_runtime::error_chain::chain;
 use kobune_runtime::log::{self, LogQuery};
 use kobune_runtime::{
     ContainerId, ContainerOptions, CreateRequest, Engine, Image, LinuxRuntime, ModuleRuntime,
@@ -324,14 +324,4 @@ fn make_layer(dir: &Path) {
     mode("tmp", 0o1777);
     mode("probe", 0o755);
     mode("as-root", 0o4755);
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kobune_runtime::copy::{self, CopyError, Placement, Root};
+use kobune_runtime::error_chain::chain;
 use kobune_runtime::shim::ProcessId;
 use kobune_runtime::shim::copy::{CopyAction, CopyJob, CopyRoot};
 use kobune_runtime::shim::exec::{ExecFailure, ExecOrder, ExecReport, receive, send};
@@ -127,14 +128,4 @@ fn act(root: &Root, action: &CopyAction) -> Result<Vec<PathBuf>, Box<dyn std::er
             Ok(placed?)
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -1,4 +1,4 @@
-//! Creates and starts a container. The only file that uses libcontainer.
+//! Creates and starts a container. Nothing uses libcontainer but this file and those in `launch/`.
 //!
 //! libcontainer is made to do what it does well (namespaces, mounts, cgroups, users) and
 //! is never trusted where it fails silently: built without its C libraries it ignores
