@@ -13,9 +13,14 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use rustix::io::Errno;
+
+/// Time for the kernel to let go of the copy's pages. It waits for a seventh of a second by
+/// itself (memfd_wait_for_pins), which a loaded machine outlasts.
+const SEAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The program that makes or enters containers.
 #[derive(Debug)]
@@ -76,11 +81,21 @@ pub fn is_sealed(program: &File) -> bool {
 pub fn make(path: &Path) -> io::Result<File> {
     let mut copy = memory_file()?;
     io::copy(&mut File::open(path)?, &mut copy)?;
-    fcntl_add_seals(
-        &copy,
-        SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
-    )?;
+    seal(&copy)?;
     Ok(copy)
+}
+
+/// Seals `file` for good. While its pages are held for another reason, as where the kernel
+/// moves them or adds them to its lists, that is refused as busy, and tried again.
+fn seal(file: &File) -> io::Result<()> {
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    let deadline = Instant::now() + SEAL_TIMEOUT;
+    loop {
+        match fcntl_add_seals(file, seals) {
+            Err(Errno::BUSY) if Instant::now() < deadline => {}
+            result => return Ok(result?),
+        }
+    }
 }
 
 /// A file in memory that may be executed, where `vm.memfd_noexec` asks for that to be said
@@ -96,6 +111,10 @@ fn memory_file() -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
+    use nix::fcntl::{SpliceFFlags, splice};
+
     use super::*;
 
     #[test]
@@ -110,5 +129,24 @@ mod tests {
             command.args(["-c", "test $0 = /bin/sh && test ! -s /proc/self/environ"])
         });
         assert!(child.as_mut().unwrap().wait().unwrap().success());
+    }
+
+    #[test]
+    fn pages_that_are_held_for_a_moment_only_delay_the_seal() {
+        let mut file = memory_file().unwrap();
+        file.write_all(&[1; 4096]).unwrap();
+        // A pipe that took a page without copying it holds it until it is read.
+        let (mut reader, writer) = io::pipe().unwrap();
+        let flags = SpliceFFlags::empty();
+        let held = splice(&file, Some(&mut 0), &writer, None, 4096, flags);
+        assert_eq!(held, Ok(4096));
+        assert_eq!(fcntl_add_seals(&file, SealFlags::WRITE), Err(Errno::BUSY));
+        let holder = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            reader.read_exact(&mut [0; 4096])
+        });
+        seal(&file).unwrap();
+        assert!(is_sealed(&file));
+        holder.join().unwrap().unwrap();
     }
 }
