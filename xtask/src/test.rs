@@ -1,5 +1,6 @@
 //! Checks and tests, as CI runs them.
 
+mod again;
 mod preparation;
 
 use std::process::Command;
@@ -18,7 +19,7 @@ pub(crate) fn run(device: bool) -> Result<(), String> {
     } else {
         Ok(None)
     };
-    let tests = setup::run(&mut tests());
+    let tests = again::run(tests);
     let on_device = match preparation {
         Ok(Some(preparation)) => preparation.finish().and_then(|()| device_tests()),
         Ok(None) => skipped("--no-device"),
@@ -50,9 +51,12 @@ fn tests() -> Command {
 /// Those on the device, and those that cross-build. With the whole workspace, so that
 /// nothing is built with other features.
 fn device_tests() -> Result<(), String> {
-    let mut test = tests();
-    test.args(["--test", "device", "--test", "device_old_kernel"]);
-    setup::run(test.env("KOBUNE_DEVICE", "1"))
+    again::run(|| {
+        let mut test = tests();
+        test.args(["--test", "device", "--test", "device_old_kernel"]);
+        test.env("KOBUNE_DEVICE", "1");
+        test
+    })
 }
 
 /// Packages in `Cargo.lock`, the project's own included. Raising this takes a reason.
