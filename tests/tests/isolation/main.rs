@@ -15,6 +15,7 @@ mod layers;
 mod limits;
 mod network;
 mod options;
+mod podman;
 mod process;
 mod programs;
 mod runc;

@@ -7,7 +7,7 @@ use crate::lab::Lab;
 
 /// Verdicts of docker's default profile with docker's default capabilities. Where the filter
 /// lets a call through, the kernel's own answer shows.
-const DEFAULT: [(&str, &str); 26] = [
+pub(crate) const DEFAULT: [(&str, &str); 26] = [
     ("syscall add_key", "EPERM"),
     ("syscall bpf", "EPERM"),
     ("syscall chroot", "EFAULT"),
