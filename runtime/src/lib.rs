@@ -46,10 +46,11 @@ pub use network::{
 };
 pub use options::{
     BlockIo, CapabilityChange, Console, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping,
-    DeviceRate, DeviceRule, Dns, ExposedPort, ExtraHost, HostAddress, InvalidDeviceAccess,
-    InvalidPort, IpcMode, LogDriver, LogOptions, Mount, MountSource, NamespaceMode, Namespaces,
-    NetworkMode, PortBinding, Privilege, Propagation, Protocol, Resources, SeccompChoice, Security,
-    Ulimit, VolumesFrom,
+    DeviceRate, DeviceRule, Dns, ExposedPort, ExtraHost, HostAddress, InvalidAddress,
+    InvalidDeviceAccess, InvalidPort, InvalidTag, IpcMode, LogDriver, LogOptions, Mount,
+    MountSource, NamespaceMode, Namespaces, NetworkMode, PortBinding, Privilege, Propagation,
+    Protocol, Resources, SeccompChoice, Security, Syslog, SyslogAddress, SyslogFormat, Tag,
+    TagWords, Ulimit, VolumesFrom,
 };
 pub use record::RecordError;
 pub use rootfs::RootfsError;

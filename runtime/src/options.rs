@@ -22,7 +22,10 @@ use crate::{ContainerId, Healthcheck};
 
 pub use console::Console;
 pub use device::{DeviceAccess, DeviceClass, DeviceMapping, DeviceRule, InvalidDeviceAccess};
-pub use log::{LogDriver, LogOptions};
+pub use log::{
+    InvalidAddress, InvalidTag, LogDriver, LogOptions, Syslog, SyslogAddress, SyslogFormat, Tag,
+    TagWords,
+};
 pub use mount::{Mount, MountSource, Propagation, VolumesFrom};
 pub use namespace::{IpcMode, NamespaceMode, Namespaces};
 pub use resources::{BlockIo, DeviceRate, Resources, Ulimit};

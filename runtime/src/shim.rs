@@ -55,6 +55,8 @@ pub const LAUNCH_LOG_FILE: &str = "launch.log";
 pub const TASK_FILE: &str = "task.json";
 /// Written by the agent: the kernel ended processes of the ended task for want of memory.
 pub const MEMORY_FILE: &str = "out-of-memory";
+/// Socket of the system's journal.
+pub const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 /// Record of the ended task.
 pub const EXIT_FILE: &str = "exit.json";
 
@@ -81,10 +83,25 @@ pub struct ShimJob {
     pub log_driver: LogDriver,
     /// Bounds of the log.
     pub log: LogOptions,
+    /// Who gets the output as it comes, beside the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<LogReceiver>,
     /// Signal number that asks the main process to end.
     pub stop_signal: i32,
     /// Seconds from the stop signal to SIGKILL.
     pub stop_timeout: u32,
+}
+
+/// Who gets a container's output as it comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogReceiver {
+    /// The receiver; its tag is filled in.
+    pub driver: LogDriver,
+    /// Name of the container.
+    pub container: String,
+    /// Reference of its image.
+    pub image: String,
 }
 
 /// A started container.

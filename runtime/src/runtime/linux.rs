@@ -16,8 +16,8 @@ use crate::copy;
 use crate::error_chain::chain;
 use crate::network::Network;
 use crate::shim::sealed::Launcher;
-use crate::shim::{MEMORY_FILE, PidFd, ShimClient, ShimError, ShimJob};
-use crate::{ContainerId, TaskStatus, spec};
+use crate::shim::{LogReceiver, MEMORY_FILE, PidFd, ShimClient, ShimError, ShimJob};
+use crate::{ContainerId, TagWords, TaskStatus, spec};
 
 /// Docker's grace period between stop signal and SIGKILL.
 const DEFAULT_STOP_TIMEOUT: u32 = 10;
@@ -215,8 +215,11 @@ impl LinuxRuntime {
             network: &self.network,
             joined,
         };
-        let started = preparation.run().map_err(prepare)?;
+        let mut started = preparation.run().map_err(prepare)?;
         let job = self.job(container, paths).map_err(prepare)?;
+        started
+            .warnings
+            .extend(ring::absent_receiver(&container.options.log_driver));
         let shim = |source| RuntimeError::Shim {
             id: id.clone(),
             source,
@@ -246,6 +249,7 @@ impl LinuxRuntime {
             console: container.options.console,
             log_driver: container.options.log_driver.clone(),
             log: container.options.log,
+            receiver: receiver(container),
             stop_signal,
             stop_timeout: container
                 .options
@@ -253,6 +257,20 @@ impl LinuxRuntime {
                 .unwrap_or(DEFAULT_STOP_TIMEOUT),
         })
     }
+}
+
+/// Who gets the container's output as it comes.
+fn receiver(container: &CreateRequest) -> Option<LogReceiver> {
+    let words = TagWords {
+        name: container.id.as_str(),
+        image: &container.image.reference,
+        image_id: &container.image.id,
+    };
+    Some(LogReceiver {
+        driver: container.options.log_driver.receiver(words)?,
+        container: container.id.to_string(),
+        image: container.image.reference.clone(),
+    })
 }
 
 impl ModuleRuntime for LinuxRuntime {

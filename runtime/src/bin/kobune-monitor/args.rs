@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kobune_runtime::LogOptions;
+use kobune_runtime::shim::LogReceiver;
 use rustix::process::{Pid, Signal};
 
 use super::sys;
@@ -22,6 +23,8 @@ pub(crate) struct Args {
     pub(crate) grace: Duration,
     /// Whether the output is for those alone who attach.
     pub(crate) discard: bool,
+    /// Who gets the output beside the log.
+    pub(crate) receiver: Option<LogReceiver>,
     pub(crate) console: Console,
 }
 
@@ -51,6 +54,7 @@ impl Args {
             stop_signal: sys::signal(args.next()?.parse().ok()?)?,
             grace: Duration::from_secs(args.next()?.parse().ok()?),
             discard: false,
+            receiver: None,
             console: Console::default(),
         };
         for word in args {
@@ -62,6 +66,7 @@ impl Args {
                 "terminal" => parsed.console.terminal = true,
                 "once" => parsed.console.once = true,
                 "discard" => parsed.discard = true,
+                "receiver" => parsed.receiver = Some(serde_json::from_str(value).ok()?),
                 _ => return None,
             }
         }

@@ -1,6 +1,6 @@
 //! The monitor: what a launcher becomes once its container runs.
 //!
-//! It drains the container's output into the rotated log, waits for the main process to
+//! It drains the container's output into the rotated log and passes it on, waits for the main process to
 //! end, records how, and ends. It speaks to nobody but those who attach; its contract is
 //! files, signals and one socket (`kobune_runtime::shim`). SIGTERM asks the main process to stop and kills it after the
 //! grace period; SIGUSR1 kills it at once. It must do nothing that can fail for lack of
@@ -8,6 +8,7 @@
 
 mod args;
 mod attach;
+mod forward;
 mod log;
 mod sys;
 
@@ -28,6 +29,7 @@ use rustix::process::{Signal, WaitOptions, kill_process, wait};
 
 use args::Args;
 use attach::{Attach, CLIENTS, Wants};
+use forward::Forward;
 use log::{Log, Stream};
 
 /// Output the container left in the pipes when its main process ended is read on, in case
@@ -38,13 +40,16 @@ const LAST_WORDS: usize = 1 << 20;
 const SIGNALS: usize = 2;
 const LISTENER: usize = 3;
 const STDIN: usize = 4;
-const FIRST_CLIENT: usize = 5;
+const RECEIVER: usize = 5;
+const FIRST_CLIENT: usize = 6;
 const WATCHED: usize = FIRST_CLIENT + CLIENTS;
 
 struct Monitor {
     args: Args,
     /// Absent where the output is not kept.
     log: Option<Log>,
+    /// Absent where nobody gets the output as it comes.
+    forward: Option<Forward>,
     attach: Attach,
     /// Set once the main process was reaped.
     exit_code: Option<i32>,
@@ -62,10 +67,14 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let log = (!args.discard).then(|| Log::open(args.log_dir.clone(), args.log));
+    let receiver = args.receiver.take();
+    let pid = args.init.as_raw_nonzero().get();
+    let forward = receiver.and_then(|receiver| Forward::new(&args.log_dir, receiver, pid));
     let attach = Attach::new(std::mem::take(&mut args.console));
     let mut monitor = Monitor {
         args,
         log,
+        forward,
         attach,
         exit_code: None,
         deadline: None,
@@ -100,6 +109,7 @@ impl Monitor {
             if ready[SIGNALS] {
                 self.handle_signals(&signals)?;
             }
+            self.pass_on();
             if self.deadline.is_some_and(|at| Instant::now() >= at) {
                 self.kill_init(Signal::KILL);
                 self.deadline = None;
@@ -113,6 +123,9 @@ impl Monitor {
         }
         let recorded = self.record_exit();
         self.attach.end(self.exit_code.unwrap_or(255));
+        if let (Some(forward), Some(log)) = (&mut self.forward, &self.log) {
+            forward.end(log.lines());
+        }
         recorded
     }
 
@@ -134,9 +147,17 @@ impl Monitor {
         }
     }
 
+    /// Passes on what is new in the log.
+    fn pass_on(&mut self) {
+        if let (Some(forward), Some(log)) = (&mut self.forward, &self.log) {
+            forward.pump(log.lines());
+        }
+    }
+
     /// Blocks until there is something to do or the grace period is over: what is ready.
     fn wait_for_input(&self, signals: &SignalFd, open: [bool; 2]) -> io::Result<[bool; WATCHED]> {
-        let timeout = match self.deadline {
+        let due = self.forward.as_ref().and_then(Forward::due);
+        let timeout = match self.deadline.into_iter().chain(due).min() {
             None => PollTimeout::NONE,
             Some(at) => {
                 let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
@@ -158,6 +179,9 @@ impl Monitor {
         }
         if let Some(listener) = self.attach.listener() {
             fds[LISTENER] = watched(listener);
+        }
+        if let Some((receiver, events)) = self.forward.as_ref().and_then(Forward::watched) {
+            fds[RECEIVER] = PollFd::new(receiver, events);
         }
         if let Some(stdin) = self.attach.full_stdin() {
             fds[STDIN] = PollFd::new(stdin, PollFlags::POLLOUT);

@@ -55,6 +55,9 @@ fn command(bundle: &Path, job: &ShimJob, task: &TaskRecord, kept: &Kept) -> io::
     if job.log_driver == LogDriver::None {
         command.arg("discard");
     }
+    if let Some(receiver) = &job.receiver {
+        command.arg(format!("receiver={}", serde_json::to_string(receiver)?));
+    }
     Ok(command)
 }
 
