@@ -7,10 +7,13 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use kobune_fixtures::Registry;
 use kobune_tests::{Agent, Device, privileged, probe, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// Seconds in which everything here happens.
@@ -20,7 +23,7 @@ const JOURNAL: &str = "/run/systemd/journal/socket";
 const HUNDREDS: &str = "n=0; while :; do until [ -e /go/$n ]; do busybox usleep 10000; done; \
     i=0; while [ $i -lt 100 ]; do n=$((n+1)); i=$((i+1)); echo line $n; done; done";
 
-/// Runs `test` with an agent on a device with a `/run` of its own.
+/// Runs `test` with an agent on a device with a `/run` and a `/var/log` of its own.
 fn with_agent(test: impl FnOnce(&Agent<'_>, &Registry, &Device)) {
     if !privileged() {
         return;
@@ -30,7 +33,8 @@ fn with_agent(test: impl FnOnce(&Agent<'_>, &Registry, &Device)) {
         .command("sh")
         .args([
             "-c",
-            "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal",
+            "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && \
+                mount -t tmpfs tmpfs /var/log",
         ])
         .status();
     assert!(made.unwrap().success());
@@ -294,5 +298,58 @@ fn syslog_over_tcp_survives_a_server_that_comes_back() {
         agent.wait_log("m", "line 200\n");
         let server = listen();
         let _reader = lines(&server, 101..=200);
+    });
+}
+
+/// systemd's journal on a device.
+struct Journald<'d> {
+    device: &'d Device,
+    process: Child,
+}
+
+impl<'d> Journald<'d> {
+    fn start(device: &'d Device) -> Self {
+        let mut command = device.command("/lib/systemd/systemd-journald");
+        let process = command.stderr(Stdio::null()).spawn().unwrap();
+        Self { device, process }
+    }
+
+    /// What module `m` said, with its priority.
+    fn entries(&self) -> Vec<(String, String)> {
+        let mut command = self.device.command("journalctl");
+        command.args(["-D", "/run/log/journal", "-o", "json", "CONTAINER_NAME=m"]);
+        let shown = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let entries = shown.lines().map(|line| {
+            let entry: Value = serde_json::from_str(line).unwrap();
+            let text = |name: &str| entry[name].as_str().unwrap().to_owned();
+            assert_eq!(text("SYSLOG_IDENTIFIER"), "m");
+            (text("PRIORITY"), text("MESSAGE"))
+        });
+        entries.collect()
+    }
+}
+
+impl Drop for Journald<'_> {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap());
+        let _ = kill(pid, Signal::SIGTERM);
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn systemds_journal_shows_modules_by_name_and_misses_nothing_while_it_restarts() {
+    with_agent(|agent, registry, device| {
+        let journal = Journald::start(device);
+        run(agent, registry, HUNDREDS, &json!({ "Type": "journald" }));
+        go(device, 0);
+        until(SOON, "a hundred", || journal.entries().len() == 100);
+        drop(journal);
+        go(device, 100);
+        agent.wait_log("m", "line 200\n");
+        let journal = Journald::start(device);
+        until(SOON, "two hundred", || journal.entries().len() == 200);
+        let expected = (1..=200).map(|number| ("6".to_owned(), format!("line {number}")));
+        assert_eq!(journal.entries(), expected.collect::<Vec<_>>());
     });
 }
