@@ -59,6 +59,7 @@ pub use runtime::{
     RuntimeError, Started,
 };
 pub use shim::attach::AttachPoint;
+pub use shim::notify::Notified;
 pub use shim::{PidFd, ShimError};
 pub use spec::{
     Built, JoinedNamespaces, SpecError, SpecNetwork, SpecPaths, SpecRequest, SpecWarning,

@@ -65,6 +65,9 @@ pub struct ContainerOptions {
     /// Whether a first process stands above the program, which passes signals on and reaps.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub init: bool,
+    /// Whether it tells itself when it is ready, over `NOTIFY_SOCKET`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub notify: bool,
     /// Its terminal and standard input.
     #[serde(skip_serializing_if = "Console::is_none")]
     pub console: Console,

@@ -10,6 +10,8 @@
 //! | `launch.log` | launcher | what libcontainer had to say while launching |
 //! | `task.json` | launcher | [`TaskRecord`], written when the container was started |
 //! | `attach` | launcher | socket for those who attach, served by the monitor; see [`attach`] |
+//! | `notify/` | launcher | directory of a socket for those inside, served by the monitor; see [`notify`] |
+//! | `notify.json` | monitor | [`notify::Notified`], written when the container told something new |
 //! | `exit.json` | monitor | [`ExitRecord`], written when the main process ended |
 //!
 //! The launcher answers the agent with one line of JSON, a [`LaunchReport`], on its
@@ -22,6 +24,7 @@ pub mod attach;
 mod client;
 pub mod copy;
 pub mod exec;
+pub mod notify;
 mod process;
 pub mod sealed;
 
@@ -78,6 +81,9 @@ pub struct ShimJob {
     /// The program's terminal and standard input.
     #[serde(default)]
     pub console: Console,
+    /// Whether the container tells how it is.
+    #[serde(default)]
+    pub notify: bool,
     /// Where the output goes.
     #[serde(default)]
     pub log_driver: LogDriver,

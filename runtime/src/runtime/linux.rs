@@ -15,6 +15,8 @@ use crate::container::{self, CreateRequest, Paths};
 use crate::copy;
 use crate::error_chain::chain;
 use crate::network::Network;
+use crate::record;
+use crate::shim::notify::{NOTIFY_FILE, Notified};
 use crate::shim::sealed::Launcher;
 use crate::shim::{LogReceiver, MEMORY_FILE, PidFd, ShimClient, ShimError, ShimJob};
 use crate::{ContainerId, TagWords, TaskStatus, spec};
@@ -68,6 +70,18 @@ impl LinuxRuntime {
     #[must_use]
     pub fn log_dir(&self, id: &ContainerId) -> PathBuf {
         self.paths(id).log()
+    }
+
+    /// Directory of the container's files that are gone with a reboot.
+    #[must_use]
+    pub fn bundle(&self, id: &ContainerId) -> PathBuf {
+        self.paths(id).bundle
+    }
+
+    /// What a running container told of itself; nothing yet where it cannot be read.
+    fn notified(&self, id: &ContainerId) -> Notified {
+        let told = record::read(&self.paths(id).file(NOTIFY_FILE));
+        told.ok().flatten().unwrap_or_default()
     }
 
     /// Releases everything that dead or half-made containers left behind: to be called
@@ -247,6 +261,7 @@ impl LinuxRuntime {
             log_dir: paths.log(),
             init: container.options.init,
             console: container.options.console,
+            notify: container.options.notify,
             log_driver: container.options.log_driver.clone(),
             log: container.options.log,
             receiver: receiver(container),
@@ -395,7 +410,9 @@ impl ModuleRuntime for LinuxRuntime {
                 .iter()
                 .position(|attachment| attachment.id == id);
             let attachment = at.map(|at| attachments.swap_remove(at));
+            let told = request.options.notify && status.is_running();
             containers.containers.push(ContainerState {
+                notified: told.then(|| self.notified(&id)),
                 paused: status.is_running() && self.cgroups.is_frozen(&self.cgroup(&id)),
                 out_of_memory: matches!(status, TaskStatus::Exited(_))
                     && self.paths(&id).file(MEMORY_FILE).exists(),

@@ -7,6 +7,7 @@ use oci_spec::runtime::{BoxBuilder, Capabilities, LinuxCapabilities, Process, Us
 
 use super::{SpecError, SpecRequest, env, ulimit};
 use crate::options::ContainerOptions;
+use crate::shim::notify;
 
 pub(super) fn process(request: &SpecRequest<'_>, hostname: &str) -> Result<Process, SpecError> {
     let config = request.image_config();
@@ -14,7 +15,10 @@ pub(super) fn process(request: &SpecRequest<'_>, hostname: &str) -> Result<Proce
     let home = request.facts.user.home.to_string_lossy();
     let console = request.options.console;
     let own_env = &request.options.env;
-    let env = env::merge(hostname, &home, image_env, own_env, console.terminal)?;
+    let mut env = env::merge(hostname, &home, image_env, own_env, console.terminal)?;
+    if request.options.notify {
+        env::apply(&mut env, &notify::variable());
+    }
 
     let mut process = Process::default();
     process.set_terminal(Some(console.terminal));

@@ -1,7 +1,7 @@
 //! What the launcher passes on the command line.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ pub(crate) struct Args {
     pub(crate) discard: bool,
     /// Who gets the output beside the log.
     pub(crate) receiver: Option<LogReceiver>,
+    /// Where the container tells how it is.
+    pub(crate) notify: Option<UnixDatagram>,
     pub(crate) console: Console,
 }
 
@@ -55,6 +57,7 @@ impl Args {
             grace: Duration::from_secs(args.next()?.parse().ok()?),
             discard: false,
             receiver: None,
+            notify: None,
             console: Console::default(),
         };
         for word in args {
@@ -63,6 +66,7 @@ impl Args {
             match name {
                 "attach" => parsed.console.listener = Some(descriptor()?.into()),
                 "stdin" => parsed.console.stdin = Some(descriptor()?),
+                "notify" => parsed.notify = Some(descriptor()?.into()),
                 "terminal" => parsed.console.terminal = true,
                 "once" => parsed.console.once = true,
                 "discard" => parsed.discard = true,

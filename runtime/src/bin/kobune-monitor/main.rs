@@ -10,6 +10,7 @@ mod args;
 mod attach;
 mod forward;
 mod log;
+mod notify;
 mod sys;
 
 use std::io;
@@ -31,6 +32,7 @@ use args::Args;
 use attach::{Attach, CLIENTS, Wants};
 use forward::Forward;
 use log::{Log, Stream};
+use notify::Notify;
 
 /// Output the container left in the pipes when its main process ended is read on, in case
 /// a process that outlived it never closes them, for at most this many bytes.
@@ -41,7 +43,8 @@ const SIGNALS: usize = 2;
 const LISTENER: usize = 3;
 const STDIN: usize = 4;
 const RECEIVER: usize = 5;
-const FIRST_CLIENT: usize = 6;
+const NOTIFY: usize = 6;
+const FIRST_CLIENT: usize = 7;
 const WATCHED: usize = FIRST_CLIENT + CLIENTS;
 
 struct Monitor {
@@ -50,6 +53,8 @@ struct Monitor {
     log: Option<Log>,
     /// Absent where nobody gets the output as it comes.
     forward: Option<Forward>,
+    /// Absent where the container does not tell how it is.
+    notify: Option<Notify>,
     attach: Attach,
     /// Set once the main process was reaped.
     exit_code: Option<i32>,
@@ -70,11 +75,14 @@ fn main() -> ExitCode {
     let receiver = args.receiver.take();
     let pid = args.init.as_raw_nonzero().get();
     let forward = receiver.and_then(|receiver| Forward::new(&args.log_dir, receiver, pid));
+    let notify = args.notify.take();
+    let notify = notify.map(|socket| Notify::new(socket, &args.bundle));
     let attach = Attach::new(std::mem::take(&mut args.console));
     let mut monitor = Monitor {
         args,
         log,
         forward,
+        notify,
         attach,
         exit_code: None,
         deadline: None,
@@ -129,8 +137,14 @@ impl Monitor {
         recorded
     }
 
-    /// Copies what is there: output to log and clients, input from them.
+    /// Copies what is there: output to log and clients, input from them, what the container tells.
     fn attend(&mut self, ready: &[bool; WATCHED], open: &mut [bool; 2]) {
+        if let Some(notify) = &mut self.notify {
+            if ready[NOTIFY] {
+                notify.receive();
+            }
+            notify.tell();
+        }
         for (index, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
             if ready[index] && open[index] {
                 open[index] = self.drain(stream, log::BUFFER);
@@ -156,8 +170,10 @@ impl Monitor {
 
     /// Blocks until there is something to do or the grace period is over: what is ready.
     fn wait_for_input(&self, signals: &SignalFd, open: [bool; 2]) -> io::Result<[bool; WATCHED]> {
-        let due = self.forward.as_ref().and_then(Forward::due);
-        let timeout = match self.deadline.into_iter().chain(due).min() {
+        let forward = self.forward.as_ref().and_then(Forward::due);
+        let notify = self.notify.as_ref().and_then(Notify::due);
+        let dues = [self.deadline, forward, notify];
+        let timeout = match dues.into_iter().flatten().min() {
             None => PollTimeout::NONE,
             Some(at) => {
                 let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
@@ -182,6 +198,9 @@ impl Monitor {
         }
         if let Some((receiver, events)) = self.forward.as_ref().and_then(Forward::watched) {
             fds[RECEIVER] = PollFd::new(receiver, events);
+        }
+        if let Some(notify) = &self.notify {
+            fds[NOTIFY] = watched(notify.socket());
         }
         if let Some(stdin) = self.attach.full_stdin() {
             fds[STDIN] = PollFd::new(stdin, PollFlags::POLLOUT);

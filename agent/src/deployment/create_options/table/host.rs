@@ -262,7 +262,10 @@ pub(super) const ROWS: &[Row] = &[
         "HostConfig.ConsoleSize",
         "rows and columns at first; with `Tty`",
     ),
-    honoured("HostConfig.Annotations", "of the OCI specification"),
+    honoured(
+        "HostConfig.Annotations",
+        "of the OCI specification; `io.containers.sdnotify`: see docs/operations.md",
+    ),
     honoured("HostConfig.CapAdd", "with or without `CAP_`; `ALL`"),
     honoured("HostConfig.CapDrop", "with or without `CAP_`; `ALL`"),
     honoured(
