@@ -159,6 +159,7 @@ impl CreateOptions {
             "--init" => self.set_host("Init", (value == "true").into()),
             "--interactive" => self.set("OpenStdin", (value == "true").into()),
             "--tty" => self.set("Tty", (value == "true").into()),
+            "--sdnotify" => self.sdnotify(value)?,
             "--cap-add" => self.push_host("CapAdd", value.into()),
             "--cap-drop" => self.push_host("CapDrop", value.into()),
             "--group-add" => self.push_host("GroupAdd", value.into()),
@@ -192,6 +193,18 @@ impl CreateOptions {
         list.as_array_mut()
             .expect("invariant: only this makes the key")
             .push(value);
+    }
+
+    /// podman's; who else may tell of a module is not offered.
+    fn sdnotify(&mut self, who: &str) -> Result<(), String> {
+        match who {
+            "ignore" => return Ok(()),
+            "container" => {}
+            _ => return Err(format!("expected container or ignore, not {who:?}")),
+        }
+        let annotations = self.host.entry("Annotations");
+        annotations.or_insert_with(|| json!({}))["io.containers.sdnotify"] = who.into();
+        Ok(())
     }
 
     fn label(&mut self, text: &str) {
