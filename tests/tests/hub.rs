@@ -54,7 +54,8 @@ fn a_hub_drives_the_device_from_enrolment_to_removal() {
 fn deploy(hub: &Hub<'_>, registry: &Registry) {
     let mut deployment = tutorial::deployment(registry, "1.0");
     let options = &mut modules(&mut deployment)["led-acr"]["settings"]["createOptions"];
-    let mut of_led: Value = serde_json::from_str(options.as_str().unwrap()).unwrap();
+    let text = options.as_str().expect("createOptions are text");
+    let mut of_led: Value = serde_json::from_str(text).expect("which is JSON");
     of_led["HostConfig"]["LogConfig"] = json!({ "Type": "ring" });
     *options = json!(of_led.to_string());
     hub.set_modules(DEVICE, &deployment);
