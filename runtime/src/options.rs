@@ -20,7 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::{ContainerId, Healthcheck};
 
 pub use console::Console;
-pub use device::{DeviceAccess, DeviceClass, DeviceMapping, DeviceRule, InvalidDeviceAccess};
+pub use device::{
+    DeviceAccess, DeviceClass, DeviceMapping, DeviceRequest, DeviceRule, InvalidDeviceAccess,
+};
 pub use mount::{Mount, MountSource, Propagation, VolumesFrom};
 pub use namespace::{IpcMode, NamespaceMode, Namespaces};
 pub use resources::{BlockIo, DeviceRate, Resources, Ulimit};
@@ -77,6 +79,9 @@ pub struct ContainerOptions {
     pub devices: Vec<DeviceMapping>,
     /// Device access rules beyond `devices`.
     pub device_rules: Vec<DeviceRule>,
+    /// Devices by what the host's owner calls them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_requests: Vec<DeviceRequest>,
     /// Bind mounts, volumes and tmpfs mounts.
     pub mounts: Vec<Mount>,
     /// Containers whose bind mounts and volumes it has too.

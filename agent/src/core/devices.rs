@@ -96,6 +96,14 @@ impl Core {
     pub(super) fn devices_changed(&mut self) {
         self.devices.watcher = None;
         self.devices.compared = false;
+        let specs = self.desired.modules.values();
+        let lacks =
+            |spec: &ModuleSpec| !spec.options.device_requests.is_empty() && spec.is_refused();
+        if specs.clone().any(lacks) {
+            // What was refused for want of a description may be described by now. What runs is
+            // not looked at: a driver's update may take its description away for a moment.
+            self.desired = self.sources.permitted(self.parts.policy.as_ref());
+        }
     }
 
     /// Finds out what is missing for modules that do not run, and, after a change, what is
@@ -125,7 +133,8 @@ impl Core {
             let TaskStatus::Running { started_at, .. } = container.status else {
                 continue;
             };
-            if container.request.options.devices.is_empty() {
+            let options = &container.request.options;
+            if options.devices.is_empty() && options.device_requests.is_empty() {
                 continue;
             }
             match self.parts.runtime.replaced_device(id) {

@@ -10,6 +10,7 @@ use super::{
     ContainerState, Containers, ModuleRuntime, PrepareError, RuntimeConfig, RuntimeError, Started,
     bundle, prepare,
 };
+use crate::cdi;
 use crate::cgroup::{CgroupPath, Cgroups};
 use crate::container::{self, CreateRequest, Paths};
 use crate::copy;
@@ -204,14 +205,20 @@ impl LinuxRuntime {
             id: id.clone(),
             source,
         };
-        let (container, joined) = &self.joined(container).map_err(prepare)?;
+        let (mut container, joined) = self.joined(container).map_err(prepare)?;
+        let provided = cdi::provided_devices(&container.options)
+            .map_err(PrepareError::Devices)
+            .map_err(prepare)?;
+        cdi::add(&provided, &mut container.options);
+        let container = &container;
         let preparation = prepare::Preparation {
             container,
+            provided: &provided,
             paths,
             volumes: &self.config.state_dir.join("volumes"),
             cgroup: &self.cgroup(id),
             network: &self.network,
-            joined,
+            joined: &joined,
         };
         let started = preparation.run().map_err(prepare)?;
         let job = self.job(container, paths).map_err(prepare)?;

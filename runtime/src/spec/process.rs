@@ -14,7 +14,9 @@ pub(super) fn process(request: &SpecRequest<'_>, hostname: &str) -> Result<Proce
     let home = request.facts.user.home.to_string_lossy();
     let console = request.options.console;
     let own_env = &request.options.env;
-    let env = env::merge(hostname, &home, image_env, own_env, console.terminal)?;
+    let mut env = env::merge(hostname, &home, image_env, own_env, console.terminal)?;
+    let provided = request.provided.iter();
+    env::add_library_dirs(&mut env, provided.flat_map(|own| &own.library_dirs));
 
     let mut process = Process::default();
     process.set_terminal(Some(console.terminal));
