@@ -38,6 +38,7 @@ use crate::api::wire::{DeploymentState, Event};
 use crate::command::CoreChannels;
 use crate::deployment::{Deployment, Fingerprint, ModuleSpec};
 use crate::error_chain::chain;
+use crate::memory;
 use crate::plan::{self, CurrentModule, History, Plan, Vitals};
 use crate::policy::ModulePolicy;
 
@@ -184,7 +185,7 @@ impl Core {
                 Some(done) = self.work.join_next(), if !self.work.is_empty() => self.finish(done),
                 Some(command) = self.parts.channels.commands.recv() => self.command(command),
                 _ = waits.changed() => {}
-                () = tokio::time::sleep(wake) => {}
+                () = memory::rest(wake) => {}
             }
         }
         self.shut_down().await;
@@ -382,9 +383,6 @@ impl Core {
         };
         if state != self.deployment_state {
             self.deployment_state = state;
-            if !pending {
-                crate::sys::release_memory();
-            }
             let revision = self.sources.revision();
             self.emit(Event::Deployment {
                 revision,

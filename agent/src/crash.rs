@@ -52,7 +52,7 @@ struct Crashes {
     crashes: Vec<Crash>,
 }
 
-/// Whether the run after so many restarts is recorded.
+/// Whether the run after so many restarts is recorded, and its log saved if it is in memory.
 #[must_use]
 pub fn is_kept(restarts: u32) -> bool {
     restarts == 0 || restarts.is_power_of_two()

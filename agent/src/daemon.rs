@@ -55,7 +55,7 @@ pub(crate) fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
 /// Where the state directory is another daemon's or unusable, a program is missing, or the
 /// socket cannot be served. Modules that run are not touched by that.
 pub fn run(config: &Config) -> Result<(), DaemonError> {
-    crate::sys::limit_allocator();
+    crate::memory::prepare();
     log::to_stderr(config.log_level);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

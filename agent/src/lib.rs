@@ -20,6 +20,7 @@ pub mod health;
 mod hub;
 pub mod lock;
 mod log;
+mod memory;
 mod moment;
 pub mod plan;
 pub mod policy;

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 
 use kobune_runtime::{Exec, PidFd};
@@ -42,10 +43,24 @@ pub(crate) fn limit_allocator() {
 }
 
 /// Gives the pages that a burst of work used back to the kernel; glibc alone keeps them.
-pub(crate) fn release_memory() {
+pub(crate) fn trim_allocator() {
     #[cfg(target_env = "gnu")]
     // SAFETY: touches unused memory of the allocator only, under its own locks.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+/// Unmaps the pages of a mapping; they come back from its file as they are used.
+///
+/// `range` has to be a mapping of the program or its libraries that holds nothing but what
+/// their files hold, which stays mapped for as long as the process lives.
+pub(crate) fn unmap_clean(range: &Range<usize>) {
+    let start = std::ptr::without_provenance_mut(range.start);
+    // SAFETY: what is read there is the same before and after: nothing of it was changed
+    // since it was read from a file, and nothing else gets mapped there. A failure leaves
+    // the pages as they are.
+    unsafe {
+        libc::madvise(start, range.len(), libc::MADV_DONTNEED);
     }
 }

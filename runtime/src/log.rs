@@ -107,6 +107,20 @@ pub fn read(
     Ok(())
 }
 
+/// Writes the files of the log in `dir` to `out`, oldest first, as they are now. The last line
+/// may be there in part.
+///
+/// # Errors
+/// A file that cannot be opened, read or copied.
+pub(crate) fn copy(dir: &Path, out: &mut impl io::Write) -> Result<(), LogError> {
+    for mut file in files::open(dir)? {
+        let len = file.len()?;
+        let copied = io::copy(&mut io::Read::take(&mut file.file, len), out);
+        copied.map_err(|source| file.read_error(source))?;
+    }
+    Ok(())
+}
+
 /// Parses a line without its line feed; `None` for what is no record.
 #[must_use]
 pub fn parse_line(line: &[u8]) -> Option<LogLine<'_>> {

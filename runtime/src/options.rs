@@ -5,6 +5,7 @@
 
 mod console;
 mod device;
+mod log;
 mod mount;
 mod namespace;
 mod resources;
@@ -23,6 +24,7 @@ pub use console::Console;
 pub use device::{
     DeviceAccess, DeviceClass, DeviceMapping, DeviceRequest, DeviceRule, InvalidDeviceAccess,
 };
+pub use log::{LogDriver, LogOptions};
 pub use mount::{Mount, MountSource, Propagation, VolumesFrom};
 pub use namespace::{IpcMode, NamespaceMode, Namespaces};
 pub use resources::{BlockIo, DeviceRate, Resources, Ulimit};
@@ -112,7 +114,7 @@ pub struct ContainerOptions {
     pub oom_score_adj: Option<i32>,
     /// Where the output goes.
     pub log_driver: LogDriver,
-    /// Bounds of the log on disk.
+    /// Bounds of the log.
     pub log: LogOptions,
 }
 
@@ -216,37 +218,6 @@ pub enum HostAddress {
     Ip(IpAddr),
     /// The bridge's address on the host (`host-gateway`).
     HostGateway,
-}
-
-/// Bounds of a container's log on disk: at most `max_files` files of about `max_size`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct LogOptions {
-    /// Bytes at which the log is rotated.
-    pub max_size: u64,
-    /// Files kept, the current one included; at least 1.
-    pub max_files: u32,
-}
-
-/// Where a container's output goes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum LogDriver {
-    /// Into files.
-    #[default]
-    File,
-    /// Nowhere.
-    None,
-}
-
-impl Default for LogOptions {
-    /// 10 MiB in three files: Docker's own default has no bound and fills the disk.
-    fn default() -> Self {
-        Self {
-            max_size: 10 << 20,
-            max_files: 3,
-        }
-    }
 }
 
 /// Text that is no port such as `80/tcp`.

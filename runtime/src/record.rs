@@ -43,16 +43,20 @@ pub(crate) fn write(path: &Path, value: &impl Serialize) -> Result<(), RecordErr
         path: path.to_owned(),
         source,
     })?;
-    replace(path, &bytes).map_err(|source| RecordError::Write {
+    replace(path, |file| file.write_all(&bytes)).map_err(|source| RecordError::Write {
         path: path.to_owned(),
         source,
     })
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// As [`write`], with whatever `fill` writes.
+pub(crate) fn replace(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
+    fill(&mut file)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     let parent = path.parent().unwrap_or(Path::new("/"));

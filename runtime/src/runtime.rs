@@ -6,6 +6,7 @@ mod files;
 mod joined;
 mod linux;
 mod prepare;
+mod ring;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -90,14 +90,15 @@ fn no_start_hangs_while_threads_use_the_allocator_and_the_environment() {
 }
 
 #[test]
-fn twenty_containers_start_at_once() {
+fn many_containers_start_at_once() {
     if !privileged() {
         return;
     }
     let device = Device::new();
     device.in_namespaces(|| {
         let direct = Direct::open(&device);
-        let ids: Vec<ContainerId> = (0..20)
+        let count = rounds(20, 50);
+        let ids: Vec<ContainerId> = (0..count)
             .map(|number| {
                 let name = format!("module-{number}");
                 direct.create(&name, &["/probe", "sleep", "600"], &json!({}))
@@ -116,7 +117,7 @@ fn twenty_containers_start_at_once() {
         });
         assert_eq!(failures.into_inner().unwrap(), Vec::<String>::new());
         let containers = direct.runtime.list().unwrap().containers;
-        assert_eq!(containers.len(), 20);
+        assert_eq!(containers.len(), count);
         let mut addresses: Vec<_> = containers
             .iter()
             .inspect(|container| assert!(container.status.is_running(), "{container:?}"))
@@ -125,7 +126,7 @@ fn twenty_containers_start_at_once() {
             .collect();
         addresses.sort();
         addresses.dedup();
-        assert_eq!(addresses.len(), 20, "each has an address of its own");
+        assert_eq!(addresses.len(), count, "each has an address of its own");
         for id in &ids {
             let no_grace = Some(Duration::ZERO);
             direct.runtime.stop(id, no_grace).expect("it stops");
@@ -136,7 +137,7 @@ fn twenty_containers_start_at_once() {
 }
 
 #[test]
-fn an_agent_starts_twenty_modules_of_a_deployment() {
+fn an_agent_starts_the_many_modules_of_a_deployment() {
     if !privileged() {
         return;
     }
@@ -146,18 +147,19 @@ fn an_agent_starts_twenty_modules_of_a_deployment() {
         &device,
         &format!("[registry]\nplain_http = [\"{}\"]", registry.addr()),
     );
-    let modules: serde_json::Map<String, Value> = (0..20)
+    let count = rounds(20, 50);
+    let modules: serde_json::Map<String, Value> = (0..count)
         .map(|number| {
             let module = kobune_tests::tutorial::probe_module(&registry, "1", &["sleep", "600"]);
             (format!("module-{number}"), module)
         })
         .collect();
-    let manifest = device.dir().join("twenty.json");
+    let manifest = device.dir().join("many.json");
     let text = json!({ "schemaVersion": "1.1", "modules": modules }).to_string();
     std::fs::write(&manifest, text).unwrap();
     let begin = Instant::now();
     let _ = agent.cli(&["apply", &manifest.to_string_lossy()]).ok();
-    for number in 0..20 {
+    for number in 0..count {
         let _ = agent.wait_running(&format!("module-{number}"));
     }
     assert!(begin.elapsed() < Duration::from_secs(60));

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kobune_runtime::{ContainerId, ModuleRuntime, TaskStatus};
-use kobune_tests::{Agent, Device, Direct, privileged};
+use kobune_tests::{Agent, Device, Direct, full, privileged};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -185,6 +185,24 @@ fn ten_thousand_lines_in_a_second_are_all_in_the_log() {
         assert_eq!(direct.wait(&id, SOON).unwrap().code, 0);
         assert!(begin.elapsed() < SOON);
         let expected = (1..=20000).map(|number| format!("line {number}"));
+        assert!(direct.messages(&id).into_iter().eq(expected));
+    });
+}
+
+/// For a minute with `KOBUNE_FULL`.
+#[test]
+fn ten_thousand_lines_in_each_of_many_seconds_are_all_in_the_log() {
+    on_device(|_, direct| {
+        let seconds = if full() { 60 } else { 3 };
+        let options = json!({ "log": { "maxSize": 256 << 20, "maxFiles": 2 } });
+        let command = ["/probe", "stream", "10000", &seconds.to_string()];
+        let id = start(direct, "stream", &command, &options);
+        let begin = Instant::now();
+        let patience = Duration::from_secs(seconds) + SOON;
+        assert_eq!(direct.wait(&id, patience).unwrap().code, 0);
+        // At its pace: nobody held it up.
+        assert!(begin.elapsed() < Duration::from_secs(seconds + 10));
+        let expected = (1..=10_000 * seconds).map(|number| format!("line {number}"));
         assert!(direct.messages(&id).into_iter().eq(expected));
     });
 }

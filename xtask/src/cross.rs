@@ -2,7 +2,7 @@
 //!
 //! Linked with musl, so that they run on any Linux from 4.9 on whatever its C library. The C
 //! compiler, C library and linker of every target are zig's, from PyPI; the Rust standard
-//! library is rustup's, or built from source where rustup has none for the target. The
+//! library is built from its source, for size; for tests it is rustup's where there is one. The
 //! dependencies in `packaging/patches` are patched ([`staging`]).
 
 mod examine;
@@ -197,7 +197,7 @@ fn cargo(arch: Arch, profile: Profile, args: &[&str]) -> Result<Built, String> {
     let dir = target_dir()?.join("cross");
     fs::create_dir_all(&dir).map_err(|error| format!("make {}: {error}", dir.display()))?;
     let patched = staging::stage(&dir.join("patched"))?;
-    let toolchain = Toolchain::set_up(&dir, arch)?;
+    let toolchain = Toolchain::set_up(&dir, arch, profile)?;
     setup::run(toolchain.cargo(&dir, &patched, profile).args(args))?;
     Ok(Built {
         dir: dir.join(arch.triple).join(profile.name()),

@@ -1,5 +1,7 @@
 //! Keeps what is left of runs that ended badly.
 
+use std::sync::Arc;
+
 use kobune_runtime::{ContainerId, TaskStatus, Timestamp};
 
 use super::Core;
@@ -15,7 +17,8 @@ impl Core {
                 continue;
             };
             let history = self.history.get(module);
-            let on_purpose = exit.code == 0 || history.stopped || history.held;
+            let went_well = exit.code == 0 && !container.out_of_memory;
+            let on_purpose = went_well || history.stopped || history.held;
             let known = self.crashed.get(module) == Some(&exit.exited_at);
             if on_purpose || known || self.busy.contains_key(module) {
                 continue;
@@ -42,6 +45,18 @@ impl Core {
             if let Err(error) = crash::record(&self.parts.state_dir, &module, crash, &log) {
                 tracing::error!(%module, error = chain(&error), "cannot keep its last words");
             }
+            self.save_log(&module);
         }
+    }
+
+    /// Has a log that is in memory saved on the disk, since its module has failed.
+    pub(super) fn save_log(&self, module: &ContainerId) {
+        let runtime = Arc::clone(&self.parts.runtime);
+        let module = module.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = runtime.save_log(&module) {
+                tracing::error!(%module, error = chain(&error), "its log is in memory alone");
+            }
+        });
     }
 }

@@ -9,6 +9,7 @@ use kobune_runtime::{ContainerId, ExecRequest, TaskStatus, Timestamp};
 use super::{Core, Done};
 use crate::api::probe::{self, Outcome};
 use crate::command::ModuleAccess;
+use crate::crash;
 use crate::health::{Check, Health, Watch};
 
 /// Checks under way at a time.
@@ -132,7 +133,12 @@ impl Core {
         if after.as_str() != before.as_str() {
             let (module, said) = (&done.module, &watched.said);
             match after {
-                Health::Unhealthy { .. } => tracing::warn!(%module, said, "unhealthy"),
+                Health::Unhealthy { .. } => {
+                    tracing::warn!(%module, said, "unhealthy");
+                    if crash::is_kept(self.history.get(module).restart_count) {
+                        self.save_log(module);
+                    }
+                }
                 _ => tracing::info!(%module, "healthy"),
             }
         }

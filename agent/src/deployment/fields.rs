@@ -17,6 +17,7 @@ pub(super) struct Node<'a> {
 }
 
 /// The members of an object that nobody has taken yet.
+#[derive(Default)]
 pub(super) struct Fields<'a> {
     path: String,
     /// By name in lower case.

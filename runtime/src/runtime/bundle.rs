@@ -9,12 +9,14 @@ use crate::container::Paths;
 use crate::rootfs::{self, RootfsError};
 use crate::shim::{EXIT_FILE, JOB_FILE, LOCK_FILE, MEMORY_FILE, TASK_FILE};
 
+/// Directory of the bundle that holds the container's log, if it is in memory.
+pub(super) const RING: &str = "log";
 /// Directory of the bundle that holds the container's shared memory, if others may join.
 pub(super) const SHM: &str = "shm";
 /// Directory of the bundle on which parts of volumes are mounted.
 pub(super) const VOLUME_PARTS: &str = "parts";
 
-/// Removes the bundle's files but those that tell how the last task ended. Idempotent.
+/// Removes the bundle's files but those that tell of the last task and how it ended. Idempotent.
 pub(super) fn remove(paths: &Paths) -> Result<(), PrepareError> {
     let entries = match fs::read_dir(&paths.bundle) {
         Ok(entries) => entries,
@@ -23,7 +25,7 @@ pub(super) fn remove(paths: &Paths) -> Result<(), PrepareError> {
     };
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
-        if [TASK_FILE, EXIT_FILE, LOCK_FILE, MEMORY_FILE]
+        if [TASK_FILE, EXIT_FILE, LOCK_FILE, MEMORY_FILE, RING]
             .iter()
             .any(|kept| name == *kept)
         {

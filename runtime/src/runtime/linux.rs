@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{
     ContainerState, Containers, ModuleRuntime, PrepareError, RuntimeConfig, RuntimeError, Started,
-    bundle, prepare,
+    bundle, prepare, ring,
 };
 use crate::cdi;
 use crate::cgroup::{CgroupPath, Cgroups};
@@ -72,8 +72,8 @@ impl LinuxRuntime {
     }
 
     /// Releases everything that dead or half-made containers left behind: to be called
-    /// once at the agent's start. Running containers are not touched. Failures are
-    /// collected, and the rest is done.
+    /// once at the agent's start. Running containers are not touched. Logs that were in memory
+    /// are there again as far as they were saved. Failures are collected, and the rest is done.
     pub fn sweep(&self) -> Vec<RuntimeError> {
         let mut failures = Vec::new();
         let (homes, bundles) = (self.names("state"), self.names("run"));
@@ -93,6 +93,8 @@ impl LinuxRuntime {
             if !paths.record().exists() && !live.contains(id) {
                 // A creation or removal that was cut off.
                 failures.extend(self.delete_dirs(id).err());
+            } else if homes.contains(id) {
+                failures.extend(self.restore_log(id).err());
             }
         }
         if let Err(error) = self.network.sweep(&live) {
@@ -226,6 +228,13 @@ impl LinuxRuntime {
             id: id.clone(),
             source,
         };
+        // Memory is empty after a reboot.
+        ring::provide(paths, &container.options.log_driver).map_err(|source| {
+            RuntimeError::Directory {
+                path: paths.log(),
+                source,
+            }
+        })?;
         let client = self.client(paths);
         client.prepare(&job).map_err(shim)?;
         client.launch(&self.launcher).map_err(shim)?;
@@ -242,7 +251,7 @@ impl LinuxRuntime {
             log_dir: paths.log(),
             init: container.options.init,
             console: container.options.console,
-            log_driver: container.options.log_driver,
+            log_driver: container.options.log_driver.clone(),
             log: container.options.log,
             stop_signal,
             stop_timeout: container
@@ -263,12 +272,12 @@ impl ModuleRuntime for LinuxRuntime {
             Err(RuntimeError::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
-        for dir in [&paths.home, &paths.log()] {
-            fs::create_dir_all(dir).map_err(|source| RuntimeError::Directory {
-                path: dir.clone(),
+        fs::create_dir_all(&paths.home)
+            .and_then(|()| ring::provide(&paths, &request.options.log_driver))
+            .map_err(|source| RuntimeError::Directory {
+                path: paths.log(),
                 source,
             })?;
-        }
         container::save(&paths.record(), request).map_err(|source| RuntimeError::Record {
             id: id.clone(),
             source,

@@ -32,35 +32,43 @@ fn requested() -> Value {
     json!({ "Env": ["LD_PRELOAD=/evil.so"], "HostConfig": { "DeviceRequests": [request] } })
 }
 
+/// Puts a driver and a hook on the device.
+fn install(lab: &Lab) {
+    let (driver, hook) = (lab.path("driver"), lab.path("hook"));
+    fs::create_dir(&driver).unwrap();
+    fs::write(driver.join("libgpu.so"), "a driver").unwrap();
+    fs::write(&hook, HOOK).unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// All that a file can say and that is followed; the hook gets `argument`.
+fn edits(lab: &Lab, argument: &str) -> Value {
+    json!({
+        "env": ["GPU=0"],
+        "additionalGids": [4242],
+        "deviceNodes": [{
+            "path": "/dev/gpu0", "hostPath": "/dev/i2c-1", "permissions": "r",
+            "fileMode": 0o640, "gid": 44, "type": "c", "major": 89, "minor": 1,
+        }],
+        "mounts": [{
+            "hostPath": lab.path("driver"), "containerPath": "/usr/lib/gpu",
+            "options": ["ro", "nosuid", "nodev", "noexec", "rbind", "rprivate"],
+        }],
+        "hooks": [{
+            "hookName": "createContainer", "path": lab.path("hook"),
+            "args": ["gpu-hook", argument],
+        }],
+    })
+}
+
 #[test]
 fn a_described_device_comes_with_all_that_its_file_says() {
     if !privileged() {
         return;
     }
     let lab = Lab::new();
-    let (driver, hook) = (lab.path("driver"), lab.path("hook"));
-    fs::create_dir(&driver).unwrap();
-    fs::write(driver.join("libgpu.so"), "a driver").unwrap();
-    fs::write(&hook, HOOK).unwrap();
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
-    let edits = |argument: &str| {
-        json!({
-            "env": ["GPU=0"],
-            "additionalGids": [4242],
-            "deviceNodes": [{
-                "path": "/dev/gpu0", "hostPath": "/dev/i2c-1", "permissions": "r",
-                "fileMode": 0o640, "gid": 44, "type": "c", "major": 89, "minor": 1,
-            }],
-            "mounts": [{
-                "hostPath": driver, "containerPath": "/usr/lib/gpu",
-                "options": ["ro", "nosuid", "nodev", "noexec", "rbind", "rprivate"],
-            }],
-            "hooks": [{
-                "hookName": "createContainer", "path": hook, "args": ["gpu-hook", argument],
-            }],
-        })
-    };
-    describe(&lab, &edits("links"));
+    install(&lab);
+    describe(&lab, &edits(&lab, "links"));
     let lines = [
         "list /dev",
         "open /dev/gpu0 r",
@@ -93,7 +101,7 @@ fn a_described_device_comes_with_all_that_its_file_says() {
     assert!(!seen.answer("read /from-hook").contains("evil"));
 
     // A program that fails, or is gone, fails the start; so does a description that is gone.
-    describe(&lab, &edits("fail"));
+    describe(&lab, &edits(&lab, "fail"));
     let start = || {
         lab.run(&lab.image(&json!({})), &requested(), &[])
             .unwrap_err()
@@ -103,7 +111,7 @@ fn a_described_device_comes_with_all_that_its_file_says() {
         error.contains("failed to run create container hooks"),
         "{error}"
     );
-    fs::remove_file(&hook).unwrap();
+    fs::remove_file(lab.path("hook")).unwrap();
     let error = start();
     assert!(error.contains("/hook, which is not there"), "{error}");
     etc::write(lab.device(), "/etc/cdi/a.json", "{}");

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::Table;
 
-/// Until the agent's idle threads have ended.
-const REST: Duration = Duration::from_secs(4);
+/// Until the agent has given back what it does not need.
+const REST: Duration = Duration::from_secs(5);
 
 /// Sums of `smaps_rollup`, in KiB.
 #[derive(Clone, Copy, Default)]

@@ -27,13 +27,13 @@ pub(crate) struct Toolchain {
     arch: Arch,
     compiler: PathBuf,
     archiver: PathBuf,
-    /// Whether the standard library is built along, for want of a prebuilt one.
+    /// Whether the standard library is built along: for size, or for want of a prebuilt one.
     builds_std: bool,
 }
 
 impl Toolchain {
-    /// Installs what is missing, below `dir` and with rustup. Idempotent.
-    pub(crate) fn set_up(dir: &Path, arch: Arch) -> Result<Self, String> {
+    /// Installs what `profile` needs and is missing, below `dir` and with rustup. Idempotent.
+    pub(crate) fn set_up(dir: &Path, arch: Arch, profile: Profile) -> Result<Self, String> {
         let zig = install_zig(&dir.join(format!("zig-{ZIG_VERSION}")))?;
         let bin = dir.join("bin");
         fs::create_dir_all(&bin).map_err(|error| format!("make {}: {error}", bin.display()))?;
@@ -51,7 +51,10 @@ impl Toolchain {
             ),
         )?;
         write_script(&archiver, &format!("exec '{zig}' ar \"$@\""))?;
-        let builds_std = !has_std(arch)? && !add_std(arch)?;
+        let builds_std = profile == Profile::Dist || !(has_std(arch)? || add_std(arch)?);
+        if builds_std {
+            add_source()?;
+        }
         Ok(Self {
             arch,
             compiler,
@@ -144,11 +147,10 @@ fn has_std(arch: Arch) -> Result<bool, String> {
     Ok(lib.is_dir())
 }
 
-/// Asks rustup for the standard library, or else for its source: `false`. Where the source is
-/// there already it is not asked again.
+/// Asks rustup for the standard library; `false` where it has none for the target. Where the
+/// source is there already it is not asked again.
 fn add_std(arch: Arch) -> Result<bool, String> {
-    let source = rustc(&["--print", "sysroot"])?.join("lib/rustlib/src/rust/library/std");
-    if source.is_dir() {
+    if has_source()? {
         return Ok(false);
     }
     let prebuilt = Command::new("rustup")
@@ -159,12 +161,23 @@ fn add_std(arch: Arch) -> Result<bool, String> {
             let triple = arch.triple;
             format!("no standard library for {triple} and no rustup to get it: {error}")
         })?;
-    if prebuilt.success() {
-        return Ok(true);
+    if !prebuilt.success() {
+        println!("no prebuilt standard library for {}", arch.triple);
     }
-    println!("no prebuilt standard library for {}", arch.triple);
-    setup::run(Command::new("rustup").args(["--quiet", "component", "add", "rust-src"]))?;
-    Ok(false)
+    Ok(prebuilt.success())
+}
+
+fn has_source() -> Result<bool, String> {
+    let sysroot = rustc(&["--print", "sysroot"])?;
+    Ok(sysroot.join("lib/rustlib/src/rust/library/std").is_dir())
+}
+
+/// Gets the standard library's source.
+fn add_source() -> Result<(), String> {
+    if has_source()? {
+        return Ok(());
+    }
+    setup::run(Command::new("rustup").args(["--quiet", "component", "add", "rust-src"]))
 }
 
 /// A path that the compiler prints.

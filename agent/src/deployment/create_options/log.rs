@@ -2,54 +2,63 @@
 
 use kobune_runtime::{LogDriver, LogOptions};
 
-use super::super::fields::{Fault, Findings, Node};
+use super::super::fields::{Fault, Fields, Findings, Node};
 use super::unread;
 
-/// Drivers whose logs are files with `max-size` and `max-file`, as ours are.
-const FILE_DRIVERS: [&str; 3] = ["", "json-file", "local"];
+/// Bytes of a log in memory where nothing is said.
+const RING: u64 = 1 << 20;
 
 pub(super) fn parse(node: Option<Node<'_>>, findings: &mut Findings) -> (LogDriver, LogOptions) {
-    let mut log = LogOptions::default();
-    let mut log_driver = LogDriver::File;
+    let nothing = (LogDriver::default(), LogOptions::default());
     let Some(mut fields) = findings.read(node, Node::object) else {
-        return (log_driver, log);
+        return nothing;
     };
-    if let Some(driver) = fields.take("type")
-        && let Some(name) = findings.accept(driver.text())
-    {
-        match name.as_str() {
-            "none" => log_driver = LogDriver::None,
-            file if FILE_DRIVERS.contains(&file) => {}
-            _ => findings.warn(
-                &driver,
-                format!("{name:?} is not supported: the log is kept in files"),
-            ),
-        }
-    }
+    let driver = fields.take("type");
+    let name = findings.read(driver.clone(), Node::text);
     let config = fields.take("config");
-    if let Some(mut config) = findings.read(config, Node::object) {
-        if let Some(size) = findings.read(config.take("max-size"), max_size).flatten() {
-            log.max_size = size;
-        }
-        if let Some(files) = findings.read(config.take("max-file"), max_files).flatten() {
-            log.max_files = files;
-        }
-        for (_, node) in config.leftovers() {
-            findings.warn(&node, "has no effect: logs have max-size and max-file");
-        }
-    }
+    let config = findings.read(config, Node::object);
     unread::report(fields, "HostConfig.LogConfig", findings);
-    (log_driver, log)
+    let mut config = config.unwrap_or_default();
+    let (driver, log) = match name.as_deref() {
+        None | Some("" | "json-file" | "local") => (LogDriver::File, files(&mut config, findings)),
+        Some("none") => (LogDriver::None, files(&mut config, findings)),
+        Some("ring") => (LogDriver::Ring, ring(&mut config, findings)),
+        Some(name) => {
+            let message = format!("{name:?} is not supported: the log is kept in files");
+            driver.inspect(|node| findings.warn(node, message));
+            (LogDriver::File, files(&mut config, findings))
+        }
+    };
+    for (_, node) in config.leftovers() {
+        findings.warn(&node, "has no effect with this log driver");
+    }
+    (driver, log)
+}
+
+fn files(config: &mut Fields<'_>, findings: &mut Findings) -> LogOptions {
+    let mut log = LogOptions::default();
+    if let Some(size) = findings.read(config.take("max-size"), size).flatten() {
+        log.max_size = size;
+    }
+    if let Some(files) = findings.read(config.take("max-file"), max_files).flatten() {
+        log.max_files = files;
+    }
+    log
+}
+
+fn ring(config: &mut Fields<'_>, findings: &mut Findings) -> LogOptions {
+    let size = findings.read(config.take("max-size"), size).flatten();
+    LogOptions::ring(size.unwrap_or(RING))
 }
 
 /// Docker's sizes are decimal: `10m` is ten million bytes. Empty keeps the default, and so
 /// does `-1` (no bound), because an unbounded log ends in a full disk.
-fn max_size(node: &Node<'_>) -> Result<Option<u64>, Fault> {
+fn size(node: &Node<'_>) -> Result<Option<u64>, Fault> {
     let text = node.text()?.trim().to_ascii_lowercase();
     if matches!(text.as_str(), "" | "-1") {
         return Ok(None);
     }
-    let bytes = size(&text).filter(|&bytes| bytes > 0);
+    let bytes = bytes(&text).filter(|&bytes| bytes > 0);
     bytes.map(Some).ok_or_else(|| {
         node.fault(format!(
             "is no size: expected one such as 10m, found {text:?}"
@@ -57,7 +66,7 @@ fn max_size(node: &Node<'_>) -> Result<Option<u64>, Fault> {
     })
 }
 
-fn size(text: &str) -> Option<u64> {
+fn bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
     let unit: u64 = match text[digits.len()..].trim() {
         "" | "b" => 1,

@@ -10,6 +10,7 @@
 //! env | caps | mounts | id    what the process has
 //! exit CODE | sleep SECONDS | ignore-term
 //! spam LINES                  numbered lines, as fast as possible
+//! stream LINES SECONDS        so many numbered lines in each of so many seconds
 //! alloc MIB [SECONDS]         touches so much memory and holds it
 //! fork N                      starts N children, says how many lived, ends them
 //! status PREFIX...            lines of /proc/self/status that start so
@@ -77,6 +78,7 @@ fn run(words: &[&str]) -> io::Result<Option<u8>> {
         ["sleep", seconds] => process::sleep(number(seconds)?),
         ["ignore-term"] => process::ignore_term()?,
         ["spam", lines] => process::spam(number(lines)?)?,
+        ["stream", lines, seconds] => process::stream(number(lines)?, number(seconds)?)?,
         ["alloc", mib] => process::allocate(number(mib)?, 0)?,
         ["alloc", mib, seconds] => process::allocate(number(mib)?, number(seconds)?)?,
         ["leave"] => process::leave()?,

@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
@@ -121,6 +121,23 @@ pub(crate) fn spam(lines: u64) -> io::Result<()> {
         writeln!(output, "line {line}")?;
     }
     output.flush()
+}
+
+/// `rate` lines in each of `seconds`, a hundredth of them at a time.
+pub(crate) fn stream(rate: u64, seconds: u64) -> io::Result<()> {
+    let begin = Instant::now();
+    let mut line = 0;
+    for tick in 1..=seconds * 100 {
+        let mut output = BufWriter::new(io::stdout().lock());
+        while line < tick * rate / 100 {
+            line += 1;
+            writeln!(output, "line {line}")?;
+        }
+        output.flush()?;
+        let next = Duration::from_millis(tick * 10);
+        std::thread::sleep(next.saturating_sub(begin.elapsed()));
+    }
+    Ok(())
 }
 
 pub(crate) fn allocate(mib: usize, seconds: u64) -> io::Result<()> {

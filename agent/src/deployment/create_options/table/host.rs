@@ -151,11 +151,11 @@ pub(super) const ROWS: &[Row] = &[
     honoured("HostConfig.LogConfig", "10 MiB in three files where absent"),
     honoured(
         "HostConfig.LogConfig.Type",
-        "`json-file`, `local` (both files of our own), `none`; others are kept in files, with a warning",
+        "`json-file`, `local` (both files of our own), `none`, `ring` (our own: memory, saved when the module fails); others are kept in files, with a warning",
     ),
     honoured(
         "HostConfig.LogConfig.Config",
-        "`max-size`, `max-file`; others have no effect, with a warning",
+        "`max-size`, `max-file`; of a ring `max-size`, 1 MiB where absent, 128 KiB at least; others have no effect, with a warning",
     ),
     honoured(
         "HostConfig.NetworkMode",

@@ -12,6 +12,8 @@ SRC_URI += "\
     file://libcontainer-0.7.0/0002-mount-on-kernels-before-5.12.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/libcontainer-0.7.0 \
     file://nc-0.9.8/0001-build-in-thumb-mode.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/nc-0.9.8 \
     file://pathrs-0.2.6/0001-check-existence-before-5.8.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/pathrs-0.2.6 \
+    file://pathrs-0.2.6/0002-find-no-paths-for-expected-errors.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/pathrs-0.2.6 \
+    file://pathrs-0.2.6/0003-open-directories-without-proc.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/pathrs-0.2.6 \
 "
 SRCREV = "${KOBUNE_REV}"
 
