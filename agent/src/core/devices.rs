@@ -73,6 +73,8 @@ impl Core {
             return;
         }
         let watch = watch(&self.devices.watched);
+        // The watch before may have seen a change that it could not tell any more.
+        self.look_at_descriptions();
         self.devices.unwatchable = watch.is_err();
         match watch {
             Ok(changes) => {
@@ -96,12 +98,15 @@ impl Core {
     pub(super) fn devices_changed(&mut self) {
         self.devices.watcher = None;
         self.devices.compared = false;
-        let specs = self.desired.modules.values();
+        self.look_at_descriptions();
+    }
+
+    /// What was refused for want of a description may be described by now. What runs is not
+    /// looked at: a driver's update may take its description away for a moment.
+    fn look_at_descriptions(&mut self) {
         let lacks =
             |spec: &ModuleSpec| !spec.options.device_requests.is_empty() && spec.is_refused();
-        if specs.clone().any(lacks) {
-            // What was refused for want of a description may be described by now. What runs is
-            // not looked at: a driver's update may take its description away for a moment.
+        if self.desired.modules.values().any(lacks) {
             self.desired = self.sources.permitted(self.parts.policy.as_ref());
         }
     }
