@@ -18,6 +18,7 @@ mod health;
 mod images;
 mod previous;
 mod pulls;
+mod readiness;
 mod snapshot;
 mod state;
 mod view;
@@ -48,6 +49,7 @@ use health::{ProbeDone, Watched};
 use images::StoreDone;
 use previous::Previous;
 use pulls::{PullDone, PullWaits, Pulled, Pulling};
+use readiness::Readiness;
 use state::Sources;
 
 /// Under this annotation a container carries the fingerprint of the spec it was made from.
@@ -95,6 +97,8 @@ enum Done {
     Exit(ContainerId),
     /// Devices came or went.
     Devices,
+    /// A module told how it is.
+    Readiness,
 }
 
 pub(crate) struct Core {
@@ -119,6 +123,8 @@ pub(crate) struct Core {
     health: BTreeMap<ContainerId, Watched>,
     /// Devices that modules miss or lost.
     devices: Devices,
+    /// Modules that tell when they are ready.
+    readiness: Readiness,
     /// Ends of runs that were recorded, or need not be.
     crashed: BTreeMap<ContainerId, Timestamp>,
     /// Running modules whose exit is waited for.
@@ -158,6 +164,7 @@ impl Core {
             busy: BTreeMap::new(),
             health: BTreeMap::new(),
             devices: Devices::default(),
+            readiness: Readiness::default(),
             crashed: BTreeMap::new(),
             watched: BTreeSet::new(),
             requests: VecDeque::new(),
@@ -230,6 +237,7 @@ impl Core {
             Ok(Done::Probe(done)) => self.probe_done(*done),
             Ok(Done::Store(done)) => self.store_done(*done),
             Ok(Done::Devices) => self.devices_changed(),
+            Ok(Done::Readiness) => self.readiness_changed(),
             Ok(Done::Exit(module)) => {
                 self.watched.remove(&module);
                 self.settle(module);
@@ -245,6 +253,9 @@ impl Core {
         // Before the look, so that no change goes unnoticed after it.
         self.watch_devices();
         self.look();
+        if self.watch_readiness() {
+            self.look();
+        }
         self.look_at_devices();
         self.record_crashes();
         self.start_requests();
@@ -261,7 +272,13 @@ impl Core {
         self.watch_running();
         self.publish(&plan, now);
         self.publish_snapshot(now);
-        let wake = plan.wake_at.into_iter().chain(probe_at).min();
+        let awaited = self.awaited(now).map(|(_, until)| until);
+        let wake = plan
+            .wake_at
+            .into_iter()
+            .chain(probe_at)
+            .chain(awaited)
+            .min();
         let wake = wake.and_then(|at| at.since(now)).unwrap_or(LONGEST_SLEEP);
         wake.clamp(Duration::from_millis(10), LONGEST_SLEEP)
     }
@@ -319,6 +336,7 @@ impl Core {
                     paused: container.paused,
                     out_of_memory: container.out_of_memory,
                     health: self.health_of(id),
+                    told: container.notified.as_ref().map(|told| told.status.clone()),
                     missing_device: self.devices.missing(id, &container.status),
                     replaced_device: self.devices.replaced(id, &container.status),
                 },

@@ -126,6 +126,18 @@ impl Watch {
 }
 
 impl Health {
+    /// What checks say, together with whether the module told that it is ready; each is absent
+    /// where nobody asked for it.
+    #[must_use]
+    pub fn with_readiness(checked: Option<Self>, ready: Option<bool>) -> Option<Self> {
+        match (ready, checked) {
+            (None, checked) => checked,
+            (Some(true), None) => Some(Self::Healthy),
+            (Some(false), None | Some(Self::Healthy)) => Some(Self::Starting),
+            (Some(_), checked) => checked,
+        }
+    }
+
     /// Docker's word for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

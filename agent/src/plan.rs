@@ -45,6 +45,8 @@ pub struct Vitals {
     pub out_of_memory: bool,
     /// What its checks say; absent where it has none.
     pub health: Option<Health>,
+    /// Its state in its own words, where it was asked for them.
+    pub told: Option<String>,
     /// It does not run, and this device that it maps is not there.
     pub missing_device: Option<PathBuf>,
     /// It runs, and this device of the host is another than the one that it was given.

@@ -12,12 +12,16 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use kobune_runtime::{ContainerId, IpcMode, Mount, NamespaceMode, NetworkMode, Provided};
+use kobune_runtime::{
+    ContainerId, IpcMode, LogDriver, Mount, NamespaceMode, NetworkMode, Provided, SyslogAddress,
+};
 
 use crate::deployment::{Deployment, ModuleSpec, Warning};
 
 pub use rule::{AllowedMount, HostNamespace, Pattern, Rule};
 
+/// Where programs of the device itself send their log.
+const SYSLOG: &str = "/dev/log";
 /// Modules through which a namespace is looked for at most: who joins in a circle joins none.
 const LONGEST_CHAIN: usize = 8;
 
@@ -98,6 +102,7 @@ impl Inquiry<'_> {
         self.devices(spec);
         self.mounts(spec);
         self.namespaces(spec);
+        self.log(spec);
     }
 
     /// Devices that are requested by name: by the name, or by all that comes with them.
@@ -225,6 +230,27 @@ impl Inquiry<'_> {
                 false => format!(" (which is {})", real.display()),
             };
             self.refuse(field, &format!("{}{leads}{how}", path.display()));
+        }
+    }
+
+    /// A syslog server gets what the module says from the host: by a socket as if that was
+    /// mounted, over the host's network as if the module was in it.
+    fn log(&mut self, spec: &ModuleSpec) {
+        let LogDriver::Syslog(syslog) = &spec.options.log_driver else {
+            return;
+        };
+        let allowed = match &syslog.address {
+            SyslogAddress::Unix(path) => {
+                let real = (self.resolve)(path);
+                path == Path::new(SYSLOG)
+                    || self.rule.allows_mount(path, false) && self.rule.allows_mount(&real, false)
+            }
+            SyslogAddress::Udp(_) | SyslogAddress::Tcp(_) => {
+                self.rule.host_namespaces.contains(&HostNamespace::Network)
+            }
+        };
+        if !allowed {
+            self.refuse("HostConfig.LogConfig", &syslog.address.to_string());
         }
     }
 

@@ -49,9 +49,10 @@ pub use network::{
 pub use options::{
     BlockIo, CapabilityChange, Console, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping,
     DeviceRate, DeviceRequest, DeviceRule, Dns, ExposedPort, ExtraHost, HostAddress,
-    InvalidDeviceAccess, InvalidPort, IpcMode, LogDriver, LogOptions, Mount, MountSource,
-    NamespaceMode, Namespaces, NetworkMode, PortBinding, Privilege, Propagation, Protocol,
-    Resources, SeccompChoice, Security, Ulimit, VolumesFrom,
+    InvalidAddress, InvalidDeviceAccess, InvalidPort, InvalidTag, IpcMode, LogDriver, LogOptions,
+    Mount, MountSource, NamespaceMode, Namespaces, NetworkMode, PortBinding, Privilege,
+    Propagation, Protocol, Resources, SeccompChoice, Security, Syslog, SyslogAddress, SyslogFormat,
+    Tag, TagWords, Ulimit, VolumesFrom,
 };
 pub use record::RecordError;
 pub use rootfs::RootfsError;
@@ -60,6 +61,7 @@ pub use runtime::{
     RuntimeError, Started,
 };
 pub use shim::attach::AttachPoint;
+pub use shim::notify::Notified;
 pub use shim::{PidFd, ShimError};
 pub use spec::{
     Built, JoinedNamespaces, SpecError, SpecNetwork, SpecPaths, SpecRequest, SpecWarning,

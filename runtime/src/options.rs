@@ -24,7 +24,10 @@ pub use console::Console;
 pub use device::{
     DeviceAccess, DeviceClass, DeviceMapping, DeviceRequest, DeviceRule, InvalidDeviceAccess,
 };
-pub use log::{LogDriver, LogOptions};
+pub use log::{
+    InvalidAddress, InvalidTag, LogDriver, LogOptions, Syslog, SyslogAddress, SyslogFormat, Tag,
+    TagWords,
+};
 pub use mount::{Mount, MountSource, Propagation, VolumesFrom};
 pub use namespace::{IpcMode, NamespaceMode, Namespaces};
 pub use resources::{BlockIo, DeviceRate, Resources, Ulimit};
@@ -64,6 +67,9 @@ pub struct ContainerOptions {
     /// Whether a first process stands above the program, which passes signals on and reaps.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub init: bool,
+    /// Whether it tells itself when it is ready, over `NOTIFY_SOCKET`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub notify: bool,
     /// Its terminal and standard input.
     #[serde(skip_serializing_if = "Console::is_none")]
     pub console: Console,

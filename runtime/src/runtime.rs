@@ -17,6 +17,7 @@ use crate::container::CreateRequest;
 use crate::exec::ExecError;
 use crate::network::{Attachment, NetworkConfig, NetworkError};
 use crate::record::RecordError;
+use crate::shim::notify::Notified;
 use crate::shim::{PidFd, ShimError};
 use crate::{ContainerId, TaskStatus};
 
@@ -94,6 +95,8 @@ pub struct ContainerState {
     pub paused: bool,
     /// It ended, and the kernel had ended processes of it for want of memory.
     pub out_of_memory: bool,
+    /// What it tells of itself, while it runs and was asked to.
+    pub notified: Option<Notified>,
     /// Its address and published ports while it runs on the bridge.
     pub attachment: Option<Attachment>,
 }

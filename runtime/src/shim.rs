@@ -10,6 +10,8 @@
 //! | `launch.log` | launcher | what libcontainer had to say while launching |
 //! | `task.json` | launcher | [`TaskRecord`], written when the container was started |
 //! | `attach` | launcher | socket for those who attach, served by the monitor; see [`attach`] |
+//! | `notify/` | launcher | directory of a socket for those inside, served by the monitor; see [`notify`] |
+//! | `notify.json` | monitor | [`notify::Notified`], written when the container told something new |
 //! | `exit.json` | monitor | [`ExitRecord`], written when the main process ended |
 //!
 //! The launcher answers the agent with one line of JSON, a [`LaunchReport`], on its
@@ -22,6 +24,7 @@ pub mod attach;
 mod client;
 pub mod copy;
 pub mod exec;
+pub mod notify;
 mod process;
 pub mod sealed;
 
@@ -55,6 +58,8 @@ pub const LAUNCH_LOG_FILE: &str = "launch.log";
 pub const TASK_FILE: &str = "task.json";
 /// Written by the agent: the kernel ended processes of the ended task for want of memory.
 pub const MEMORY_FILE: &str = "out-of-memory";
+/// Socket of the system's journal.
+pub const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 /// Record of the ended task.
 pub const EXIT_FILE: &str = "exit.json";
 
@@ -76,15 +81,33 @@ pub struct ShimJob {
     /// The program's terminal and standard input.
     #[serde(default)]
     pub console: Console,
+    /// Whether the container tells how it is.
+    #[serde(default)]
+    pub notify: bool,
     /// Where the output goes.
     #[serde(default)]
     pub log_driver: LogDriver,
     /// Bounds of the log.
     pub log: LogOptions,
+    /// Who gets the output as it comes, beside the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<LogReceiver>,
     /// Signal number that asks the main process to end.
     pub stop_signal: i32,
     /// Seconds from the stop signal to SIGKILL.
     pub stop_timeout: u32,
+}
+
+/// Who gets a container's output as it comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogReceiver {
+    /// The receiver; its tag is filled in.
+    pub driver: LogDriver,
+    /// Name of the container.
+    pub container: String,
+    /// Reference of its image.
+    pub image: String,
 }
 
 /// A started container.

@@ -80,6 +80,8 @@ pub struct SpecPaths {
     pub resolv_conf: Option<PathBuf>,
     /// What it sees as `/dev/shm`; a file system of its own where absent.
     pub shm: Option<PathBuf>,
+    /// Directory of the socket over which it tells how it is.
+    pub notify: PathBuf,
     /// Where parts of volumes are mounted.
     pub volume_parts: PathBuf,
     /// Directory of all volumes.

@@ -1,5 +1,6 @@
 //! The Yocto layer: its list of crates is that of the lock file, and its linter has no complaint.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -104,6 +105,18 @@ fn parsed(dir: &Path) -> Option<Value> {
     Some(serde_json::from_str(&parsed).expect("JSON"))
 }
 
+/// The patches of packaging/patches, each with its crate's directory.
+fn patches() -> BTreeSet<String> {
+    let dir = workspace().join("packaging/patches");
+    let entries = |dir: &Path| fs::read_dir(dir).expect("a directory").flatten();
+    let crates = entries(&dir).filter(|entry| entry.path().is_dir());
+    let patches = crates.flat_map(|entry| entries(&entry.path()));
+    let paths = patches.map(|patch| patch.path().strip_prefix(&dir).map(Path::to_owned));
+    paths
+        .map(|path| path.expect("below it").display().to_string())
+        .collect()
+}
+
 #[test]
 fn the_recipes_are_understood_by_bitbake() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -114,20 +127,13 @@ fn the_recipes_are_understood_by_bitbake() {
     assert_eq!(recipe["INITSCRIPT_NAME"], "kobune");
     let sources = recipe["SRC_URI"].as_str().expect("sources");
     let sources: Vec<&str> = sources.split_whitespace().collect();
-    let patches: Vec<&&str> = sources
+    let listed: BTreeSet<&str> = sources
         .iter()
-        .filter(|s| s.starts_with("file://"))
+        .filter_map(|source| source.strip_prefix("file://")?.split(';').next())
         .collect();
-    assert_eq!(sources.len(), locked().len() + 1 + patches.len());
-    for patch in patches {
-        let file = patch
-            .strip_prefix("file://")
-            .and_then(|patch| patch.split(';').next());
-        let file = workspace()
-            .join("packaging/patches")
-            .join(file.expect("a file"));
-        assert!(file.exists(), "{}", file.display());
-    }
+    assert_eq!(sources.len(), locked().len() + 1 + listed.len());
+    let patches = patches();
+    assert_eq!(listed, patches.iter().map(String::as_str).collect());
     assert_eq!(parsed["kobune-bin_0.1.0.bb"]["RPROVIDES:${PN}"], "kobune");
     let image = &parsed["kobune-image-example.bb"];
     assert_eq!(

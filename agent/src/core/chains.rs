@@ -52,10 +52,12 @@ struct StepDone {
 
 impl Core {
     /// Starts the plan's chains that may run now: not two of a module, not before images
-    /// are there, not before modules of a lower startup order are through.
+    /// are there, not before modules of a lower startup order are through and those among them
+    /// that tell it are ready.
     pub(super) fn start_chains(&mut self, plan: &Plan) {
         let waits_for_images = !self.pulling.is_empty();
-        let mut gate = self.busy.values().copied().min();
+        let awaited = self.awaited(Timestamp::now()).map(|(order, _)| order);
+        let mut gate = self.busy.values().copied().chain(awaited).min();
         for (module, steps) in group(plan) {
             let rank = self.rank(&module, &steps);
             let deferred = self.busy.contains_key(&module)

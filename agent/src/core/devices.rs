@@ -19,6 +19,14 @@ use crate::sys;
 /// mode and links right after.
 const SETTLE: Duration = Duration::from_millis(250);
 
+/// What devices do.
+const CHANGES: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF);
+
 /// What is known of the modules' devices.
 #[derive(Default)]
 pub(super) struct Devices {
@@ -72,7 +80,7 @@ impl Core {
         if self.devices.watched.is_empty() {
             return;
         }
-        let watch = watch(&self.devices.watched);
+        let watch = watch(&self.devices.watched, CHANGES);
         // The watch before may have seen a change that it could not tell any more.
         self.look_at_descriptions();
         self.devices.unwatchable = watch.is_err();
@@ -164,20 +172,14 @@ impl Core {
     }
 }
 
-/// A descriptor that becomes readable with the first change in one of `directories`.
-fn watch(
+/// A descriptor that becomes readable with the first of `flags` in one of `directories`.
+pub(super) fn watch(
     directories: &BTreeSet<PathBuf>,
+    flags: WatchFlags,
 ) -> io::Result<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>> {
     let changes = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-    let flags = WatchFlags::CREATE
-        | WatchFlags::DELETE
-        | WatchFlags::MOVED_FROM
-        | WatchFlags::MOVED_TO
-        | WatchFlags::DELETE_SELF
-        | WatchFlags::MOVE_SELF
-        | WatchFlags::ONLYDIR;
     for directory in directories {
-        match add_watch(&changes, directory, flags) {
+        match add_watch(&changes, directory, flags | WatchFlags::ONLYDIR) {
             // Gone meanwhile: its parent's turn comes with the next round.
             Ok(_) | Err(rustix::io::Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),

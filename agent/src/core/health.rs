@@ -144,9 +144,12 @@ impl Core {
         }
     }
 
-    /// What is known of the module's health; `None` where it has no check.
+    /// What is known of the module's health; `None` where it has no check and does not tell
+    /// when it is ready.
     pub(super) fn health_of(&self, module: &ContainerId) -> Option<Health> {
-        self.health.get(module).map(|watched| watched.watch.health)
+        let checked = self.health.get(module).map(|watched| watched.watch.health);
+        let told = self.seen.get(module)?.notified.as_ref();
+        Health::with_readiness(checked, told.map(|told| told.ready))
     }
 
     /// What the last check said, if it failed.

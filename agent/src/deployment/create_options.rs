@@ -30,6 +30,9 @@ use kobune_runtime::{ContainerId, ContainerOptions, NetworkMode, Privilege, Volu
 use super::fields::{Fault, Fields, Findings, Node};
 pub use table::markdown;
 
+/// podman's annotation for modules that say themselves when they are ready.
+const SDNOTIFY: &str = "io.containers.sdnotify";
+
 /// Reads `options`; what is wrong or has no effect goes to `findings`.
 pub(super) fn parse(options: &Node<'_>, findings: &mut Findings) -> ContainerOptions {
     let mut parsed = ContainerOptions::default();
@@ -50,6 +53,10 @@ pub(super) fn parse(options: &Node<'_>, findings: &mut Findings) -> ContainerOpt
         parse_host_config(host, &mut parsed, findings);
     }
     parsed.mounts = mounts::parse(host.as_mut(), top.take("volumes"), findings);
+    let asked = [&parsed.annotations, &parsed.labels]
+        .into_iter()
+        .find_map(|texts| texts.get(SDNOTIFY));
+    parsed.notify = asked.is_some_and(|who| who == "container");
 
     unread::report(top, "", findings);
     if let Some(host) = host {

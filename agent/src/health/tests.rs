@@ -100,3 +100,25 @@ fn unhealthy_is_since_the_failure_that_made_it_so() {
     watch.record(&check, false, at(62));
     assert_eq!(watch.health, Health::Unhealthy { since: at(31) });
 }
+
+#[test]
+fn a_module_that_tells_when_it_is_ready_is_starting_until_then() {
+    let sick = Some(Health::Unhealthy { since: at(7) });
+    let (starting, healthy) = (Some(Health::Starting), Some(Health::Healthy));
+    let cases = [
+        (None, None, None),
+        (healthy, None, healthy),
+        (None, Some(false), starting),
+        (healthy, Some(false), starting),
+        (starting, Some(false), starting),
+        // A check that fails says more than silence.
+        (sick, Some(false), sick),
+        (None, Some(true), healthy),
+        (starting, Some(true), starting),
+        (sick, Some(true), sick),
+    ];
+    for (checked, ready, expected) in cases {
+        let known = Health::with_readiness(checked, ready);
+        assert_eq!(known, expected, "{checked:?}, {ready:?}");
+    }
+}

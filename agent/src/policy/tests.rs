@@ -46,6 +46,11 @@ fn refused(rule: Rule, host: &Value) -> Vec<String> {
     )
 }
 
+/// A `HostConfig` that sends the log to that address.
+fn syslog(address: &str) -> Value {
+    json!({ "LogConfig": { "Type": "syslog", "Config": { "syslog-address": address } } })
+}
+
 #[test]
 fn what_goes_beyond_the_default_is_refused_with_field_and_rule() {
     let cases = [
@@ -67,6 +72,8 @@ fn what_goes_beyond_the_default_is_refused_with_field_and_rule() {
         ),
         (json!({ "NetworkMode": "host" }), "HostConfig.NetworkMode"),
         (json!({ "PidMode": "host" }), "HostConfig.PidMode"),
+        (syslog("unix:///run/docker.sock"), "HostConfig.LogConfig"),
+        (syslog("tcp://127.0.0.1:6379"), "HostConfig.LogConfig"),
         (json!({ "IpcMode": "host" }), "HostConfig.IpcMode"),
         (json!({ "UTSMode": "host" }), "HostConfig.UTSMode"),
         (json!({ "CgroupnsMode": "host" }), "HostConfig.CgroupnsMode"),
@@ -102,12 +109,15 @@ fn what_goes_beyond_the_default_is_refused_with_field_and_rule() {
 
 #[test]
 fn what_docker_gives_by_default_needs_no_rule() {
+    let journald = json!({ "LogConfig": { "Type": "journald" } });
     let host = json!({
         "CapAdd": ["CHOWN"], "CapDrop": ["ALL"], "Memory": 67_108_864,
         "PortBindings": { "80/tcp": [{ "HostPort": "80" }] },
         "Binds": ["volume:/data"], "SecurityOpt": ["no-new-privileges"],
     });
-    assert_eq!(refused(rule("other"), &host), Vec::<String>::new());
+    for host in [host, syslog("unix:///dev/log"), journald] {
+        assert_eq!(refused(rule("other"), &host), Vec::<String>::new());
+    }
 }
 
 /// Something of each kind.
@@ -158,6 +168,9 @@ fn a_rule_allows_what_it_names_and_no_more() {
         (json!({ "CapAdd": ["net_admin"] }), true),
         (json!({ "CapAdd": ["SYS_ADMIN"] }), false),
         (bind("/data:/d"), true),
+        (syslog("unix:///data/log"), true),
+        (syslog("unix:///etc/ssl/log"), false),
+        (syslog("udp://192.0.2.1"), true),
         (bind("/data/deep:/d"), true),
         (bind("/database:/d"), false),
         (bind("/data/../etc:/d"), false),

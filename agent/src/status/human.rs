@@ -19,10 +19,7 @@ pub(super) fn describe(seen: &Observation<'_>, status: ModuleStatus, now: Timest
         Some(TaskStatus::Created) => "Created".to_owned(),
         Some(TaskStatus::Running { started_at, .. }) => match now.since(started_at) {
             Some(up) if status == ModuleStatus::Paused => format!("Up {}, paused", span(up)),
-            Some(up) => match seen.current.and_then(|module| module.vitals.health) {
-                Some(health) => format!("Up {} ({})", span(up), health.as_str()),
-                None => format!("Up {}", span(up)),
-            },
+            Some(up) => format!("Up {}{}", span(up), health(seen)),
             None => "Up".to_owned(),
         },
         Some(TaskStatus::Exited(exit)) => ended(seen, status, &exit, now),
@@ -30,6 +27,19 @@ pub(super) fn describe(seen: &Observation<'_>, status: ModuleStatus, now: Timest
     match problem(seen, now) {
         Some(problem) => format!("{state}; {problem}{}", retry(seen, now)),
         None => state,
+    }
+}
+
+/// What is known of a running module's health, with its own words.
+fn health(seen: &Observation<'_>) -> String {
+    let vitals = seen.current.map(|module| &module.vitals);
+    let Some(health) = vitals.and_then(|vitals| vitals.health) else {
+        return String::new();
+    };
+    let told = vitals.and_then(|vitals| vitals.told.as_deref());
+    match told.filter(|told| !told.is_empty()) {
+        Some(told) => format!(" ({}): {told}", health.as_str()),
+        None => format!(" ({})", health.as_str()),
     }
 }
 

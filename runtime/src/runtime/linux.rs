@@ -16,9 +16,11 @@ use crate::container::{self, CreateRequest, Paths};
 use crate::copy;
 use crate::error_chain::chain;
 use crate::network::Network;
+use crate::record;
+use crate::shim::notify::{NOTIFY_FILE, Notified};
 use crate::shim::sealed::Launcher;
-use crate::shim::{MEMORY_FILE, PidFd, ShimClient, ShimError, ShimJob};
-use crate::{ContainerId, TaskStatus, spec};
+use crate::shim::{LogReceiver, MEMORY_FILE, PidFd, ShimClient, ShimError, ShimJob};
+use crate::{ContainerId, TagWords, TaskStatus, spec};
 
 /// Docker's grace period between stop signal and SIGKILL.
 const DEFAULT_STOP_TIMEOUT: u32 = 10;
@@ -69,6 +71,18 @@ impl LinuxRuntime {
     #[must_use]
     pub fn log_dir(&self, id: &ContainerId) -> PathBuf {
         self.paths(id).log()
+    }
+
+    /// Directory of the container's files that are gone with a reboot.
+    #[must_use]
+    pub fn bundle(&self, id: &ContainerId) -> PathBuf {
+        self.paths(id).bundle
+    }
+
+    /// What a running container told of itself; nothing yet where it cannot be read.
+    fn notified(&self, id: &ContainerId) -> Notified {
+        let told = record::read(&self.paths(id).file(NOTIFY_FILE));
+        told.ok().flatten().unwrap_or_default()
     }
 
     /// Releases everything that dead or half-made containers left behind: to be called
@@ -222,8 +236,11 @@ impl LinuxRuntime {
             network: &self.network,
             joined: &joined,
         };
-        let started = preparation.run().map_err(prepare)?;
+        let mut started = preparation.run().map_err(prepare)?;
         let job = self.job(container, paths).map_err(prepare)?;
+        started
+            .warnings
+            .extend(ring::absent_receiver(&container.options.log_driver));
         let shim = |source| RuntimeError::Shim {
             id: id.clone(),
             source,
@@ -251,8 +268,10 @@ impl LinuxRuntime {
             log_dir: paths.log(),
             init: container.options.init,
             console: container.options.console,
+            notify: container.options.notify,
             log_driver: container.options.log_driver.clone(),
             log: container.options.log,
+            receiver: receiver(container),
             stop_signal,
             stop_timeout: container
                 .options
@@ -260,6 +279,20 @@ impl LinuxRuntime {
                 .unwrap_or(DEFAULT_STOP_TIMEOUT),
         })
     }
+}
+
+/// Who gets the container's output as it comes.
+fn receiver(container: &CreateRequest) -> Option<LogReceiver> {
+    let words = TagWords {
+        name: container.id.as_str(),
+        image: &container.image.reference,
+        image_id: &container.image.id,
+    };
+    Some(LogReceiver {
+        driver: container.options.log_driver.receiver(words)?,
+        container: container.id.to_string(),
+        image: container.image.reference.clone(),
+    })
 }
 
 impl ModuleRuntime for LinuxRuntime {
@@ -384,7 +417,9 @@ impl ModuleRuntime for LinuxRuntime {
                 .iter()
                 .position(|attachment| attachment.id == id);
             let attachment = at.map(|at| attachments.swap_remove(at));
+            let told = request.options.notify && status.is_running();
             containers.containers.push(ContainerState {
+                notified: told.then(|| self.notified(&id)),
                 paused: status.is_running() && self.cgroups.is_frozen(&self.cgroup(&id)),
                 out_of_memory: matches!(status, TaskStatus::Exited(_))
                     && self.paths(&id).file(MEMORY_FILE).exists(),

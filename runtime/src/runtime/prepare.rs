@@ -5,6 +5,7 @@ mod volumes;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxSeccomp, Mount, Spec};
@@ -21,6 +22,7 @@ use crate::network::names::{hosts_file, resolv_conf, with_dns};
 use crate::network::{Attachment, Endpoint, Network, NetworkError};
 use crate::rootfs::{self, Rootfs, RootfsError};
 use crate::shim::CONFIG_FILE;
+use crate::shim::notify::NOTIFY_DIR;
 use crate::spec::{self, Built, SpecError, SpecNetwork, SpecPaths, SpecRequest};
 use crate::{
     ContainerId, ExposedPort, IpcMode, NetworkMode, PortBinding, Privilege, SeccompChoice, seccomp,
@@ -143,6 +145,7 @@ impl Preparation<'_> {
         self.check_apparmor()?;
         self.write_files()?;
         self.share_memory()?;
+        self.provide_notify()?;
         let attachment = self.attach()?;
         let netns = match &attachment {
             Some(attachment) => Some(attachment.netns.as_path()),
@@ -247,6 +250,7 @@ impl Preparation<'_> {
             hostname: Some(names.join("hostname")),
             resolv_conf: Some(names.join("resolv.conf")),
             shm,
+            notify: bundle.join(NOTIFY_DIR),
             volume_parts: bundle.join(VOLUME_PARTS),
             volumes: self.volumes.to_owned(),
         }
@@ -259,6 +263,17 @@ impl Preparation<'_> {
         }
         let size = options.shm_size.unwrap_or(DEFAULT_SHM_SIZE);
         rootfs::mount_shm(&self.paths.bundle.join(SHM), size).map_err(PrepareError::Rootfs)
+    }
+
+    /// The launcher makes the socket.
+    fn provide_notify(&self) -> Result<(), PrepareError> {
+        let dir = self.paths.bundle.join(NOTIFY_DIR);
+        if !self.container.options.notify {
+            return Ok(());
+        }
+        fs::create_dir_all(&dir)
+            .and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)))
+            .map_err(path_error("create", &dir))
     }
 
     /// Makes what the specification takes for granted.

@@ -4,12 +4,13 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::bundle::RING;
 use super::{LinuxRuntime, RuntimeError};
 use crate::container::Paths;
-use crate::{ContainerId, LogDriver, LogOptions, log, record};
+use crate::shim::JOURNAL_SOCKET;
+use crate::{ContainerId, LogDriver, LogOptions, SyslogAddress, log, record};
 
 /// Bytes that are read in search of a line's end.
 const BLOCK: usize = 4096;
@@ -38,6 +39,24 @@ pub(super) fn provide(paths: &Paths, driver: &LogDriver) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     symlink(ring, name)
+}
+
+/// A word on a receiver on this device that is not there: what is said waits for it.
+pub(super) fn absent_receiver(driver: &LogDriver) -> Option<String> {
+    let socket = match driver {
+        LogDriver::Journald { .. } => Path::new(JOURNAL_SOCKET),
+        LogDriver::Syslog(syslog) => match &syslog.address {
+            SyslogAddress::Unix(path) => path,
+            SyslogAddress::Udp(_) | SyslogAddress::Tcp(_) => return None,
+        },
+        LogDriver::File | LogDriver::None | LogDriver::Ring => return None,
+    };
+    (!socket.exists()).then(|| {
+        format!(
+            "HostConfig.LogConfig: there is no {}: the log waits for it in memory",
+            socket.display()
+        )
+    })
 }
 
 impl LinuxRuntime {

@@ -7,6 +7,7 @@ use oci_spec::runtime::{BoxBuilder, Capabilities, LinuxCapabilities, Process, Us
 
 use super::{SpecError, SpecRequest, env, ulimit};
 use crate::options::ContainerOptions;
+use crate::shim::notify;
 
 pub(super) fn process(request: &SpecRequest<'_>, hostname: &str) -> Result<Process, SpecError> {
     let config = request.image_config();
@@ -17,6 +18,9 @@ pub(super) fn process(request: &SpecRequest<'_>, hostname: &str) -> Result<Proce
     let mut env = env::merge(hostname, &home, image_env, own_env, console.terminal)?;
     let provided = request.provided.iter();
     env::add_library_dirs(&mut env, provided.flat_map(|own| &own.library_dirs));
+    if request.options.notify {
+        env::apply(&mut env, &notify::variable());
+    }
 
     let mut process = Process::default();
     process.set_terminal(Some(console.terminal));

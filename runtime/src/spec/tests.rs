@@ -56,6 +56,7 @@ impl Case {
                 hostname: Some(run.join("hostname")),
                 resolv_conf: Some(run.join("resolv.conf")),
                 shm: None,
+                notify: run.join("notify"),
                 volume_parts: run.join("parts"),
                 volumes: "/var/lib/kobune/volumes".into(),
             },

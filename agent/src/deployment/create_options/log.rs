@@ -1,6 +1,8 @@
 //! `LogConfig`.
 
-use kobune_runtime::{LogDriver, LogOptions};
+mod syslog;
+
+use kobune_runtime::{LogDriver, LogOptions, Tag};
 
 use super::super::fields::{Fault, Fields, Findings, Node};
 use super::unread;
@@ -22,7 +24,16 @@ pub(super) fn parse(node: Option<Node<'_>>, findings: &mut Findings) -> (LogDriv
     let (driver, log) = match name.as_deref() {
         None | Some("" | "json-file" | "local") => (LogDriver::File, files(&mut config, findings)),
         Some("none") => (LogDriver::None, files(&mut config, findings)),
-        Some("ring") => (LogDriver::Ring, ring(&mut config, findings)),
+        Some("ring") => (LogDriver::Ring, ring(&mut config, &["max-size"], findings)),
+        Some("journald") => {
+            let tag = tag(&mut config, findings);
+            (LogDriver::Journald { tag }, queue(&mut config, findings))
+        }
+        Some("syslog") => {
+            let tag = tag(&mut config, findings);
+            let syslog = syslog::parse(&mut config, tag, findings);
+            (LogDriver::Syslog(syslog), queue(&mut config, findings))
+        }
         Some(name) => {
             let message = format!("{name:?} is not supported: the log is kept in files");
             driver.inspect(|node| findings.warn(node, message));
@@ -46,9 +57,32 @@ fn files(config: &mut Fields<'_>, findings: &mut Findings) -> LogOptions {
     log
 }
 
-fn ring(config: &mut Fields<'_>, findings: &mut Findings) -> LogOptions {
-    let size = findings.read(config.take("max-size"), size).flatten();
-    LogOptions::ring(size.unwrap_or(RING))
+/// A log in memory as large as the largest of the options `names` says.
+fn ring(config: &mut Fields<'_>, names: &[&str], findings: &mut Findings) -> LogOptions {
+    let sizes = names
+        .iter()
+        .filter_map(|name| findings.read(config.take(name), size).flatten());
+    LogOptions::ring(sizes.max().unwrap_or(RING))
+}
+
+/// What is kept of a log that goes elsewhere, for who reads it here and for when the receiver is
+/// away: what Docker has two buffers for.
+fn queue(config: &mut Fields<'_>, findings: &mut Findings) -> LogOptions {
+    // It is never blocking.
+    if let Some(mode) = config.take("mode")
+        && !matches!(mode.text().as_deref(), Ok("" | "non-blocking"))
+    {
+        config.put_back("mode", mode);
+    }
+    ring(config, &["max-buffer-size", "cache-max-size"], findings)
+}
+
+fn tag(config: &mut Fields<'_>, findings: &mut Findings) -> Tag {
+    let read = |node: &Node<'_>| match node.text()? {
+        text if text.is_empty() => Ok(Tag::default()),
+        text => Tag::try_from(text).map_err(|error| node.fault(error.to_string())),
+    };
+    findings.read(config.take("tag"), read).unwrap_or_default()
 }
 
 /// Docker's sizes are decimal: `10m` is ten million bytes. Empty keeps the default, and so

@@ -3,6 +3,7 @@
 use std::fs::{self, Metadata};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use nix::sys::stat::{major, minor};
@@ -103,4 +104,12 @@ pub(crate) fn session() -> io::Result<()> {
         .take(4)
         .collect();
     say(format!("{} {}", std::process::id(), fields.join(" ")))
+}
+
+/// Tells the service manager.
+pub(super) fn notify(lines: &[&str]) -> io::Result<()> {
+    let path = std::env::var_os("NOTIFY_SOCKET").ok_or(io::ErrorKind::NotFound)?;
+    let socket = UnixDatagram::unbound()?;
+    socket.send_to(lines.join("\n").as_bytes(), path)?;
+    say("told")
 }

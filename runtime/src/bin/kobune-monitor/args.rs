@@ -1,11 +1,12 @@
 //! What the launcher passes on the command line.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use kobune_runtime::LogOptions;
+use kobune_runtime::shim::LogReceiver;
 use rustix::process::{Pid, Signal};
 
 use super::sys;
@@ -22,6 +23,10 @@ pub(crate) struct Args {
     pub(crate) grace: Duration,
     /// Whether the output is for those alone who attach.
     pub(crate) discard: bool,
+    /// Who gets the output beside the log.
+    pub(crate) receiver: Option<LogReceiver>,
+    /// Where the container tells how it is.
+    pub(crate) notify: Option<UnixDatagram>,
     pub(crate) console: Console,
 }
 
@@ -51,6 +56,8 @@ impl Args {
             stop_signal: sys::signal(args.next()?.parse().ok()?)?,
             grace: Duration::from_secs(args.next()?.parse().ok()?),
             discard: false,
+            receiver: None,
+            notify: None,
             console: Console::default(),
         };
         for word in args {
@@ -59,9 +66,11 @@ impl Args {
             match name {
                 "attach" => parsed.console.listener = Some(descriptor()?.into()),
                 "stdin" => parsed.console.stdin = Some(descriptor()?),
+                "notify" => parsed.notify = Some(descriptor()?.into()),
                 "terminal" => parsed.console.terminal = true,
                 "once" => parsed.console.once = true,
                 "discard" => parsed.discard = true,
+                "receiver" => parsed.receiver = Some(serde_json::from_str(value).ok()?),
                 _ => return None,
             }
         }

@@ -30,6 +30,8 @@ pub(crate) struct Log {
     size: u64,
     /// Whether the last record of stdout, stderr was a part.
     partial: [bool; 2],
+    /// Lines that were appended, whole ones alone.
+    lines: u64,
     /// Bytes that could not be written since the last that could.
     lost: u64,
     /// Records on their way to the file.
@@ -46,6 +48,7 @@ impl Log {
             file: None,
             size: 0,
             partial: [false; 2],
+            lines: 0,
             lost: 0,
             text: String::with_capacity(128),
             bytes: Vec::with_capacity(2 * BUFFER),
@@ -89,11 +92,17 @@ impl Log {
             self.bytes.extend_from_slice(line);
             self.bytes.push(b'\n');
             self.partial[stream as usize] = tag == b"P ";
+            self.lines += u64::from(tag == b"F ");
             if self.bytes.len() >= BUFFER {
                 self.flush();
             }
         }
         self.flush();
+    }
+
+    /// How many lines were appended.
+    pub(crate) fn lines(&self) -> u64 {
+        self.lines
     }
 
     /// Ends a line that the stream left open.
@@ -154,6 +163,7 @@ impl Log {
         );
         let told = self.write(line.as_bytes()) == line.len();
         if told {
+            self.lines += 1;
             self.lost = 0;
         }
         told

@@ -1,6 +1,6 @@
 //! The monitor: what a launcher becomes once its container runs.
 //!
-//! It drains the container's output into the rotated log, waits for the main process to
+//! It drains the container's output into the rotated log and passes it on, waits for the main process to
 //! end, records how, and ends. It speaks to nobody but those who attach; its contract is
 //! files, signals and one socket (`kobune_runtime::shim`). SIGTERM asks the main process to stop and kills it after the
 //! grace period; SIGUSR1 kills it at once. It must do nothing that can fail for lack of
@@ -8,7 +8,9 @@
 
 mod args;
 mod attach;
+mod forward;
 mod log;
+mod notify;
 mod sys;
 
 use std::io;
@@ -28,7 +30,9 @@ use rustix::process::{Signal, WaitOptions, kill_process, wait};
 
 use args::Args;
 use attach::{Attach, CLIENTS, Wants};
+use forward::Forward;
 use log::{Log, Stream};
+use notify::Notify;
 
 /// Output the container left in the pipes when its main process ended is read on, in case
 /// a process that outlived it never closes them, for at most this many bytes.
@@ -38,13 +42,19 @@ const LAST_WORDS: usize = 1 << 20;
 const SIGNALS: usize = 2;
 const LISTENER: usize = 3;
 const STDIN: usize = 4;
-const FIRST_CLIENT: usize = 5;
+const RECEIVER: usize = 5;
+const NOTIFY: usize = 6;
+const FIRST_CLIENT: usize = 7;
 const WATCHED: usize = FIRST_CLIENT + CLIENTS;
 
 struct Monitor {
     args: Args,
     /// Absent where the output is not kept.
     log: Option<Log>,
+    /// Absent where nobody gets the output as it comes.
+    forward: Option<Forward>,
+    /// Absent where the container does not tell how it is.
+    notify: Option<Notify>,
     attach: Attach,
     /// Set once the main process was reaped.
     exit_code: Option<i32>,
@@ -62,10 +72,17 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let log = (!args.discard).then(|| Log::open(args.log_dir.clone(), args.log));
+    let receiver = args.receiver.take();
+    let pid = args.init.as_raw_nonzero().get();
+    let forward = receiver.and_then(|receiver| Forward::new(&args.log_dir, receiver, pid));
+    let notify = args.notify.take();
+    let notify = notify.map(|socket| Notify::new(socket, &args.bundle));
     let attach = Attach::new(std::mem::take(&mut args.console));
     let mut monitor = Monitor {
         args,
         log,
+        forward,
+        notify,
         attach,
         exit_code: None,
         deadline: None,
@@ -100,6 +117,7 @@ impl Monitor {
             if ready[SIGNALS] {
                 self.handle_signals(&signals)?;
             }
+            self.pass_on();
             if self.deadline.is_some_and(|at| Instant::now() >= at) {
                 self.kill_init(Signal::KILL);
                 self.deadline = None;
@@ -113,11 +131,20 @@ impl Monitor {
         }
         let recorded = self.record_exit();
         self.attach.end(self.exit_code.unwrap_or(255));
+        if let (Some(forward), Some(log)) = (&mut self.forward, &self.log) {
+            forward.end(log.lines());
+        }
         recorded
     }
 
-    /// Copies what is there: output to log and clients, input from them.
+    /// Copies what is there: output to log and clients, input from them, what the container tells.
     fn attend(&mut self, ready: &[bool; WATCHED], open: &mut [bool; 2]) {
+        if let Some(notify) = &mut self.notify {
+            if ready[NOTIFY] {
+                notify.receive();
+            }
+            notify.tell();
+        }
         for (index, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
             if ready[index] && open[index] {
                 open[index] = self.drain(stream, log::BUFFER);
@@ -134,9 +161,19 @@ impl Monitor {
         }
     }
 
+    /// Passes on what is new in the log.
+    fn pass_on(&mut self) {
+        if let (Some(forward), Some(log)) = (&mut self.forward, &self.log) {
+            forward.pump(log.lines());
+        }
+    }
+
     /// Blocks until there is something to do or the grace period is over: what is ready.
     fn wait_for_input(&self, signals: &SignalFd, open: [bool; 2]) -> io::Result<[bool; WATCHED]> {
-        let timeout = match self.deadline {
+        let forward = self.forward.as_ref().and_then(Forward::due);
+        let notify = self.notify.as_ref().and_then(Notify::due);
+        let dues = [self.deadline, forward, notify];
+        let timeout = match dues.into_iter().flatten().min() {
             None => PollTimeout::NONE,
             Some(at) => {
                 let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
@@ -158,6 +195,12 @@ impl Monitor {
         }
         if let Some(listener) = self.attach.listener() {
             fds[LISTENER] = watched(listener);
+        }
+        if let Some((receiver, events)) = self.forward.as_ref().and_then(Forward::watched) {
+            fds[RECEIVER] = PollFd::new(receiver, events);
+        }
+        if let Some(notify) = &self.notify {
+            fds[NOTIFY] = watched(notify.socket());
         }
         if let Some(stdin) = self.attach.full_stdin() {
             fds[STDIN] = PollFd::new(stdin, PollFlags::POLLOUT);

@@ -6,6 +6,7 @@ use oci_spec::runtime::Mount;
 
 use super::mount;
 use crate::options::IpcMode;
+use crate::shim::notify::NOTIFY_TARGET;
 use crate::spec::SpecRequest;
 
 /// Docker's file systems. `/sys` and the cgroups are read-only unless privileged, and even
@@ -35,6 +36,7 @@ pub(super) fn file_systems(request: &SpecRequest<'_>) -> Vec<Mount> {
     list.into_iter()
         .map(|(target, kind, options)| mount(target.into(), kind, options))
         .chain(shared_memory(request))
+        .chain(notify(request))
         .collect()
 }
 
@@ -55,6 +57,14 @@ fn shared_memory(request: &SpecRequest<'_>) -> Option<Mount> {
     };
     let options = ["nosuid", "noexec", "nodev", "mode=1777", &size];
     Some(mount(target, "tmpfs", &options))
+}
+
+/// The directory of the socket over which it tells how it is.
+fn notify(request: &SpecRequest<'_>) -> Option<Mount> {
+    let options = ["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"];
+    let mut mount = mount(NOTIFY_TARGET.into(), "bind", &options);
+    mount.set_source(Some(request.paths.notify.clone()));
+    request.options.notify.then_some(mount)
 }
 
 /// The files that the runtime writes for each container.

@@ -59,6 +59,7 @@ impl Bundle {
         case.seccomp = None;
         case.paths = SpecPaths {
             shm: None,
+            notify: path.join("notify"),
             volume_parts: path.join("parts"),
             rootfs: path.join("rootfs"),
             hosts: Some(path.join("hosts")),

@@ -151,11 +151,11 @@ pub(super) const ROWS: &[Row] = &[
     honoured("HostConfig.LogConfig", "10 MiB in three files where absent"),
     honoured(
         "HostConfig.LogConfig.Type",
-        "`json-file`, `local` (both files of our own), `none`, `ring` (our own: memory, saved when the module fails); others are kept in files, with a warning",
+        "`json-file`, `local` (both files of our own), `none`, `journald`, `syslog`, `ring` (our own: memory, saved when the module fails); others are kept in files, with a warning",
     ),
     honoured(
         "HostConfig.LogConfig.Config",
-        "`max-size`, `max-file`; of a ring `max-size`, 1 MiB where absent, 128 KiB at least; others have no effect, with a warning",
+        "see docs/operations.md; others have no effect, with a warning",
     ),
     honoured(
         "HostConfig.NetworkMode",
@@ -280,7 +280,10 @@ pub(super) const ROWS: &[Row] = &[
         "HostConfig.ConsoleSize",
         "rows and columns at first; with `Tty`",
     ),
-    honoured("HostConfig.Annotations", "of the OCI specification"),
+    honoured(
+        "HostConfig.Annotations",
+        "of the OCI specification; `io.containers.sdnotify`: see docs/operations.md",
+    ),
     honoured("HostConfig.CapAdd", "with or without `CAP_`; `ALL`"),
     honoured("HostConfig.CapDrop", "with or without `CAP_`; `ALL`"),
     honoured(

@@ -47,6 +47,9 @@ fn command(bundle: &Path, job: &ShimJob, task: &TaskRecord, kept: &Kept) -> io::
     if let Some(stdin) = &kept.stdin {
         command.arg(format!("stdin={}", inherited(stdin)?));
     }
+    if let Some(socket) = &kept.notify {
+        command.arg(format!("notify={}", inherited(socket)?));
+    }
     if job.console.terminal {
         command.arg("terminal");
     } else if job.console.stdin_once {
@@ -54,6 +57,9 @@ fn command(bundle: &Path, job: &ShimJob, task: &TaskRecord, kept: &Kept) -> io::
     }
     if job.log_driver == LogDriver::None {
         command.arg("discard");
+    }
+    if let Some(receiver) = &job.receiver {
+        command.arg(format!("receiver={}", serde_json::to_string(receiver)?));
     }
     Ok(command)
 }

@@ -3,11 +3,11 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 
 use kobune_runtime::shim::attach::{self, through_directory};
-use kobune_runtime::shim::{ShimJob, exec::receive_descriptors};
+use kobune_runtime::shim::{ShimJob, exec::receive_descriptors, notify};
 use kobune_runtime::{Console, LogDriver, resize};
 use libcontainer::container::builder::ContainerBuilder;
 use nix::fcntl::OFlag;
@@ -39,6 +39,8 @@ pub(super) struct Kept {
     pub(super) stdin: Option<OwnedFd>,
     /// Serves those who attach.
     pub(super) attach: Option<UnixListener>,
+    /// Where the container tells how it is.
+    pub(super) notify: Option<UnixDatagram>,
     /// Where the terminal arrives.
     console: Option<UnixListener>,
     options: Console,
@@ -55,6 +57,7 @@ impl Streams {
             stdin: None,
             attach: None,
             console: None,
+            notify: job.notify.then(|| notify::listen(bundle)).transpose()?,
             options: job.console,
         };
         if job.console.terminal {
