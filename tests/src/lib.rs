@@ -24,7 +24,7 @@ pub use agent::{Agent, CliOutput};
 pub use device::Device;
 pub use direct::{Direct, Run};
 pub use hub::Hub;
-pub use machine::{Machine, MachineFiles};
+pub use machine::{Machine, MachineFiles, System};
 pub use outside::Outside;
 pub use programs::{Programs, target_dir};
 pub use proxy::Proxy;

@@ -37,11 +37,22 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much longer all may take on a machine that does much else.
 const UNDER_LOAD: u32 = 8;
 
+/// What is on a device's root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum System {
+    /// The agent, and what it takes to start it. Nobody can write to it.
+    Minimal,
+    /// Debian with systemd, and the agent's packages in `/root`. What is written to it is gone
+    /// when the power is.
+    Debian,
+}
+
 /// What a device boots from, as `cargo xtask device --prepare` makes it.
 #[derive(Debug, Clone)]
 pub struct MachineFiles {
     dir: PathBuf,
     arch: String,
+    system: System,
 }
 
 /// A virtual device. Dropping it cuts its power.
@@ -58,10 +69,11 @@ pub struct Machine<'d> {
 impl MachineFiles {
     /// The files in `dir`, for the processor `arch`: `armv7` or `arm64`.
     #[must_use]
-    pub fn in_dir(dir: &Path, arch: &str) -> Self {
+    pub fn in_dir(dir: &Path, arch: &str, system: System) -> Self {
         Self {
             dir: dir.to_owned(),
             arch: arch.to_owned(),
+            system,
         }
     }
 
@@ -70,19 +82,20 @@ impl MachineFiles {
     ///
     /// # Errors
     /// With what was said where that fails.
-    pub fn prepared(arch: &str) -> io::Result<Self> {
+    pub fn prepared(arch: &str, system: System) -> io::Result<Self> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let released = std::env::var_os("KOBUNE_DEVICE").is_some_and(|build| build == "dist");
         let output = Command::new(cargo)
             .args(["run", "--quiet", "--locked", "--package", "xtask", "--"])
             .args(["device", "--arch", arch])
             .args(released.then_some("--dist"))
+            .args((system == System::Debian).then_some("--debian"))
             .arg("--prepare")
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         match text.lines().last() {
-            Some(dir) if output.status.success() => Ok(Self::in_dir(Path::new(dir), arch)),
+            Some(dir) if output.status.success() => Ok(Self::in_dir(Path::new(dir), arch, system)),
             _ => Err(io::Error::other(
                 text + &String::from_utf8_lossy(&output.stderr),
             )),
@@ -137,6 +150,8 @@ impl<'d> Machine<'d> {
         };
         let status = Command::new("/usr/sbin/mke2fs")
             .args(["-q", "-F", "-t", "ext4", "-m", "0"])
+            // Or the kernel writes the inodes' tables, beside what is measured.
+            .args(["-E", "lazy_itable_init=0,lazy_journal_init=0"])
             .arg(machine.data())
             .arg(DATA_SIZE)
             .stdout(Stdio::null())

@@ -16,7 +16,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kobune_tests::{Device, Machine, MachineFiles};
+use kobune_tests::{Device, Machine, MachineFiles, System};
 
 use crate::cross::{self, Arch, Profile};
 use crate::setup;
@@ -50,17 +50,13 @@ fn debian(arch: Arch) -> Result<(&'static str, &'static str), String> {
 /// Makes the files, boots the device, runs a command on it and shows what that said.
 pub(crate) fn run(args: &[&str]) -> Result<(), String> {
     let (model, rest) = Model::choose(args)?;
-    if rest == ["--debian"] {
-        println!("{}", model.debian()?.display());
-        return Ok(());
-    }
     let files = model.prepare()?;
     let command = match rest {
         ["--prepare"] => {
             println!("{}", files.dir().display());
             return Ok(());
         }
-        [] => "uname -a; free; kobune list".to_owned(),
+        [] => "uname -a; cat /proc/meminfo | head -n 3; which kobune".to_owned(),
         words => words.join(" "),
     };
     let lab = Device::new();
@@ -88,20 +84,23 @@ pub(crate) fn demo(args: &[&str]) -> Result<(), String> {
 pub(crate) struct Model {
     arch: Arch,
     profile: Profile,
+    system: System,
 }
 
 impl Model {
-    /// The device that `args` begin with, an armv7 one of the quick build unless they say
-    /// otherwise, and the other arguments.
+    /// The device that `args` begin with, an armv7 one of the quick build and with nothing but
+    /// the agent unless they say otherwise, and the other arguments.
     fn choose<'a>(mut args: &'a [&'a str]) -> Result<(Self, &'a [&'a str]), String> {
         let mut model = Self {
             arch: Arch::named("armv7")?,
             profile: Profile::Lab,
+            system: System::Minimal,
         };
         loop {
             match args {
                 ["--arch", name, rest @ ..] => (model.arch, args) = (Arch::named(name)?, rest),
                 ["--dist", rest @ ..] => (model.profile, args) = (Profile::Dist, rest),
+                ["--debian", rest @ ..] => (model.system, args) = (System::Debian, rest),
                 rest => return Ok((model, rest)),
             }
         }
@@ -109,18 +108,24 @@ impl Model {
 
     /// The device with the programs as they are installed.
     pub(crate) fn released(arch: &str) -> Result<Self, String> {
-        let (arch, profile) = (Arch::named(arch)?, Profile::Dist);
-        Ok(Self { arch, profile })
+        Ok(Self {
+            arch: Arch::named(arch)?,
+            profile: Profile::Dist,
+            system: System::Minimal,
+        })
     }
 
     /// Makes what is missing or out of date.
     pub(crate) fn prepare(self) -> Result<MachineFiles, String> {
+        if self.system == System::Debian {
+            return self.prepare_debian();
+        }
         let (dir, parts) = self.parts("")?;
         let tree = dir.join("root");
         let _ = fs::remove_dir_all(&tree);
         image::gather(&parts, &modules::ALL, &tree)?;
         image::seal(&tree, &dir.join("root.img"), image::SIZE)?;
-        Ok(MachineFiles::in_dir(&dir, self.arch.name))
+        Ok(MachineFiles::in_dir(&dir, self.arch.name, self.system))
     }
 
     /// As [`Model::prepare`], with Debian's docker on the root.
@@ -133,22 +138,30 @@ impl Model {
         let iptables = tree.join("usr/sbin/iptables");
         symlink("xtables-nft-multi", &iptables)
             .map_err(|error| format!("link {}: {error}", iptables.display()))?;
+        // For its key, which it must be able to write.
+        let etc = tree.join("etc/docker");
+        fs::create_dir_all(&etc).map_err(|error| format!("make {}: {error}", etc.display()))?;
         let names = [&modules::ALL[..], &modules::DOCKER].concat();
         image::gather(&parts, &names, &tree)?;
         image::seal(&tree, &dir.join("root.img"), "640M")?;
-        Ok(MachineFiles::in_dir(&dir, self.arch.name))
+        Ok(MachineFiles::in_dir(&dir, self.arch.name, self.system))
     }
 
-    /// Debian's user land for the device, as a tree of files.
-    fn debian(self) -> Result<PathBuf, String> {
-        let dir = cross::target_dir()?.join("device").join(self.arch.name);
-        debian::prepare(&dir, debian(self.arch)?.0)
+    /// As [`Model::prepare`], with Debian and the agent's packages instead of the agent.
+    fn prepare_debian(self) -> Result<MachineFiles, String> {
+        setup::install(&PACKAGES)?;
+        let architecture = debian(self.arch)?.0;
+        let cache = cross::target_dir()?.join("device").join(self.arch.name);
+        let root = debian::base(&cache, architecture)?;
+        let (dir, parts) = self.parts("-debian")?;
+        debian::complete(&root, &parts, architecture, &dir)?;
+        Ok(MachineFiles::in_dir(&dir, self.arch.name, self.system))
     }
 
     /// Builds programs and unpacks the kernel; what a root is made of, and the directory for
     /// it, which has all else by then.
     fn parts(self, suffix: &str) -> Result<(PathBuf, Parts), String> {
-        let Self { arch, profile } = self;
+        let Self { arch, profile, .. } = self;
         let (architecture, kernel_package) = debian(arch)?;
         setup::install(&PACKAGES)?;
         let built = cross::build(arch, profile)?;

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::{FORWARDED_PORT, Machine};
+use super::{FORWARDED_PORT, Machine, System};
 
 /// What a device is made of, beside its processor and its disks.
 #[derive(Debug)]
@@ -92,7 +92,10 @@ fn boot_files(qemu: &mut Command, machine: &Machine<'_>, parameters: &str) {
     let file = |name: &str| machine.files.dir.join(name);
     let console = machine.lab.dir().join("console");
     // Debian's kernel would keep 16 MB for cameras and screens, and modules cannot use them.
-    let parameters = format!("console=ttyAMA0 panic=-1 quiet cma=0 {parameters}");
+    let mut parameters = format!("console=ttyAMA0 panic=-1 quiet cma=0 {parameters}");
+    if machine.files.system == System::Debian {
+        parameters += " rw";
+    }
     qemu.arg("-kernel")
         .arg(file("vmlinuz"))
         .arg("-initrd")
@@ -105,8 +108,12 @@ fn boot_files(qemu: &mut Command, machine: &Machine<'_>, parameters: &str) {
 /// All without PCI, which not every Arm kernel finds on this board.
 fn devices(qemu: &mut Command, machine: &Machine<'_>, socket: &Path) {
     let root = machine.files.dir.join("root.img");
+    let root_mode = match machine.files.system {
+        System::Minimal => "readonly=on",
+        System::Debian => "snapshot=on",
+    };
     for (id, file, mode) in [
-        ("root", root, "readonly=on"),
+        ("root", root, root_mode),
         ("data", machine.data(), "cache=writeback"),
     ] {
         let file = file.display();

@@ -1,11 +1,8 @@
 //! Half the memory, a wrong clock, and an agent that is replaced under running modules.
 
 use kobune_tests::{Device, Machine, machine, tutorial};
-use serde_json::Value;
 
-use crate::{Turn, apply, identity, move_button, turn, wait_running};
-
-const MODULES: [&str; 2] = ["button-acr", "led-acr"];
+use crate::{Turn, apply, identities, identity, move_button, turn, wait_running};
 
 /// A device with the tutorial on it, after `set_up`.
 fn with_tutorial(
@@ -39,10 +36,6 @@ fn the_tutorial_fits_in_64_mb() {
             assert_eq!(killed, "", "{memory}");
         },
     );
-}
-
-fn identities(device: &mut Machine<'_>) -> [Value; 2] {
-    MODULES.map(|module| identity(device, module))
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod confinement;
 mod constraints;
+mod debian;
 mod init;
 mod network;
 mod power;
@@ -12,10 +13,10 @@ mod tutorial;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kobune_tests::{Device, Machine, MachineFiles, cross_built, full, privileged};
+use kobune_tests::{Device, Machine, MachineFiles, System, cross_built, full, privileged};
 use serde_json::Value;
 
 /// How long the tests may take together, beside what is built for them.
@@ -23,10 +24,11 @@ const TIME_BOX: Duration = Duration::from_secs(20 * 60);
 /// The same with `KOBUNE_FULL`.
 const FULL_TIME_BOX: Duration = Duration::from_secs(4 * 60 * 60);
 
-/// What the tests have in common. One holds it at a time: emulation takes all of a processor.
+/// What the tests have in common. As many run at a time as there are processors, of which
+/// each device's emulation takes one.
 struct Shared {
-    /// Files of a processor; `None` where there is no QEMU for it.
-    files: BTreeMap<&'static str, Option<MachineFiles>>,
+    /// Files of a processor and a system; `None` where there is no QEMU for them.
+    files: BTreeMap<(&'static str, System), Option<MachineFiles>>,
     /// When the time is over; set when the first device has its files.
     end: Option<Instant>,
 }
@@ -36,11 +38,10 @@ static SHARED: Mutex<Shared> = Mutex::new(Shared {
     end: None,
 });
 
-/// The right to boot a device.
+/// What a test boots, and when all must be over.
 struct Turn {
     files: MachineFiles,
     end: Instant,
-    _lock: MutexGuard<'static, Shared>,
 }
 
 impl Turn {
@@ -52,27 +53,25 @@ impl Turn {
 
 /// A turn with an armv7 device; `None` where the machine cannot emulate one.
 fn turn() -> Option<Turn> {
-    turn_of("armv7")
+    turn_of("armv7", System::Minimal)
 }
 
-/// A turn with a device of the processor `arch`; `None` where the machine cannot emulate it.
+/// A turn with a device of the processor `arch` and with `system`; `None` where the machine
+/// cannot emulate it.
 ///
 /// # Panics
 /// Where QEMU is there and the files cannot be made.
-fn turn_of(arch: &'static str) -> Option<Turn> {
+fn turn_of(arch: &'static str, system: System) -> Option<Turn> {
     if !cross_built() || !privileged() {
         return None;
     }
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    let files = shared.files.entry(arch).or_insert_with(|| prepare(arch));
+    let files = shared.files.entry((arch, system));
+    let files = files.or_insert_with(|| prepare(arch, system));
     let files = files.clone()?;
     let time = if full() { FULL_TIME_BOX } else { TIME_BOX };
     let end = *shared.end.get_or_insert_with(|| Instant::now() + time);
-    Some(Turn {
-        files,
-        end,
-        _lock: shared,
-    })
+    Some(Turn { files, end })
 }
 
 /// Says that a test is left out, and why, where only `KOBUNE_FULL` has it run.
@@ -80,8 +79,8 @@ fn leave_out(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: KOBUNE_FULL=1 runs it: {why}");
 }
 
-fn prepare(arch: &str) -> Option<MachineFiles> {
-    match MachineFiles::prepared(arch) {
+fn prepare(arch: &str, system: System) -> Option<MachineFiles> {
+    match MachineFiles::prepared(arch, system) {
         Ok(files) => Some(files),
         Err(error) => {
             let has_qemu = Path::new("/usr/bin/qemu-system-arm").exists();
@@ -108,6 +107,12 @@ fn identity(device: &mut Machine<'_>, module: &str) -> Value {
     let fields = inspected.as_object_mut().expect("a module");
     fields.remove("description");
     inspected
+}
+
+/// The [`identity`] of both of the tutorial's modules.
+#[track_caller]
+fn identities(device: &mut Machine<'_>) -> [Value; 2] {
+    ["button-acr", "led-acr"].map(|module| identity(device, module))
 }
 
 /// Brings the deployment in `manifest` about.

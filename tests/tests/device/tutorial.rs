@@ -1,6 +1,6 @@
 //! The tutorial, with a button to press.
 
-use kobune_tests::{Device, full, machine, tutorial};
+use kobune_tests::{Device, System, full, machine, tutorial};
 use serde_json::{Value, json};
 
 use crate::{Turn, apply, leave_out, move_button, turn, turn_of, wait_running};
@@ -21,7 +21,7 @@ fn on_arm64_too() {
         leave_out("its programs are built for minutes");
         return;
     }
-    if let Some(turn) = turn_of("arm64") {
+    if let Some(turn) = turn_of("arm64", System::Minimal) {
         run(&turn);
     }
 }

@@ -11,10 +11,15 @@ use crate::cross::Built;
 use crate::setup;
 
 const INITRAMFS_INIT: &str = include_str!("initramfs.sh");
-/// Programs of the root's own.
-const SCRIPTS: [(&str, &str); 3] = [
+/// Programs of a root of the device's own.
+const SCRIPTS: [(&str, &str); 2] = [
     ("sbin/init", include_str!("init.sh")),
     ("sbin/agent-up", include_str!("agent-up.sh")),
+];
+/// Programs of any root.
+const EQUIPMENT: [(&str, &str); 3] = [
+    ("sbin/button-up", include_str!("button-up.sh")),
+    ("sbin/control", include_str!("control.sh")),
     ("sbin/network-up", include_str!("network-up.sh")),
 ];
 
@@ -80,9 +85,7 @@ pub(crate) fn gather(parts: &Parts, names: &[&str], tree: &Path) -> Result<(), S
         let path = tree.join(dir);
         fs::create_dir_all(&path).map_err(|e| format!("make {}: {e}", path.display()))?;
     }
-    let busybox = &parts.busybox;
-    fs::copy(busybox, tree.join("bin/busybox"))
-        .map_err(|e| format!("copy {}: {e}", busybox.display()))?;
+    super::copy(&parts.busybox, &tree.join("bin/busybox"))?;
     for (link, target) in [
         ("bin/sh", "busybox"),
         ("sbin/modprobe", "/bin/busybox"),
@@ -91,21 +94,37 @@ pub(crate) fn gather(parts: &Parts, names: &[&str], tree: &Path) -> Result<(), S
         let _ = fs::remove_file(tree.join(link));
         symlink(target, tree.join(link)).map_err(|e| format!("link {link}: {e}"))?;
     }
-    for program in ["kobune", "kobune-shim", "kobune-monitor", "qwiic-device"] {
-        let from = parts.built.program(program);
-        fs::copy(&from, tree.join("usr/bin").join(program))
-            .map_err(|e| format!("copy {}: {e}", from.display()))?;
+    for program in ["kobune", "kobune-shim", "kobune-monitor"] {
+        super::copy(
+            &parts.built.program(program),
+            &tree.join("usr/bin").join(program),
+        )?;
     }
     for (path, text) in FILES {
         write(&tree.join(path), text.as_bytes())?;
     }
-    for (path, text) in SCRIPTS {
+    scripts(&SCRIPTS, tree)?;
+    equip(parts, names, tree)
+}
+
+/// Adds what the hardware takes, with the kernel modules `names`.
+pub(crate) fn equip(parts: &Parts, names: &[&str], tree: &Path) -> Result<(), String> {
+    super::copy(
+        &parts.built.program("qwiic-device"),
+        &tree.join("usr/bin/qwiic-device"),
+    )?;
+    scripts(&EQUIPMENT, tree)?;
+    parts.modules.install(names, tree)
+}
+
+fn scripts(scripts: &[(&str, &str)], tree: &Path) -> Result<(), String> {
+    for (path, text) in scripts {
         let path = tree.join(path);
         write(&path, text.as_bytes())?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
             .map_err(|error| format!("make {} a program: {error}", path.display()))?;
     }
-    parts.modules.install(names, tree)
+    Ok(())
 }
 
 /// Makes a disk image of `size` from the files in `tree`.

@@ -11,7 +11,9 @@ until root=$(grep -lx root /sys/block/vd*/serial); do
     sleep 0.1
 done
 root=${root#/sys/block/}
-mount -t ext4 -o ro "/dev/${root%/serial}" /root
+mode=ro
+grep -qw rw /proc/cmdline && mode=rw
+mount -t ext4 -o "$mode" "/dev/${root%/serial}" /root
 umount /sys /proc
 mount --move /dev /root/dev
 exec switch_root /root /sbin/init

@@ -9,6 +9,9 @@ use crate::setup;
 /// The release whose kernel and busybox the device has.
 const RELEASE: &str = "bookworm";
 
+/// `dpkg-deb -x` would make directories of links to directories.
+const UNPACK: &str = r#"dpkg-deb --fsys-tarfile "$1" | tar --extract --preserve-permissions --keep-directory-symlink -C "$2""#;
+
 /// An apt of its own, for one architecture, which leaves the machine's alone.
 #[derive(Debug)]
 pub(crate) struct Packages {
@@ -94,12 +97,16 @@ impl Packages {
     }
 }
 
-/// Unpacks the packages in `archives` into `root`; no script of theirs is run.
+/// Unpacks the packages in `archives` into `root`, whose links to directories stay; no script of
+/// theirs is run.
 fn unpack_all(archives: &Path, root: &Path) -> Result<(), String> {
+    fs::create_dir_all(root).map_err(|e| format!("make {}: {e}", root.display()))?;
     let files = fs::read_dir(archives).map_err(|e| format!("{}: {e}", archives.display()))?;
     let paths = files.flatten().map(|file| file.path());
     for path in paths.filter(|path| path.extension().is_some_and(|kind| kind == "deb")) {
-        setup::run(Command::new("dpkg-deb").arg("-x").arg(&path).arg(root))?;
+        let mut unpack = Command::new("sh");
+        unpack.args(["-c", UNPACK, "sh"]).arg(&path).arg(root);
+        setup::run(&mut unpack)?;
     }
     Ok(())
 }

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use crate::cross;
 
-/// A `device --prepare` on its way, with the lowest priority.
+/// A `device --debian --prepare` on its way, with the lowest priority; after it there is little
+/// left to do for a device without Debian.
 #[derive(Debug)]
 pub(super) struct Preparation {
     child: Child,
@@ -28,7 +29,7 @@ impl Preparation {
         let child = Command::new("nice")
             .args(["-n", "19"])
             .arg(own)
-            .args(["device", "--prepare"])
+            .args(["device", "--debian", "--prepare"])
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
