@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::UsageError;
 use super::run_args::{RunArguments, RunOption};
 use crate::api::wire::RunRequest;
+use crate::deployment::is_device_name;
 
 /// What options refer to on the side of the caller.
 pub(super) struct Surroundings<'a> {
@@ -166,6 +167,10 @@ impl CreateOptions {
             "--security-opt" => self.push_host("SecurityOpt", value.into()),
             "--dns" => self.push_host("Dns", value.into()),
             "--device-cgroup-rule" => self.push_host("DeviceCgroupRules", value.into()),
+            "--device" if is_device_name(value) => self.push_host(
+                "DeviceRequests",
+                json!({ "Driver": "cdi", "DeviceIDs": [value] }),
+            ),
             "--device" => self.push_host("Devices", files::device(value)?),
             "--mount" => self.push_host("Mounts", files::mount(value)?),
             "--ulimit" => self.push_host("Ulimits", quantity::ulimit(value)?),

@@ -305,7 +305,7 @@ Usage: kobune run [OPTIONS] IMAGE [COMMAND [ARGUMENT...]]
   -h, --hostname NAME          host name inside
   -l, --label KEY=VALUE        label
 Devices and privileges:
-      --device HOST[:INSIDE[:rwm]]
+      --device HOST[:INSIDE[:rwm]], or VENDOR/CLASS=NAME of a CDI file
       --device-cgroup-rule RULE
       --privileged             all devices and capabilities, no confinement
       --cap-add, --cap-drop CAPABILITY

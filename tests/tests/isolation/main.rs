@@ -19,6 +19,7 @@ mod options;
 mod podman;
 mod process;
 mod programs;
+mod requests;
 mod runc;
 mod seccomp;
 mod stopping;
