@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use create_options::devices::rule as device_rule;
 pub(crate) use create_options::healthcheck::of_image as image_healthcheck;
 pub use create_options::markdown as create_options_table;
+pub(crate) use create_options::requests::is_full_name as is_device_name;
 pub use fingerprint::Fingerprint;
 pub use kobune_puller::Secret;
 pub use problem::{InvalidDeployment, Problem, ProblemKind};

@@ -9,10 +9,11 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kobune_runtime::{
-    ContainerId, IpcMode, LogDriver, Mount, NamespaceMode, NetworkMode, SyslogAddress,
+    ContainerId, IpcMode, LogDriver, Mount, NamespaceMode, NetworkMode, Provided, SyslogAddress,
 };
 
 use crate::deployment::{Deployment, ModuleSpec, Warning};
@@ -28,22 +29,38 @@ const LONGEST_CHAIN: usize = 8;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModulePolicy {
     rules: Vec<Rule>,
+    /// Of modules that no rule is for.
+    nothing: Rule,
 }
 
 impl ModulePolicy {
     /// A policy of `rules`, the first of which that matches a module counts.
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
-        Self { rules }
+        Self {
+            rules,
+            nothing: Rule::nothing(),
+        }
     }
 
     /// Adds to each module of `deployment` a refusal for everything that it asks for and
-    /// may not have. `resolve` follows the links of a path on the host as far as it exists.
-    pub fn apply(&self, deployment: &mut Deployment, resolve: &dyn Fn(&Path) -> PathBuf) {
+    /// may not have. `provided` is what the devices that modules request by name come to;
+    /// `resolve` follows the links of a path on the host as far as it exists.
+    pub fn apply(
+        &self,
+        deployment: &mut Deployment,
+        provided: &BTreeMap<ContainerId, Vec<Provided>>,
+        resolve: &dyn Fn(&Path) -> PathBuf,
+    ) {
         let refusals: Vec<(ContainerId, Vec<Warning>)> = deployment
             .modules
             .iter()
-            .map(|(id, spec)| (id.clone(), self.refusals(id, spec, deployment, resolve)))
+            .map(|(id, spec)| {
+                let mut inquiry = self.inquiry(id, deployment, resolve);
+                inquiry.ask(spec);
+                inquiry.requested(spec, provided.get(id).map_or(&[], Vec::as_slice));
+                (id.clone(), inquiry.refusals)
+            })
             .collect();
         for (id, refusals) in refusals {
             if let Some(spec) = deployment.modules.get_mut(&id) {
@@ -52,28 +69,20 @@ impl ModulePolicy {
         }
     }
 
-    fn refusals(
-        &self,
+    fn inquiry<'a>(
+        &'a self,
         id: &ContainerId,
-        spec: &ModuleSpec,
-        deployment: &Deployment,
-        resolve: &dyn Fn(&Path) -> PathBuf,
-    ) -> Vec<Warning> {
-        let nothing = Rule::nothing();
+        deployment: &'a Deployment,
+        resolve: &'a dyn Fn(&Path) -> PathBuf,
+    ) -> Inquiry<'a> {
         let rule = self.rules.iter().find(|rule| rule.governs(id));
-        let mut inquiry = Inquiry {
-            rule: rule.unwrap_or(&nothing),
+        Inquiry {
+            rule: rule.unwrap_or(&self.nothing),
             known: rule.is_some(),
             deployment,
             resolve,
             refusals: Vec::new(),
-        };
-        inquiry.confinement(spec);
-        inquiry.devices(spec);
-        inquiry.mounts(spec);
-        inquiry.namespaces(spec);
-        inquiry.log(spec);
-        inquiry.refusals
+        }
     }
 }
 
@@ -88,6 +97,34 @@ struct Inquiry<'a> {
 }
 
 impl Inquiry<'_> {
+    fn ask(&mut self, spec: &ModuleSpec) {
+        self.confinement(spec);
+        self.devices(spec);
+        self.mounts(spec);
+        self.namespaces(spec);
+        self.log(spec);
+    }
+
+    /// Devices that are requested by name: by the name, or by all that comes with them.
+    fn requested(&mut self, spec: &ModuleSpec, provided: &[Provided]) {
+        const FIELD: &str = "HostConfig.DeviceRequests";
+        let every_device = self.grants_everything(spec);
+        for own in provided {
+            if self.rule.allows_device_name(&own.name) {
+                continue;
+            }
+            if !own.hooks.is_empty() {
+                self.refuse(FIELD, &format!("{} with programs of the host", own.name));
+            }
+            for mapping in own.devices.iter().filter(|_| !every_device) {
+                self.device(FIELD, &mapping.host_path);
+            }
+            for mount in &own.mounts {
+                self.path(FIELD, &mount.source, mount.is_read_only());
+            }
+        }
+    }
+
     fn refuse(&mut self, field: &str, what: &str) {
         let why = match self.known {
             true => format!(
@@ -141,21 +178,24 @@ impl Inquiry<'_> {
             return;
         }
         for mapping in &spec.options.devices {
-            let path = &mapping.host_path;
-            // A link of the host's /dev is as good as its name; one elsewhere is what it
-            // leads to, for modules may be able to make it.
-            let real = match path.starts_with("/dev") {
-                true => path.clone(),
-                false => (self.resolve)(path),
-            };
-            if !(self.rule.allows_device(path) && self.rule.allows_device(&real)) {
-                self.refuse("HostConfig.Devices", &path.display().to_string());
-            }
+            self.device("HostConfig.Devices", &mapping.host_path);
         }
         for asked in &spec.options.device_rules {
             if !self.rule.allows_device_rule(asked) {
                 self.refuse("HostConfig.DeviceCgroupRules", "a rule for devices");
             }
+        }
+    }
+
+    fn device(&mut self, field: &str, path: &Path) {
+        // A link of the host's /dev is as good as its name; one elsewhere is what it
+        // leads to, for modules may be able to make it.
+        let real = match path.starts_with("/dev") {
+            true => path.to_owned(),
+            false => (self.resolve)(path),
+        };
+        if !(self.rule.allows_device(path) && self.rule.allows_device(&real)) {
+            self.refuse(field, &path.display().to_string());
         }
     }
 
@@ -175,14 +215,17 @@ impl Inquiry<'_> {
     }
 
     fn mount(&mut self, field: &str, mount: &Mount, read_only: bool) {
-        let kobune_runtime::MountSource::Bind { path, .. } = &mount.source else {
-            return;
-        };
+        if let kobune_runtime::MountSource::Bind { path, .. } = &mount.source {
+            self.path(field, path, read_only);
+        }
+    }
+
+    fn path(&mut self, field: &str, path: &Path, read_only: bool) {
         let real = (self.resolve)(path);
         let allows = |path: &Path| self.rule.allows_mount(path, read_only);
         if !(allows(path) && allows(&real)) {
             let how = if read_only { "" } else { ", writable" };
-            let leads = match real == *path {
+            let leads = match real == path {
                 true => String::new(),
                 false => format!(" (which is {})", real.display()),
             };

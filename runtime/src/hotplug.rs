@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::ContainerId;
 use crate::facts;
-use crate::options::ContainerOptions;
+use crate::options::{ContainerOptions, DeviceMapping};
 use crate::runtime::{LinuxRuntime, RuntimeError};
 use crate::shim::CONFIG_FILE;
+use crate::{ContainerId, cdi};
 
 /// What is read of a bundle's configuration. The whole of it would bring a parser for everything
 /// that an OCI runtime knows into the agent, half a megabyte with its regular expressions.
@@ -44,16 +44,27 @@ pub fn missing_device(options: &ContainerOptions) -> Option<PathBuf> {
         Err(error) => error.missing_device().map(Path::to_owned),
         Ok(_) => None,
     };
-    options.devices.iter().find_map(missing)
+    all_devices(options).iter().find_map(missing)
+}
+
+/// Devices that `options` map, and those that come with what they request.
+fn all_devices(options: &ContainerOptions) -> Vec<DeviceMapping> {
+    let provided = cdi::provided_devices(options).unwrap_or_default();
+    let provided = provided.into_iter().flat_map(|own| own.devices);
+    options.devices.iter().cloned().chain(provided).collect()
 }
 
 /// Directories in which entries come and go when a device of `options` does: that of each
 /// device, of what it links to, and the device itself where it is a directory. In the place
-/// of one that is missing stands the nearest above it that is not.
+/// of one that is missing stands the nearest above it that is not. Directories of files that
+/// describe requested devices are among them.
 #[must_use]
 pub fn device_directories(options: &ContainerOptions) -> BTreeSet<PathBuf> {
     let mut directories = BTreeSet::new();
-    for mapping in &options.devices {
+    for directory in cdi::directories(options) {
+        directories.extend(nearest_directory(Some(&directory)));
+    }
+    for mapping in &all_devices(options) {
         let path = &mapping.host_path;
         directories.extend(nearest_directory(path.parent()));
         if let Ok(target) = fs::read_link(path) {
@@ -83,8 +94,10 @@ impl LinuxRuntime {
         let container = self.load(id)?;
         let config = self.paths(id).file(CONFIG_FILE);
         let given = numbers(&config);
-        let mappings = container.options.devices.iter();
-        let now = mappings.filter_map(|mapping| facts::mapped_devices(mapping).ok());
+        let mappings = all_devices(&container.options);
+        let now = mappings
+            .iter()
+            .filter_map(|mapping| facts::mapped_devices(mapping).ok());
         let replaced = now.flatten().find(|node| {
             let number = (i64::from(node.major), i64::from(node.minor));
             let given = given.get(&node.container_path);

@@ -6,6 +6,7 @@
 //! which ends by becoming `kobune-monitor` (see `ARCHITECTURE.md`, "Process boundary").
 
 pub mod capabilities;
+mod cdi;
 pub mod cgroup;
 mod container;
 pub mod copy;
@@ -31,6 +32,7 @@ mod task;
 mod timestamp;
 mod user;
 
+pub use cdi::{DeviceRequestError, HookStage, HostMount, Provided, provided_devices};
 pub use container::{CreateRequest, Image};
 pub use exec::{Exec, ExecError, ExecNews, ExecRequest, ExecStreams, WindowSize, resize};
 pub use facts::{BindSource, CgroupMode, DeviceNode, FactsError, HostFacts};
@@ -46,11 +48,11 @@ pub use network::{
 };
 pub use options::{
     BlockIo, CapabilityChange, Console, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping,
-    DeviceRate, DeviceRule, Dns, ExposedPort, ExtraHost, HostAddress, InvalidAddress,
-    InvalidDeviceAccess, InvalidPort, InvalidTag, IpcMode, LogDriver, LogOptions, Mount,
-    MountSource, NamespaceMode, Namespaces, NetworkMode, PortBinding, Privilege, Propagation,
-    Protocol, Resources, SeccompChoice, Security, Syslog, SyslogAddress, SyslogFormat, Tag,
-    TagWords, Ulimit, VolumesFrom,
+    DeviceRate, DeviceRequest, DeviceRule, Dns, ExposedPort, ExtraHost, HostAddress,
+    InvalidAddress, InvalidDeviceAccess, InvalidPort, InvalidTag, IpcMode, LogDriver, LogOptions,
+    Mount, MountSource, NamespaceMode, Namespaces, NetworkMode, PortBinding, Privilege,
+    Propagation, Protocol, Resources, SeccompChoice, Security, Syslog, SyslogAddress, SyslogFormat,
+    Tag, TagWords, Ulimit, VolumesFrom,
 };
 pub use record::RecordError;
 pub use rootfs::RootfsError;

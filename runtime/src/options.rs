@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 use crate::{ContainerId, Healthcheck};
 
 pub use console::Console;
-pub use device::{DeviceAccess, DeviceClass, DeviceMapping, DeviceRule, InvalidDeviceAccess};
+pub use device::{
+    DeviceAccess, DeviceClass, DeviceMapping, DeviceRequest, DeviceRule, InvalidDeviceAccess,
+};
 pub use log::{
     InvalidAddress, InvalidTag, LogDriver, LogOptions, Syslog, SyslogAddress, SyslogFormat, Tag,
     TagWords,
@@ -85,6 +87,9 @@ pub struct ContainerOptions {
     pub devices: Vec<DeviceMapping>,
     /// Device access rules beyond `devices`.
     pub device_rules: Vec<DeviceRule>,
+    /// Devices by what the host's owner calls them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_requests: Vec<DeviceRequest>,
     /// Bind mounts, volumes and tmpfs mounts.
     pub mounts: Vec<Mount>,
     /// Containers whose bind mounts and volumes it has too.

@@ -23,8 +23,9 @@ mod ulimit;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Config, ImageConfiguration};
-use oci_spec::runtime::{Capabilities, LinuxSeccomp, Root, Spec};
+use oci_spec::runtime::{Capabilities, Hooks, LinuxSeccomp, Root, Spec};
 
+use crate::cdi::{HookStage, Provided};
 use crate::facts::HostFacts;
 use crate::id::ContainerId;
 use crate::options::{ContainerOptions, Privilege};
@@ -61,6 +62,9 @@ pub struct SpecRequest<'a> {
     pub seccomp: Option<LinuxSeccomp>,
     /// Its capabilities, additions and removals already applied.
     pub capabilities: &'a Capabilities,
+    /// What comes with the devices it requests, whose nodes, groups and variables are among the
+    /// options already.
+    pub provided: &'a [Provided],
 }
 
 /// Files of a container on the host; all absolute.
@@ -143,6 +147,7 @@ pub fn build(request: &SpecRequest<'_>) -> Result<Built, SpecError> {
     spec.set_mounts(Some(mounts.mounts));
     spec.set_annotations(Some(annotations::annotations(request)));
     spec.set_linux(Some(linux));
+    spec.set_hooks(hooks(request.provided));
     Ok(Built {
         spec,
         volumes: mounts.volumes,
@@ -170,6 +175,19 @@ fn hostname<'a>(request: &SpecRequest<'a>) -> Result<&'a str, SpecError> {
         });
     }
     Ok(name)
+}
+
+/// The programs of the host that prepare the container, in their order.
+fn hooks(provided: &[Provided]) -> Option<Hooks> {
+    let mut all = Hooks::default();
+    for (stage, hook) in provided.iter().flat_map(|own| &own.hooks) {
+        let list = match stage {
+            HookStage::CreateRuntime => all.create_runtime_mut(),
+            HookStage::CreateContainer => all.create_container_mut(),
+        };
+        list.get_or_insert_default().push(hook.clone());
+    }
+    (all != Hooks::default()).then_some(all)
 }
 
 /// `HOST_NAME_MAX` of Linux.

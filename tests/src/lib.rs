@@ -8,6 +8,7 @@ mod agent;
 pub mod clock;
 mod device;
 mod direct;
+pub mod etc;
 mod hub;
 pub mod machine;
 pub mod outside;

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::UsageError;
 use super::run_args::{RunArguments, RunOption};
 use crate::api::wire::RunRequest;
+use crate::deployment::is_device_name;
 
 /// What options refer to on the side of the caller.
 pub(super) struct Surroundings<'a> {
@@ -159,12 +160,17 @@ impl CreateOptions {
             "--init" => self.set_host("Init", (value == "true").into()),
             "--interactive" => self.set("OpenStdin", (value == "true").into()),
             "--tty" => self.set("Tty", (value == "true").into()),
+            "--sdnotify" => self.sdnotify(value)?,
             "--cap-add" => self.push_host("CapAdd", value.into()),
             "--cap-drop" => self.push_host("CapDrop", value.into()),
             "--group-add" => self.push_host("GroupAdd", value.into()),
             "--security-opt" => self.push_host("SecurityOpt", value.into()),
             "--dns" => self.push_host("Dns", value.into()),
             "--device-cgroup-rule" => self.push_host("DeviceCgroupRules", value.into()),
+            "--device" if is_device_name(value) => self.push_host(
+                "DeviceRequests",
+                json!({ "Driver": "cdi", "DeviceIDs": [value] }),
+            ),
             "--device" => self.push_host("Devices", files::device(value)?),
             "--mount" => self.push_host("Mounts", files::mount(value)?),
             "--ulimit" => self.push_host("Ulimits", quantity::ulimit(value)?),
@@ -192,6 +198,18 @@ impl CreateOptions {
         list.as_array_mut()
             .expect("invariant: only this makes the key")
             .push(value);
+    }
+
+    /// podman's; who else may tell of a module is not offered.
+    fn sdnotify(&mut self, who: &str) -> Result<(), String> {
+        match who {
+            "ignore" => return Ok(()),
+            "container" => {}
+            _ => return Err(format!("expected container or ignore, not {who:?}")),
+        }
+        let annotations = self.host.entry("Annotations");
+        annotations.or_insert_with(|| json!({}))["io.containers.sdnotify"] = who.into();
+        Ok(())
     }
 
     fn label(&mut self, text: &str) {

@@ -305,7 +305,7 @@ Usage: kobune run [OPTIONS] IMAGE [COMMAND [ARGUMENT...]]
   -h, --hostname NAME          host name inside
   -l, --label KEY=VALUE        label
 Devices and privileges:
-      --device HOST[:INSIDE[:rwm]]
+      --device HOST[:INSIDE[:rwm]], or VENDOR/CLASS=NAME of a CDI file
       --device-cgroup-rule RULE
       --privileged             all devices and capabilities, no confinement
       --cap-add, --cap-drop CAPABILITY
@@ -314,6 +314,7 @@ Devices and privileges:
       --read-only              read-only root filesystem
   -i, --interactive            keep its standard input open for 'kobune attach'
   -t, --tty                    give it a terminal
+      --sdnotify container     it says itself when it is ready
 Files:
   -v, --volume SOURCE:INSIDE[:OPTIONS]
       --mount type=bind|volume|tmpfs,source=..,target=..[,readonly]
@@ -331,6 +332,7 @@ Limits:
       --ulimit NAME=SOFT[:HARD]
       --stop-timeout SECONDS
       --stop-signal SIGNAL
+      --log-driver json-file|ring|journald|syslog|none
       --log-opt max-size=10m, --log-opt max-file=3
 Registry:
       --username NAME          with --password-stdin

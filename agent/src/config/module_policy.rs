@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::raw::{Mistake, check, path as absolute};
 use super::{ConfigError, invalid, read_toml};
-use crate::deployment::device_rule;
+use crate::deployment::{device_rule, is_device_name};
 use crate::policy::{AllowedMount, HostNamespace, ModulePolicy, Pattern, Rule};
 
 #[derive(Deserialize)]
@@ -90,9 +90,11 @@ fn name(text: String) -> Result<Pattern, String> {
 }
 
 fn device(text: String) -> Result<Pattern, String> {
-    match text.starts_with('/') {
+    match text.starts_with('/') || is_device_name(&text.replace('*', "x")) {
         true => Ok(Pattern::new(text)),
-        false => Err(format!("{text:?} is no absolute path")),
+        false => Err(format!(
+            "{text:?} is neither an absolute path nor a name such as \"vendor.com/class=*\""
+        )),
     }
 }
 
@@ -167,7 +169,7 @@ mod tests {
     #[test]
     fn a_mistake_names_its_line_and_key() {
         let cases = [
-            ("devices = [\"i2c\"]", "no absolute path"),
+            ("devices = [\"i2c\"]", "neither an absolute path"),
             ("device_rules = [\"c 1 r\"]", "is no rule"),
             ("capabilities = [\"a b\"]", "is no capability"),
             ("mounts = [\"data\"]", "absolute"),

@@ -81,6 +81,8 @@ impl Core {
             return;
         }
         let watch = watch(&self.devices.watched, CHANGES);
+        // The watch before may have seen a change that it could not tell any more.
+        self.look_at_descriptions();
         self.devices.unwatchable = watch.is_err();
         match watch {
             Ok(changes) => {
@@ -104,6 +106,17 @@ impl Core {
     pub(super) fn devices_changed(&mut self) {
         self.devices.watcher = None;
         self.devices.compared = false;
+        self.look_at_descriptions();
+    }
+
+    /// What was refused for want of a description may be described by now. What runs is not
+    /// looked at: a driver's update may take its description away for a moment.
+    fn look_at_descriptions(&mut self) {
+        let lacks =
+            |spec: &ModuleSpec| !spec.options.device_requests.is_empty() && spec.is_refused();
+        if self.desired.modules.values().any(lacks) {
+            self.desired = self.sources.permitted(self.parts.policy.as_ref());
+        }
     }
 
     /// Finds out what is missing for modules that do not run, and, after a change, what is
@@ -133,7 +146,8 @@ impl Core {
             let TaskStatus::Running { started_at, .. } = container.status else {
                 continue;
             };
-            if container.request.options.devices.is_empty() {
+            let options = &container.request.options;
+            if options.devices.is_empty() && options.device_requests.is_empty() {
                 continue;
             }
             match self.parts.runtime.replaced_device(id) {

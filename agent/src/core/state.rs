@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kobune_puller::parse_reference;
-use kobune_runtime::ContainerId;
+use kobune_runtime::{ContainerId, Provided};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Core;
 use crate::api::wire::RunRequest;
-use crate::deployment::{self, Deployment, InvalidDeployment, RegistryCredentials, Strictness};
+use crate::deployment::{
+    self, Deployment, InvalidDeployment, RegistryCredentials, Strictness, Warning,
+};
 use crate::error_chain::chain;
 use crate::plan::History;
 use crate::policy::ModulePolicy;
@@ -188,11 +190,13 @@ impl Sources {
         merged
     }
 
-    /// Everything that shall run, with a refusal for what `policy` does not allow.
+    /// Everything that shall run, with a refusal for what this device lacks and for what
+    /// `policy` does not allow.
     pub(super) fn permitted(&self, policy: Option<&ModulePolicy>) -> Deployment {
         let mut merged = self.merged();
+        let provided = provide(&mut merged);
         if let Some(policy) = policy {
-            policy.apply(&mut merged, &resolved);
+            policy.apply(&mut merged, &provided, &resolved);
         }
         merged
     }
@@ -257,6 +261,24 @@ impl Sources {
         self.run_deployment = parsed;
         Ok(())
     }
+}
+
+/// What the devices that modules request by name come to on this device, as it is now; where
+/// that is nothing, the module is refused.
+fn provide(deployment: &mut Deployment) -> BTreeMap<ContainerId, Vec<Provided>> {
+    let mut all = BTreeMap::new();
+    for (id, spec) in &mut deployment.modules {
+        match kobune_runtime::provided_devices(&spec.options) {
+            Ok(provided) => {
+                all.insert(id.clone(), provided);
+            }
+            Err(error) => spec.refusals.push(Warning {
+                field: "settings.createOptions.HostConfig.DeviceRequests".to_owned(),
+                message: format!("cannot be met: {}", chain(&error)),
+            }),
+        }
+    }
+    all
 }
 
 /// The path with the links in it followed, as far as it exists.

@@ -16,6 +16,7 @@ mod namespaces;
 mod network;
 mod ports;
 mod process;
+pub(super) mod requests;
 mod resources;
 mod security;
 mod table;
@@ -78,6 +79,7 @@ fn parse_host_config(
 
     parsed.capabilities = capabilities::parse(host, findings);
     parsed.devices = devices::parse_mappings(host.take("devices"), findings);
+    parsed.device_requests = requests::parse(host, findings);
     parsed.device_rules = findings.read_list(host.take("devicecgrouprules"), devices::parse_rule);
     parsed.volumes_from = findings.read_list(host.take("volumesfrom"), volumes_from);
     namespaces::parse(host, parsed, findings);
@@ -88,7 +90,6 @@ fn parse_host_config(
     parsed.annotations = process::texts(host.take("annotations"), findings);
     parsed.publish_all_ports =
         findings.read(host.take("publishallports"), Node::boolean) == Some(true);
-    runtime(host, findings);
     parsed.extra_hosts = findings.read_list(host.take("extrahosts"), network::parse_extra_host);
     parsed.resources = resources::parse(host, findings);
     (parsed.log_driver, parsed.log) = log::parse(host.take("logconfig"), findings);
@@ -103,27 +104,6 @@ fn ignore_no_restart(host: &mut Fields<'_>) {
         && !matches!(named(&policy).as_deref(), None | Some("" | "no"))
     {
         host.put_back("restartpolicy", policy);
-    }
-}
-
-/// Whatever starts containers as runc does is as good as ours.
-fn runtime(host: &mut Fields<'_>, findings: &mut Findings) {
-    let Some(node) = host.take("runtime") else {
-        return;
-    };
-    let Some(name) = findings.accept(node.text()) else {
-        return;
-    };
-    match name.as_str() {
-        "" | "runc" | "crun" | "youki" | "io.containerd.runc.v2" => {}
-        "nvidia" => findings.refuse(
-            &node,
-            "asks for NVIDIA's runtime, and this device has nothing for it",
-        ),
-        _ => findings.refuse(
-            &node,
-            format!("asks for {name:?}: there is no such runtime"),
-        ),
     }
 }
 

@@ -439,7 +439,7 @@ proptest! {
 #[test]
 fn a_refused_module_is_not_made_and_an_older_one_is_kept() {
     let gpu = json!({"settings": {"image": "a:1", "createOptions": {
-        "HostConfig": {"runtime": "nvidia"}}}});
+        "HostConfig": {"runtime": "kata"}}}});
     let desired = deployment(&[("plain", json!({})), ("vision", gpu)]);
     let of = |current: &BTreeMap<ContainerId, CurrentModule>| {
         let planned = plan(&desired, current, &History::default(), at(60));

@@ -15,7 +15,8 @@ pub struct Rule {
     pub privileged: bool,
     /// Other seccomp and AppArmor profiles, other masked and read-only paths.
     pub unconfined: bool,
-    /// Devices by path on the host; a `*` stops at a slash.
+    /// Devices by path on the host, or by full name as CDI files have them; a `*` stops at a
+    /// slash.
     pub devices: Vec<Pattern>,
     /// Device access rules, and all narrower ones.
     pub device_rules: Vec<DeviceRule>,
@@ -101,6 +102,12 @@ impl Rule {
         let text = path.as_os_str().as_encoded_bytes();
         let matches = |pattern: &Pattern| pattern.matches(text, Some(b'/'));
         is_plain(path) && self.devices.iter().any(matches)
+    }
+
+    /// Whether a device of that full name may be had, with all that comes with it.
+    pub(super) fn allows_device_name(&self, name: &str) -> bool {
+        let matches = |pattern: &Pattern| pattern.matches(name.as_bytes(), Some(b'/'));
+        self.devices.iter().any(matches)
     }
 
     pub(super) fn allows_device_rule(&self, asked: &DeviceRule) -> bool {

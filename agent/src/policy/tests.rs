@@ -19,6 +19,7 @@ fn refused_among(policy: &ModulePolicy, modules: &Value) -> Vec<String> {
     let mut deployment = deployment::parse(&text, Strictness::Local).expect("a deployment");
     policy.apply(
         &mut deployment,
+        &BTreeMap::new(),
         &|path| match path.strip_prefix("/data/link") {
             Ok(rest) if rest.as_os_str().is_empty() => PathBuf::from("/etc"),
             Ok(rest) => Path::new("/etc").join(rest),

@@ -31,6 +31,20 @@ pub struct DeviceRule {
     pub access: DeviceAccess,
 }
 
+/// Devices that the host's owner describes in files, with all that their drivers need of the
+/// host; see [`crate::provided_devices`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DeviceRequest {
+    /// A device of the Container Device Interface by its full name, `vendor.com/class=name`.
+    Named(String),
+    /// NVIDIA's GPUs: `all`, or each by its number or name.
+    Nvidia(Vec<String>),
+    /// What NVIDIA's runtime would give: the GPUs that `NVIDIA_VISIBLE_DEVICES` of the options
+    /// names, all where it is absent, none where it is empty, `void` or `none`.
+    NvidiaRuntime,
+}
+
 /// Kind of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

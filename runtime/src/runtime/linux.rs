@@ -10,6 +10,7 @@ use super::{
     ContainerState, Containers, ModuleRuntime, PrepareError, RuntimeConfig, RuntimeError, Started,
     bundle, prepare, ring,
 };
+use crate::cdi;
 use crate::cgroup::{CgroupPath, Cgroups};
 use crate::container::{self, CreateRequest, Paths};
 use crate::copy;
@@ -220,14 +221,20 @@ impl LinuxRuntime {
             id: id.clone(),
             source,
         };
-        let (container, joined) = &self.joined(container).map_err(prepare)?;
+        let (mut container, joined) = self.joined(container).map_err(prepare)?;
+        let provided = cdi::provided_devices(&container.options)
+            .map_err(PrepareError::Devices)
+            .map_err(prepare)?;
+        cdi::add(&provided, &mut container.options);
+        let container = &container;
         let preparation = prepare::Preparation {
             container,
+            provided: &provided,
             paths,
             volumes: &self.config.state_dir.join("volumes"),
             cgroup: &self.cgroup(id),
             network: &self.network,
-            joined,
+            joined: &joined,
         };
         let mut started = preparation.run().map_err(prepare)?;
         let job = self.job(container, paths).map_err(prepare)?;

@@ -14,6 +14,7 @@ use super::Started;
 use super::bundle::{SHM, VOLUME_PARTS};
 use super::joined::Joined;
 use crate::capabilities::{self, CapabilityError, CapabilitySet, InvalidCapability};
+use crate::cdi::{self, DeviceRequestError, Provided};
 use crate::cgroup::CgroupPath;
 use crate::container::{CreateRequest, Paths};
 use crate::facts::{self, FactsError, HostFacts};
@@ -46,6 +47,9 @@ pub enum PrepareError {
     /// A device, bind source or user that was asked for.
     #[error("the host cannot meet the options")]
     Facts(#[source] FactsError),
+    /// Devices that were asked for by name.
+    #[error("the host cannot provide the devices")]
+    Devices(#[source] DeviceRequestError),
     /// Capabilities that were asked for.
     #[error("wrong capabilities")]
     Capability(#[source] InvalidCapability),
@@ -114,6 +118,8 @@ pub(super) struct Preparation<'a> {
     pub(super) network: &'a Network,
     /// What comes from other containers.
     pub(super) joined: &'a Joined,
+    /// What comes with the devices it requests.
+    pub(super) provided: &'a [Provided],
 }
 
 impl Preparation<'_> {
@@ -132,8 +138,9 @@ impl Preparation<'_> {
         if parts.mount().map_err(PrepareError::Rootfs)? == rootfs::Kind::Copy {
             tracing::warn!(container = %self.container.id, "the kernel has no overlayfs: it runs from a copy of its image");
         }
-        let facts =
+        let mut facts =
             HostFacts::gather(options, &rootfs, &image.config).map_err(PrepareError::Facts)?;
+        cdi::set_attributes(self.provided, &mut facts.mapped_devices);
         let capabilities = self.capabilities()?;
         self.check_apparmor()?;
         self.write_files()?;
@@ -197,6 +204,7 @@ impl Preparation<'_> {
             cgroup_path: self.cgroup.as_str(),
             seccomp,
             capabilities: &capabilities.to_oci(),
+            provided: self.provided,
         };
         spec::build(&request).map_err(PrepareError::Spec)
     }

@@ -1,5 +1,7 @@
 //! The environment of the main process.
 
+use std::path::PathBuf;
+
 use super::SpecError;
 
 /// Docker's search path where the image has none.
@@ -33,6 +35,28 @@ pub(super) fn merge(
         apply(&mut merged, &format!("HOME={home}"));
     }
     Ok(merged)
+}
+
+/// Has the dynamic linker look in `dirs` too, after those that it is told already.
+pub(super) fn add_library_dirs<'a>(
+    merged: &mut Vec<String>,
+    dirs: impl Iterator<Item = &'a PathBuf>,
+) {
+    const NAME: &str = "LD_LIBRARY_PATH";
+    let before = merged.iter().find(|entry| name(entry) == NAME);
+    let before = before.and_then(|entry| entry.split_once('='));
+    let before = before.map_or("", |(_, value)| value).to_owned();
+    let mut path: Vec<String> = before.split(':').map(str::to_owned).collect();
+    path.retain(|dir| !dir.is_empty());
+    let known = path.len();
+    for dir in dirs.map(|dir| dir.display().to_string()) {
+        if !path.contains(&dir) {
+            path.push(dir);
+        }
+    }
+    if path.len() > known {
+        apply(merged, &format!("{NAME}={}", path.join(":")));
+    }
 }
 
 /// What the launcher's environment functions would panic at.

@@ -51,6 +51,7 @@ pub(super) fn plan(request: &SpecRequest<'_>) -> Result<MountPlan, SpecError> {
         }
         plan.add(request, mount, target)?;
     }
+    plan.add_provided(request)?;
     plan.add_image_volumes(request)?;
     for mount in defaults::file_systems(request)
         .into_iter()
@@ -123,6 +124,18 @@ impl MountPlan {
                 let limits = (*size, *mode);
                 let mount = tmpfs::mount(target, limits, options, mount.read_only)?;
                 self.mounts.push(mount);
+            }
+        }
+        Ok(())
+    }
+
+    /// What devices need of the host, where the options mount nothing else.
+    fn add_provided(&mut self, request: &SpecRequest<'_>) -> Result<(), SpecError> {
+        for mount in request.provided.iter().flat_map(|own| &own.mounts) {
+            let target = checked_target(&mount.target)?;
+            if !self.has(&target) {
+                let options: Vec<&str> = mount.options.iter().map(String::as_str).collect();
+                self.bind(&mount.source, target, &options);
             }
         }
         Ok(())

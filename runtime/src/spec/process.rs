@@ -16,6 +16,8 @@ pub(super) fn process(request: &SpecRequest<'_>, hostname: &str) -> Result<Proce
     let console = request.options.console;
     let own_env = &request.options.env;
     let mut env = env::merge(hostname, &home, image_env, own_env, console.terminal)?;
+    let provided = request.provided.iter();
+    env::add_library_dirs(&mut env, provided.flat_map(|own| &own.library_dirs));
     if request.options.notify {
         env::apply(&mut env, &notify::variable());
     }

@@ -82,6 +82,7 @@ impl Case {
             cgroup_path: &self.cgroup_path,
             seccomp: self.seccomp.clone(),
             capabilities: &Capabilities::from([Capability::Kill, Capability::Mknod]),
+            provided: &[],
         })
     }
 

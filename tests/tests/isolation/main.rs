@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod binds;
 mod capabilities;
 mod defaults;
 mod devices;
@@ -18,6 +19,7 @@ mod options;
 mod podman;
 mod process;
 mod programs;
+mod requests;
 mod runc;
 mod seccomp;
 mod stopping;

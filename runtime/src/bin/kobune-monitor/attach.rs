@@ -4,13 +4,15 @@
 //! Nobody who attaches can make the container or its log wait: output that a client does
 //! not take ends that client. Input waits for the container, and its sender with it.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use kobune_runtime::shim::attach::{HEADER, frame, header, kind};
 use kobune_runtime::{WindowSize, resize};
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, read};
 use rustix::process::Signal;
 
 use super::args::Console;
@@ -227,17 +229,11 @@ impl Client {
 
     /// Reads what is there, at most one buffer; fails where the client left.
     fn receive(&mut self) -> io::Result<()> {
-        let mut buffer = [0; BUFFER];
-        match self.socket.read(&mut buffer) {
+        self.received.reserve(BUFFER);
+        match read(&self.socket, spare_capacity(&mut self.received)) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
-            Ok(count) => {
-                self.received.extend_from_slice(&buffer[..count]);
-                Ok(())
-            }
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),
-                _ => Err(error),
-            },
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
         }
     }
 

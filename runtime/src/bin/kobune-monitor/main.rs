@@ -14,6 +14,7 @@ mod notify;
 mod sys;
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal as NamedSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::read;
+use rustix::io::read;
 use rustix::process::{Signal, WaitOptions, kill_process, wait};
 
 use args::Args;
@@ -228,21 +229,22 @@ impl Monitor {
             Stream::Stdout => self.args.stdout.as_fd(),
             Stream::Stderr => self.args.stderr.as_fd(),
         };
-        let mut buffer = [0; log::BUFFER];
+        // Not filled before it is read into: short lines then cost a page and not the buffer.
+        let mut buffer = [MaybeUninit::<u8>::uninit(); log::BUFFER];
         let mut total = 0;
         while total < limit {
             match read(pipe, &mut buffer) {
-                Ok(0) => return false,
-                Ok(count) => {
-                    total += count;
-                    let output = &buffer[..count];
+                Ok(([], _)) => return false,
+                Ok((output, _)) => {
+                    let output: &[u8] = output;
+                    total += output.len();
                     if let Some(log) = &mut self.log {
                         log.append(stream, output, Timestamp::now());
                     }
                     self.attach.output(stream, output);
                 }
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return true,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return true,
                 Err(_) => return false,
             }
         }

@@ -80,12 +80,30 @@ pub(super) const ROWS: &[Row] = &[
         "of `r`, `w`, `m`; all where absent",
     ),
     honoured("HostConfig.DeviceCgroupRules", "such as `c 189:* rmw`"),
-    refused("HostConfig.DeviceRequests", GPU),
-    refused("HostConfig.DeviceRequests[].Driver", GPU),
-    refused("HostConfig.DeviceRequests[].Count", GPU),
-    refused("HostConfig.DeviceRequests[].DeviceIDs", GPU),
-    refused("HostConfig.DeviceRequests[].Capabilities", GPU),
-    refused("HostConfig.DeviceRequests[].Options", GPU),
+    honoured(
+        "HostConfig.DeviceRequests",
+        "devices that CDI files on this device describe; see below",
+    ),
+    honoured(
+        "HostConfig.DeviceRequests[].Driver",
+        "`cdi`, `nvidia`; NVIDIA's where empty",
+    ),
+    honoured(
+        "HostConfig.DeviceRequests[].Count",
+        "of NVIDIA's GPUs; all where absent or -1",
+    ),
+    honoured(
+        "HostConfig.DeviceRequests[].DeviceIDs",
+        "`vendor.com/class=name` of `cdi`; numbers or names of `nvidia`",
+    ),
+    honoured(
+        "HostConfig.DeviceRequests[].Capabilities",
+        "`[[\"gpu\"]]` where no driver is named",
+    ),
+    no_effect(
+        "HostConfig.DeviceRequests[].Options",
+        "the description of the device says everything",
+    ),
     no_effect("HostConfig.KernelMemory", "Linux no longer limits it apart"),
     no_effect(
         "HostConfig.KernelMemoryTCP",
@@ -330,7 +348,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     honoured(
         "HostConfig.Runtime",
-        "`runc` and the like; others are refused",
+        "`runc` and the like; `nvidia` requests GPUs, see below; others are refused",
     ),
     no_effect("HostConfig.Isolation", WINDOWS),
     honoured(
@@ -350,5 +368,4 @@ pub(super) const ROWS: &[Row] = &[
 
 const WEIGHT: &str = "weights of single devices are not set";
 const REALTIME: &str = "modules' cgroups get no share of real-time processor time";
-const GPU: &str = "this device has nothing for it";
 const WINDOWS: &str = "it is for Windows";
