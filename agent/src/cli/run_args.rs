@@ -54,6 +54,7 @@ const VALUES: &[(&str, &str)] = &[
     ("--shm-size", ""),
     ("--stop-signal", ""),
     ("--stop-timeout", ""),
+    ("--storage-opt", ""),
     ("--tmpfs", ""),
     ("--ulimit", ""),
     ("--user", "-u"),
