@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::time::Duration;
+
 use kobune_fixtures::{Content, Options, Registry};
 use kobune_tests::{Agent, Device, privileged, probe};
 use serde_json::{Value, json};
@@ -133,5 +135,22 @@ fn on_unhealthy_starts_an_unhealthy_module_anew_and_on_failure_does_not() {
         assert_ne!(again["pid"], pids[0]);
         assert_eq!((&kept["pid"], &kept["restartCount"]), (&pids[1], &json!(0)));
         assert!(is_unhealthy(&agent.module("kept")));
+    });
+}
+
+#[test]
+fn failures_in_the_start_period_do_not_count_and_checks_come_often_in_it() {
+    const HOUR: u64 = 3_600_000_000_000;
+    let check = json!({ "Test": ["CMD-SHELL", "test -e /tmp/now || { echo not yet; exit 1; }"],
+        "Interval": HOUR, "StartPeriod": HOUR, "StartInterval": 200_000_000_u64, "Retries": 1 });
+    with_modules(&[("m", "never", check)], |agent| {
+        agent.wait_for("m", 30, |module| module["healthOutput"] == "not yet");
+        // Several more, one of which would be too much later.
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(agent.module("m")["health"], "starting");
+        let _ = agent
+            .cli(&["exec", "m", "sh", "-c", "echo > /tmp/now"])
+            .ok();
+        agent.wait_for("m", 30, is_healthy);
     });
 }

@@ -52,7 +52,13 @@ fn a_hub_drives_the_device_from_enrolment_to_removal() {
 }
 
 fn deploy(hub: &Hub<'_>, registry: &Registry) {
-    hub.set_modules(DEVICE, &tutorial::deployment(registry, "1.0"));
+    let mut deployment = tutorial::deployment(registry, "1.0");
+    let options = &mut modules(&mut deployment)["led-acr"]["settings"]["createOptions"];
+    let text = options.as_str().expect("createOptions are text");
+    let mut of_led: Value = serde_json::from_str(text).expect("which is JSON");
+    of_led["HostConfig"]["LogConfig"] = json!({ "Type": "ring" });
+    *options = json!(of_led.to_string());
+    hub.set_modules(DEVICE, &deployment);
     let twin = hub.wait_for(DEVICE, 60, |twin| in_sync(twin) && all_run(twin));
     let led = module(&twin, "led-acr");
     let start = led["lastStartTimeUtc"].as_str();
@@ -72,6 +78,8 @@ fn operate(hub: &Hub<'_>, agent: &Agent<'_>) {
         "items": [{"id": "\\bled-acr\\b", "filter": {"tail": 1500, "since": "15m", "until": null,
             "loglevel": null, "regex": ""}}],
         "encoding": "none", "contentType": "text"});
+    let log = agent.device().dir().join("state/modules/led-acr/log");
+    assert!(log.is_symlink(), "its log is in memory");
     let (status, logs) = hub.call(DEVICE, "GetModuleLogs", &request);
     assert_eq!((status, &logs[0]["id"]), (200, &json!("led-acr")), "{logs}");
     let payload = logs[0]["payload"].as_str();

@@ -65,7 +65,7 @@ pub(crate) const ARCHES: [Arch; 4] = [
         small: &[],
         machine: 62,
         emulator: &[],
-        budget: 10_000_000,
+        budget: 10_500_000,
     },
     Arch {
         name: "arm64",

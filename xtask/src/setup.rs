@@ -44,6 +44,9 @@ pub(crate) const TEST: &[Package] = &[
     ("zsh", "zsh"),
 ];
 
+/// What the benchmarks run besides.
+pub(crate) const BENCH: &[Package] = &[("crun", "crun")];
+
 /// Installs the missing of `packages` with `apt-get`, through `sudo` where needed. Idempotent.
 pub(crate) fn install(packages: &[Package]) -> Result<(), String> {
     let missing = packages.iter().filter(|(_, file)| !is_there(file));

@@ -160,6 +160,7 @@ impl CreateOptions {
             "--init" => self.set_host("Init", (value == "true").into()),
             "--interactive" => self.set("OpenStdin", (value == "true").into()),
             "--tty" => self.set("Tty", (value == "true").into()),
+            "--sdnotify" => self.sdnotify(value)?,
             "--cap-add" => self.push_host("CapAdd", value.into()),
             "--cap-drop" => self.push_host("CapDrop", value.into()),
             "--group-add" => self.push_host("GroupAdd", value.into()),
@@ -203,6 +204,18 @@ impl CreateOptions {
     fn storage_option(&mut self, text: &str) -> Result<(), String> {
         let (key, value) = text.split_once('=').ok_or("expected size=SIZE")?;
         self.host.entry("StorageOpt").or_insert_with(|| json!({}))[key] = value.into();
+        Ok(())
+    }
+
+    /// podman's; who else may tell of a module is not offered.
+    fn sdnotify(&mut self, who: &str) -> Result<(), String> {
+        match who {
+            "ignore" => return Ok(()),
+            "container" => {}
+            _ => return Err(format!("expected container or ignore, not {who:?}")),
+        }
+        let annotations = self.host.entry("Annotations");
+        annotations.or_insert_with(|| json!({}))["io.containers.sdnotify"] = who.into();
         Ok(())
     }
 

@@ -314,6 +314,7 @@ Devices and privileges:
       --read-only              read-only root filesystem
   -i, --interactive            keep its standard input open for 'kobune attach'
   -t, --tty                    give it a terminal
+      --sdnotify container     it says itself when it is ready
 Files:
   -v, --volume SOURCE:INSIDE[:OPTIONS]
       --mount type=bind|volume|tmpfs,source=..,target=..[,readonly]
@@ -332,6 +333,7 @@ Limits:
       --storage-opt size=SIZE  of its writable layer, where the disk has quotas
       --stop-timeout SECONDS
       --stop-signal SIGNAL
+      --log-driver json-file|ring|journald|syslog|none
       --log-opt max-size=10m, --log-opt max-file=3
 Registry:
       --username NAME          with --password-stdin

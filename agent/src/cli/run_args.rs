@@ -50,6 +50,7 @@ const VALUES: &[(&str, &str)] = &[
     ("--network", "--net"),
     ("--pids-limit", ""),
     ("--publish", "-p"),
+    ("--sdnotify", ""),
     ("--security-opt", ""),
     ("--shm-size", ""),
     ("--stop-signal", ""),

@@ -1,9 +1,12 @@
 //! Names and networks, from inside.
 
-use kobune_tests::privileged;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use kobune_tests::{privileged, until};
 use serde_json::json;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, with_steps};
 
 #[test]
 fn hosts_file_has_the_module_itself_and_what_the_options_add() {
@@ -114,4 +117,41 @@ fn every_other_namespace_is_the_modules_own() {
         let line = format!("{kind} -> {}", outside.display());
         assert_eq!(!inside.contains(&line), own, "{kind}: {inside}");
     }
+}
+
+#[test]
+fn a_disabled_network_is_none() {
+    if !privileged() {
+        return;
+    }
+    let options = json!({ "NetworkDisabled": true });
+    let seen = Lab::new().steps(&options, &["list /sys/class/net"]);
+    let links = seen.answer("list /sys/class/net");
+    assert!(
+        links.starts_with("lo ->") && links.lines().count() == 1,
+        "{links}"
+    );
+}
+
+#[test]
+fn a_port_is_open_at_the_address_of_the_host_that_was_asked_for() {
+    if !privileged() {
+        return;
+    }
+    let lab = Lab::new();
+    let binding = json!([{ "HostIp": "127.0.0.2", "HostPort": "18080" }]);
+    let options = json!({ "HostConfig": { "PortBindings": { "8080/tcp": binding } } });
+    let steps = with_steps(&["listen tcp 8080"]);
+    let id = lab.create(&lab.image(&json!({})), &options, &steps);
+    lab.start(&id).unwrap();
+    let connects = |address: &str| {
+        let address: SocketAddr = address.parse().unwrap();
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(1));
+        lab.device().in_network(connect).is_ok()
+    };
+    until(10, "the module listens", || connects("127.0.0.2:18080"));
+    for elsewhere in ["127.0.0.1:18080", "127.0.0.3:18080"] {
+        assert!(!connects(elsewhere), "{elsewhere}");
+    }
+    lab.remove(&id);
 }

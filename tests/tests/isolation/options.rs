@@ -152,7 +152,8 @@ fn limits_of_the_cgroup() {
         "CpusetCpus": "0", "CpusetMems": "0",
         "BlkioWeight": 300,
     }});
-    let files = [
+    let lacks = |file: &str| !fs::exists(format!("/sys/fs/cgroup/{file}")).unwrap();
+    let mut files = vec![
         ("memory/memory.limit_in_bytes", "67108864"),
         ("memory/memory.soft_limit_in_bytes", "33554432"),
         ("memory/memory.swappiness", "7"),
@@ -162,6 +163,14 @@ fn limits_of_the_cgroup() {
         ("cpuset/cpuset.cpus", "0"),
         ("cpuset/cpuset.mems", "0"),
     ];
+    // Not every kernel counts swap, or has weights.
+    let weights = [
+        ("blkio/blkio.weight", "300"),
+        ("blkio/blkio.bfq.weight", "300"),
+    ];
+    let swap = ("memory/memory.memsw.limit_in_bytes", "100663296");
+    let weight = weights.into_iter().find(|(file, _)| !lacks(file));
+    files.extend(weight.into_iter().chain((!lacks(swap.0)).then_some(swap)));
     let mut steps: Vec<String> = files
         .iter()
         .map(|(file, _)| format!("read /sys/fs/cgroup/{file}"))
@@ -178,13 +187,8 @@ fn limits_of_the_cgroup() {
     let step = "status Cpus_allowed_list";
     assert_eq!(seen.field(step, "Cpus_allowed_list"), "0");
     // What this kernel lacks is named, and does not keep the module from running.
-    let lacks = |file: &str| !fs::exists(format!("/sys/fs/cgroup/{file}")).unwrap();
     let unsupported = |name: &str| seen.warnings.iter().any(|line| line.starts_with(name));
-    let weights = ["blkio/blkio.weight", "blkio/blkio.bfq.weight"];
-    assert_eq!(
-        unsupported("BlkioWeight"),
-        weights.iter().all(|file| lacks(file))
-    );
+    assert_eq!(unsupported("BlkioWeight"), weight.is_none());
 }
 
 #[test]

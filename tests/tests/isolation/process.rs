@@ -5,7 +5,7 @@ use std::fs;
 use kobune_tests::privileged;
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, options, with_steps};
+use crate::lab::{Lab, Seen, options, with_steps};
 
 #[test]
 fn entry_point_and_command_combine_as_in_docker() {
@@ -196,4 +196,23 @@ fn host_name_and_labels_are_kept() {
     let config: Value = serde_json::from_str(&config.unwrap()).unwrap();
     assert_eq!(config["annotations"]["site"], "quay 4");
     lab.remove(&id);
+}
+
+#[test]
+fn what_is_there_anyway_changes_nothing() {
+    if !privileged() {
+        return;
+    }
+    let lines = ["read /proc/self/uid_map", "caps", "mounts"];
+    let lab = Lab::new();
+    let plain = lab.steps(&json!({}), &lines);
+    let options = json!({ "HostConfig": { "UsernsMode": "host", "Runtime": "runc" } });
+    let asked = lab.steps(&options, &lines);
+    let words: Vec<&str> = asked.answer(lines[0]).split_whitespace().collect();
+    assert_eq!(words, ["0", "0", "4294967295"]);
+    for line in &lines[..2] {
+        assert_eq!(asked.answer(line), plain.answer(line), "{line}");
+    }
+    let kinds = |seen: &Seen| seen.answer("mounts").lines().count();
+    assert_eq!(kinds(&asked), kinds(&plain));
 }

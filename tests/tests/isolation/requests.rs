@@ -175,3 +175,37 @@ fn nvidias_runtime_gives_what_the_lists_of_l4t_name() {
     let seen = lab.steps(&none, &["open /dev/i2c-1 rw", library.as_str()]);
     seen.expect(&[("open /dev/i2c-1 rw", "ENOENT"), (&library, "ENOENT")]);
 }
+
+#[test]
+fn gpus_are_counted_from_the_first_on_or_named() {
+    if !privileged() {
+        return;
+    }
+    let lab = Lab::new();
+    let gpu =
+        |name: &str| json!({ "name": name, "containerEdits": { "env": [format!("HAS{name}=1")] } });
+    let text = json!({
+        "cdiVersion": "0.7.0", "kind": "nvidia.com/gpu",
+        "devices": [gpu("0"), gpu("1"), gpu("all")],
+    });
+    etc::write(lab.device(), "/etc/cdi/nvidia.json", &text.to_string());
+    let capable = json!([["gpu"]]);
+    for (request, has) in [
+        (json!({ "Count": 1, "Capabilities": capable }), ["HAS0"]),
+        (json!({ "Count": -1, "Capabilities": capable }), ["HASall"]),
+        (json!({ "Driver": "nvidia", "DeviceIDs": ["1"] }), ["HAS1"]),
+    ] {
+        let options = json!({ "HostConfig": { "DeviceRequests": [request] } });
+        let seen = lab.steps(&options, &["env"]);
+        let variables = seen
+            .answer("env")
+            .lines()
+            .filter_map(|line| line.split_once('='));
+        let names: Vec<&str> = variables.map(|(name, _)| name).collect();
+        let given: Vec<&str> = names
+            .into_iter()
+            .filter(|name| name.starts_with("HAS"))
+            .collect();
+        assert_eq!(given, has, "{options}");
+    }
+}

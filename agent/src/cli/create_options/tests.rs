@@ -238,12 +238,27 @@ fn limits_translate_as_docker_does() {
             ),
         ),
         (
+            "--log-driver ring --log-opt max-size=1m",
+            host(
+                "LogConfig",
+                json!({ "Type": "ring", "Config": { "max-size": "1m" } }),
+            ),
+        ),
+        (
             "--ulimit nofile=64:128 --ulimit core=-1",
             host(
                 "Ulimits",
                 json!([{ "Name": "nofile", "Soft": 64, "Hard": 128 }, { "Name": "core", "Soft": -1, "Hard": -1 }]),
             ),
         ),
+        (
+            "--sdnotify container",
+            host(
+                "Annotations",
+                json!({ "io.containers.sdnotify": "container" }),
+            ),
+        ),
+        ("--sdnotify ignore", json!({})),
     ]);
 }
 
@@ -278,6 +293,7 @@ fn wrong_values_are_named() {
         ("--mount dst=/a,size=3", "unknown key \"size\""),
         ("--add-host a", "expected NAME:IP"),
         ("--log-opt max-size", "expected KEY=VALUE"),
+        ("--sdnotify conmon", "expected container or ignore"),
         ("--ulimit nofile", "expected NAME=SOFT"),
         ("--restart sometimes", "of --restart"),
         ("--pull maybe", "of --pull"),

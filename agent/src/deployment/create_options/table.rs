@@ -1,5 +1,6 @@
 //! Every field of Docker's container-create body (Engine API 1.41 to 1.48) and what becomes
-//! of it here. `docs/create-options.md` is this table; the parser takes its words from it.
+//! of it here. `docs/create-options.md` is this table; the parser takes its words from it, and
+//! `table/effects.txt` says which test asks a running module for each honoured field.
 
 mod container;
 mod host;

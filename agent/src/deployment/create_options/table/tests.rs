@@ -1,6 +1,6 @@
 //! The table against Docker's API, against the parser, and against the documentation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use super::super::tests::{Read, read};
 use super::*;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/create-options.md");
+const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/tests");
 const BEGIN: &str =
     "<!-- The table is written by `UPDATE_DOCS=1 cargo test -p kobune create_options`. -->\n";
 const END: &str = "<!-- End of the table. -->\n";
@@ -33,6 +34,30 @@ fn every_field_of_the_api_has_one_row() {
 fn a_row_that_is_not_honoured_says_why() {
     for row in rows().filter(|row| row.effect != Effect::Honoured) {
         assert!(!row.note.is_empty(), "{}", row.field);
+    }
+}
+
+/// A row says what a module gets, so a test asks one: it is there, and it is about the field.
+#[test]
+fn every_honoured_field_has_a_test_that_sees_its_effect() {
+    let effect = |line: &'static str| line.split_once(" => ").expect(line);
+    let effects: BTreeMap<&str, &str> = lines(include_str!("effects.txt")).map(effect).collect();
+    let honoured = rows().filter(|row| row.effect == Effect::Honoured);
+    let honoured: BTreeSet<&str> = honoured.map(|row| row.field).collect();
+    let named: BTreeSet<&str> = effects.keys().copied().collect();
+    let without: Vec<_> = honoured.difference(&named).collect();
+    let needless: Vec<_> = named.difference(&honoured).collect();
+    assert_eq!((without, needless), (vec![], vec![]));
+    for (field, test) in effects {
+        let (file, name) = test.split_once("::").expect(test);
+        let text = fs::read_to_string(format!("{TESTS}/{file}.rs"));
+        let text = text.unwrap_or_else(|error| panic!("{field}: {file}: {error}"));
+        let head = text.split_once(&format!("fn {name}() {{\n"));
+        let (before, _) = head.unwrap_or_else(|| panic!("{field}: there is no {test}"));
+        assert!(before.trim_end().ends_with("#[test]"), "{test} is no test");
+        let word = field.rsplit('.').next().unwrap_or(field);
+        let word = format!("\"{}\"", word.trim_end_matches("[]"));
+        assert!(text.contains(&word), "{file} does not say {word}");
     }
 }
 
