@@ -69,7 +69,7 @@ const LINKS: [(&str, &str); 6] = [
         "etc/systemd/system/serial-getty@ttyAMA0.service",
         "/dev/null",
     ),
-    ("etc/systemd/system/getty@tty1.service", "/dev/null"),
+    ("etc/systemd/system/getty.target", "/dev/null"),
 ];
 
 const FILES: [(&str, &str); 3] = [
