@@ -53,10 +53,10 @@ fn a_limit_that_the_file_system_cannot_keep_is_refused() {
     let module = agent.module("bounded");
     assert_eq!(module["status"], "failed");
     let problem = module["problem"].as_str().unwrap();
-    let field = "refused: settings.createOptions.HostConfig.StorageOpt cannot be met: the ";
-    assert!(problem.starts_with(field), "{problem}");
-    let reason = ["file system of", "kernel cannot limit a directory"];
-    assert!(reason.iter().any(|why| problem.contains(why)), "{problem}");
+    let reason = "refused: settings.createOptions.HostConfig.StorageOpt cannot be met: the file \
+                  system of ";
+    assert!(problem.starts_with(reason), "{problem}");
+    assert!(problem.ends_with("mounted with prjquota"), "{problem}");
     agent.clear();
     assert_eq!(device.leftovers(), Vec::<String>::new());
 }

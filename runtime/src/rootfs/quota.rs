@@ -14,13 +14,10 @@ use crate::sys;
 /// Why a writable layer cannot be bounded, or was not.
 #[derive(Debug, thiserror::Error)]
 pub enum QuotaError {
-    /// The kernel cannot do it.
-    #[error("the kernel cannot limit a directory: it takes Linux 5.14 with disk quotas")]
-    Kernel,
-    /// The file system does not.
+    /// The kernel or the file system does not hold directories to limits.
     #[error(
-        "the file system of {} does not enforce project quotas: it takes ext4 made with \
-         -O quota,project, or XFS, mounted with prjquota",
+        "the file system of {} does not enforce project quotas: it takes Linux 5.14 with disk \
+         quotas, and ext4 made with -O quota,project, or XFS, mounted with prjquota",
         path.display()
     )]
     NotEnforced {
@@ -58,10 +55,14 @@ pub fn quotas_enforced(dir: &Path) -> Result<(), QuotaError> {
     let open = File::open(dir).map_err(failed("open", dir))?;
     match sys::project_quotas_enforced(open.as_fd()) {
         Ok(true) => Ok(()),
-        Err(error) if is(&error, &[Errno::ENOSYS]) => Err(QuotaError::Kernel),
-        // What the file systems answer that have no quotas, or none on.
         Ok(false) => Err(not_enforced(dir)),
-        Err(error) if is(&error, &[Errno::ENOTSUP, Errno::EINVAL, Errno::ESRCH]) => {
+        // What kernels and file systems answer that have no quotas.
+        Err(error)
+            if is(
+                &error,
+                &[Errno::ENOSYS, Errno::ENOTSUP, Errno::EINVAL, Errno::ESRCH],
+            ) =>
+        {
             Err(not_enforced(dir))
         }
         Err(source) => Err(failed("read the quotas of", dir)(source)),
@@ -104,7 +105,7 @@ mod tests {
     fn a_file_system_without_quotas_says_what_it_takes() {
         for dir in ["/proc", "/dev/shm"] {
             match quotas_enforced(Path::new(dir)) {
-                Err(QuotaError::Kernel | QuotaError::NotEnforced { .. }) => {}
+                Err(QuotaError::NotEnforced { .. }) => {}
                 other => panic!("{dir}: {other:?}"),
             }
         }

@@ -92,11 +92,13 @@ fn a_modules_writable_layer_is_bounded_where_the_data_partition_has_quotas() {
     );
 
     device.boot("");
-    let _ = device.run(&run);
-    device.wait_for("kobune inspect bounded", 60, |said| {
-        said.contains("HostConfig.StorageOpt cannot be met: the file system of")
-            && said.contains("mounted with prjquota")
-    });
+    let said = device.run(&run);
+    let inspected = device.run("kobune inspect bounded -o json").stdout;
+    assert!(
+        inspected.contains("HostConfig.StorageOpt cannot be met: the file system of")
+            && inspected.contains("mounted with prjquota"),
+        "{said:?} {inspected}"
+    );
     let _ = device.run("kobune rm bounded");
 
     device.enable_quotas();
