@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use kobune_fixtures::Registry;
@@ -70,6 +71,8 @@ fn a_log_in_memory_is_bounded_and_goes_on_without_the_agent() {
         assert!(!log.contains("line 1000\n"));
 
         let ring = device.dir().join("run/modules/m/log");
+        let mode = fs::metadata(&ring).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "it is root's alone");
         let sizes: Vec<u64> = log_files(&ring)
             .iter()
             .map(|file| fs::metadata(file).unwrap().len())
@@ -105,6 +108,9 @@ fn a_log_in_memory_is_saved_when_its_module_fails_and_is_there_after_a_reboot() 
             saved(device, "failing").contains("stdout F last words\n")
                 && saved(device, "hungry").contains("greed")
         });
+        let file = home(device, "failing").join("log.saved");
+        let mode = fs::metadata(file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         agent.wait_for("fine", SOON, |module| module["exitCode"] == 0);
         assert_eq!(agent.logs("fine"), "nothing to tell\n");
         assert_eq!(saved(device, "fine"), "");

@@ -7,6 +7,8 @@ use super::files::LogFile;
 use super::{LogError, LogQuery, parse_line};
 
 const BLOCK: usize = 64 << 10;
+/// In which the end of the last line mostly is; a monitor spares its memory.
+const SHORT: usize = 4 << 10;
 /// Enough of a line for its time, stream and tag.
 const HEADER: usize = 64;
 
@@ -30,6 +32,9 @@ pub(super) fn start(files: &[LogFile], query: &LogQuery) -> Result<Start, LogErr
         file: files.len() - 1,
         offset: complete_len(newest)?,
     };
+    if wanted == 0 {
+        return Ok(begin);
+    }
     let mut found = 0;
     for (at, file) in files.iter().enumerate().rev() {
         let stopped = backwards(file, &mut |offset, header| {
@@ -37,7 +42,7 @@ pub(super) fn start(files: &[LogFile], query: &LogQuery) -> Result<Start, LogErr
                 return ControlFlow::Continue(());
             };
             let ends_message = !line.partial;
-            if found == wanted && (ends_message || wanted == 0) {
+            if found == wanted && ends_message {
                 return ControlFlow::Break(());
             }
             if query.allows(line.timestamp) {
@@ -56,10 +61,10 @@ pub(super) fn start(files: &[LogFile], query: &LogQuery) -> Result<Start, LogErr
 /// Bytes up to the end of the last complete line.
 fn complete_len(file: &LogFile) -> Result<u64, LogError> {
     let mut end = 0;
-    let mut block = vec![0; BLOCK];
+    let mut block = [0; SHORT];
     let mut stop = file.len()?;
     while stop > 0 {
-        let from = stop.saturating_sub(BLOCK as u64);
+        let from = stop.saturating_sub(SHORT as u64);
         let bytes = read_range(file, &mut block, from, stop)?;
         if let Some(at) = bytes.iter().rposition(|&b| b == b'\n') {
             end = from + at as u64 + 1;

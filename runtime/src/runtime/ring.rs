@@ -1,9 +1,9 @@
 //! A container's log, where it is in memory: a directory of the bundle, to which the name of
 //! the log leads. What was saved of it on the disk is in it again after a reboot.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::bundle::RING;
@@ -28,10 +28,10 @@ fn ring(paths: &Paths) -> PathBuf {
 pub(super) fn provide(paths: &Paths, driver: &LogDriver) -> io::Result<()> {
     let name = paths.log();
     if !driver.is_in_memory() {
-        return fs::create_dir_all(name);
+        return make_private(&name);
     }
     let ring = ring(paths);
-    fs::create_dir_all(&ring)?;
+    make_private(&ring)?;
     match fs::read_link(&name) {
         Ok(target) if target == ring => return Ok(()),
         Ok(_) => fs::remove_file(&name)?,
@@ -39,6 +39,12 @@ pub(super) fn provide(paths: &Paths, driver: &LogDriver) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     symlink(ring, name)
+}
+
+/// Makes a directory for the host's root alone: what modules say is not everybody's.
+fn make_private(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    fs::set_permissions(dir, Permissions::from_mode(0o700))
 }
 
 /// A word on a receiver on this device that is not there: what is said waits for it.
@@ -71,6 +77,7 @@ impl LinuxRuntime {
         }
         let paths = self.paths(id);
         let copied = record::replace(&saved(&paths), |file| {
+            file.set_permissions(Permissions::from_mode(0o600))?;
             log::copy(&ring(&paths), file).map_err(io::Error::other)
         });
         copied.map_err(super::control::control("save the log of", id))

@@ -4,6 +4,7 @@
 mod confinement;
 mod constraints;
 mod debian;
+mod images;
 mod init;
 mod network;
 mod power;

@@ -18,6 +18,8 @@ use rustix::net::{
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// Time in which a server must answer.
 const CONNECT: Duration = Duration::from_secs(10);
+/// Milliseconds in which what was sent must be confirmed.
+const UNANSWERED: u32 = 30_000;
 
 enum Address {
     Unix(PathBuf),
@@ -183,6 +185,8 @@ impl Link {
             }
             Address::Tcp(address) => {
                 let socket = socket(family(address), SocketType::STREAM)?;
+                // Else a cable that was pulled is noticed after a quarter of an hour.
+                sockopt::set_tcp_user_timeout(&socket, UNANSWERED)?;
                 let connected = connect(&socket, address);
                 (socket, connected)
             }
