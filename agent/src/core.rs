@@ -13,6 +13,7 @@
 mod chains;
 mod commands;
 mod crashes;
+mod current;
 mod devices;
 mod health;
 mod images;
@@ -29,18 +30,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kobune_puller::{Puller, Store};
-use kobune_runtime::{
-    ContainerId, ContainerState, LinuxRuntime, ModuleRuntime, TaskStatus, Timestamp,
-};
+use kobune_runtime::{ContainerId, ContainerState, LinuxRuntime, ModuleRuntime, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::api::wire::{DeploymentState, Event};
 use crate::command::CoreChannels;
-use crate::deployment::{Deployment, Fingerprint, ModuleSpec};
+use crate::deployment::Deployment;
 use crate::error_chain::chain;
 use crate::memory;
-use crate::plan::{self, CurrentModule, History, Plan, Vitals};
+use crate::plan::{History, Plan};
 use crate::policy::ModulePolicy;
 
 use chains::{ChainDone, Request};
@@ -308,44 +307,6 @@ impl Core {
         self.seen = seen;
     }
 
-    fn plan(&self, now: Timestamp) -> Plan {
-        if !self.sources.is_known() {
-            // A deployment that cannot be read is no reason to remove what runs.
-            return Plan::default();
-        }
-        plan::plan(&self.desired, &self.current(), &self.history, now)
-    }
-
-    fn current(&self) -> BTreeMap<ContainerId, CurrentModule> {
-        let fingerprint = |container: &ContainerState| {
-            let text = container.request.annotations.get(FINGERPRINT);
-            text.map(|text| Fingerprint::from(text.as_str()))
-        };
-        // While its next image is on its way a container is as good as any: it is kept, and
-        // restarted where it ends.
-        let awaited = |id: &ContainerId| {
-            let spec = self.desired.modules.get(id);
-            spec.filter(|_| self.pulling.contains_key(id))
-                .map(ModuleSpec::fingerprint)
-        };
-        let current = |(id, container): (&ContainerId, &ContainerState)| {
-            let module = CurrentModule {
-                fingerprint: awaited(id).or_else(|| fingerprint(container)),
-                status: container.status,
-                vitals: Vitals {
-                    paused: container.paused,
-                    out_of_memory: container.out_of_memory,
-                    health: self.health_of(id),
-                    told: container.notified.as_ref().map(|told| told.status.clone()),
-                    missing_device: self.devices.missing(id, &container.status),
-                    replaced_device: self.devices.replaced(id, &container.status),
-                },
-            };
-            (id.clone(), module)
-        };
-        self.seen.iter().map(current).collect()
-    }
-
     /// Waits for the exit of every running module that nobody waits for yet.
     fn watch_running(&mut self) {
         let running = self
@@ -376,18 +337,6 @@ impl Core {
                 }
             }
         }
-    }
-
-    fn is_running(&self, module: &ContainerId) -> bool {
-        self.seen
-            .get(module)
-            .is_some_and(|container| container.status.is_running())
-    }
-
-    fn status(&self, module: &ContainerId) -> TaskStatus {
-        self.seen
-            .get(module)
-            .map_or(TaskStatus::Created, |container| container.status)
     }
 
     /// Whether the deployment is carried out, is being carried out, or has failed.

@@ -55,7 +55,7 @@ pub use options::{
     Tag, TagWords, Ulimit, VolumesFrom,
 };
 pub use record::RecordError;
-pub use rootfs::RootfsError;
+pub use rootfs::{QuotaError, RootfsError, quotas_enforced};
 pub use runtime::{
     ContainerState, Containers, LinuxRuntime, ModuleRuntime, PrepareError, RuntimeConfig,
     RuntimeError, Started,

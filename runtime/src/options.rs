@@ -90,6 +90,9 @@ pub struct ContainerOptions {
     /// Devices by what the host's owner calls them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub device_requests: Vec<DeviceRequest>,
+    /// Bytes that its writable layer may take; without bound where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_size: Option<u64>,
     /// Bind mounts, volumes and tmpfs mounts.
     pub mounts: Vec<Mount>,
     /// Containers whose bind mounts and volumes it has too.

@@ -5,6 +5,7 @@
 //! overlayfs, a copy of the layers (`copy`) is in the place of both.
 
 mod copy;
+mod quota;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -19,6 +20,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 
 pub(crate) use copy::lay;
+pub use quota::{QuotaError, quotas_enforced};
 
 /// A root filesystem that could not be mounted or unmounted.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +64,8 @@ pub(crate) struct Rootfs<'a> {
     pub(crate) writable: &'a Path,
     /// Mount point.
     pub(crate) target: &'a Path,
+    /// Bytes that the writable layer may take.
+    pub(crate) limit: Option<u64>,
 }
 
 impl Rootfs<'_> {
@@ -70,7 +74,10 @@ impl Rootfs<'_> {
     /// room; what a crash interrupts is done anew.
     pub(crate) fn mount(&self) -> Result<Kind, RootfsError> {
         match self.mount_overlay() {
-            Err(error) if error.is_unknown_filesystem() => self.mount_copy().map(|()| Kind::Copy),
+            // A copy would be in the way of its limit.
+            Err(error) if error.is_unknown_filesystem() && self.limit.is_none() => {
+                self.mount_copy().map(|()| Kind::Copy)
+            }
             mounted => mounted.map(|()| Kind::Overlay),
         }
     }
@@ -81,6 +88,10 @@ impl Rootfs<'_> {
         self.create_upper(&upper)?;
         for dir in [&work, self.target] {
             fs::create_dir_all(dir).map_err(error("create", dir))?;
+        }
+        if let Some(bytes) = self.limit {
+            quota::limit(self.writable, [&upper, &work], bytes)
+                .map_err(|reason| error("limit", self.writable)(io::Error::other(reason)))?;
         }
         // Mount data is bounded by a page: descriptors are short names for long paths.
         let mut lowers = self.open_layers()?;

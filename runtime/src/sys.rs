@@ -359,6 +359,92 @@ fn owned(fd: c_long) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// `struct fsxattr`, as ioctl passes it.
+#[repr(C)]
+#[derive(Default)]
+struct FsXattr {
+    flags: u32,
+    extent_size: u32,
+    extents: u32,
+    project: u32,
+    cow_extent_size: u32,
+    padding: [u8; 8],
+}
+
+const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
+const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+/// What is made in the directory is of its project.
+const FS_XFLAG_PROJINHERIT: u32 = 0x200;
+
+/// Makes a directory, and all that will be made in it, part of a project.
+pub(crate) fn set_project(dir: BorrowedFd<'_>, project: u32) -> io::Result<()> {
+    let mut attributes = FsXattr::default();
+    let file = dir.as_raw_fd();
+    // SAFETY: the kernel writes one `struct fsxattr`, which outlives the call.
+    let got = unsafe { libc::ioctl(file, FS_IOC_FSGETXATTR as _, &raw mut attributes) };
+    check(got.into())?;
+    attributes.project = project;
+    attributes.flags |= FS_XFLAG_PROJINHERIT;
+    // SAFETY: the kernel reads one `struct fsxattr`, which outlives the call.
+    let set = unsafe { libc::ioctl(file, FS_IOC_FSSETXATTR as _, &raw const attributes) };
+    check(set.into()).map(drop)
+}
+
+const PROJECTS: u32 = 2;
+const Q_SETQUOTA: u32 = 0x0080_0008;
+const Q_XGETQSTATV: u32 = 0x5808;
+/// Of `qs_flags`: the limits of projects are enforced.
+const PROJECTS_ENFORCED: u16 = 1 << 5;
+
+/// `struct fs_quota_statv` without its parts that are not asked for.
+#[repr(C, align(8))]
+struct QuotaState {
+    version: i8,
+    padding: u8,
+    flags: u16,
+    rest: [u8; 156],
+}
+
+/// Whether the file system of `file` holds projects to their limits.
+pub(crate) fn project_quotas_enforced(file: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut state = QuotaState {
+        version: 1,
+        padding: 0,
+        flags: 0,
+        rest: [0; 156],
+    };
+    // SAFETY: the kernel reads the version and writes a `struct fs_quota_statv` of it, which is
+    // no longer than `state`; that outlives the call.
+    unsafe { quotactl(file, Q_XGETQSTATV, 0, &raw mut state) }?;
+    Ok(state.flags & PROJECTS_ENFORCED != 0)
+}
+
+/// Limits what the files of a project take, to `kib` KiB.
+pub(crate) fn limit_project(file: BorrowedFd<'_>, project: u32, kib: u64) -> io::Result<()> {
+    // SAFETY: a structure of numbers, for which zero is a value.
+    let mut limits: libc::dqblk = unsafe { std::mem::zeroed() };
+    limits.dqb_bhardlimit = kib;
+    limits.dqb_bsoftlimit = kib;
+    limits.dqb_valid = libc::QIF_BLIMITS;
+    // SAFETY: the kernel reads one `struct if_dqblk`, which outlives the call.
+    unsafe { quotactl(file, Q_SETQUOTA, project, &raw mut limits) }
+}
+
+/// # Safety
+/// `data` must be valid for what `command` reads and writes there.
+unsafe fn quotactl<T>(
+    file: BorrowedFd<'_>,
+    command: u32,
+    project: u32,
+    data: *mut T,
+) -> io::Result<()> {
+    let command = c_ulong::from(command << 8 | PROJECTS);
+    let (file, project) = (c_long::from(file.as_raw_fd()), c_ulong::from(project));
+    // SAFETY: the caller's.
+    let result = unsafe { libc::syscall(libc::SYS_quotactl_fd, file, command, project, data) };
+    check(result).map(drop)
+}
+
 fn check(result: c_long) -> io::Result<c_long> {
     if result < 0 {
         Err(io::Error::last_os_error())

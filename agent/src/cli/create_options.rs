@@ -173,6 +173,7 @@ impl CreateOptions {
             ),
             "--device" => self.push_host("Devices", files::device(value)?),
             "--mount" => self.push_host("Mounts", files::mount(value)?),
+            "--storage-opt" => self.storage_option(value)?,
             "--ulimit" => self.push_host("Ulimits", quantity::ulimit(value)?),
             "--add-host" => self.push_host("ExtraHosts", extra_host(value)?),
             "--volume" => self.volume(value, around)?,
@@ -198,6 +199,12 @@ impl CreateOptions {
         list.as_array_mut()
             .expect("invariant: only this makes the key")
             .push(value);
+    }
+
+    fn storage_option(&mut self, text: &str) -> Result<(), String> {
+        let (key, value) = text.split_once('=').ok_or("expected size=SIZE")?;
+        self.host.entry("StorageOpt").or_insert_with(|| json!({}))[key] = value.into();
+        Ok(())
     }
 
     /// podman's; who else may tell of a module is not offered.

@@ -330,6 +330,7 @@ Limits:
       --pids-limit NUMBER
       --shm-size SIZE
       --ulimit NAME=SOFT[:HARD]
+      --storage-opt size=SIZE  of its writable layer, where the disk has quotas
       --stop-timeout SECONDS
       --stop-signal SIGNAL
       --log-driver json-file|ring|journald|syslog|none

@@ -55,6 +55,7 @@ const VALUES: &[(&str, &str)] = &[
     ("--shm-size", ""),
     ("--stop-signal", ""),
     ("--stop-timeout", ""),
+    ("--storage-opt", ""),
     ("--tmpfs", ""),
     ("--ulimit", ""),
     ("--user", "-u"),

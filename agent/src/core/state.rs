@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::Core;
 use crate::api::wire::RunRequest;
 use crate::deployment::{
-    self, Deployment, InvalidDeployment, RegistryCredentials, Strictness, Warning,
+    self, Deployment, InvalidDeployment, ModuleSpec, RegistryCredentials, Strictness, Warning,
 };
 use crate::error_chain::chain;
 use crate::plan::History;
@@ -195,6 +195,7 @@ impl Sources {
     pub(super) fn permitted(&self, policy: Option<&ModulePolicy>) -> Deployment {
         let mut merged = self.merged();
         let provided = provide(&mut merged);
+        limit_storage(&mut merged, &self.dir);
         if let Some(policy) = policy {
             policy.apply(&mut merged, &provided, &resolved);
         }
@@ -279,6 +280,20 @@ fn provide(deployment: &mut Deployment) -> BTreeMap<ContainerId, Vec<Provided>> 
         }
     }
     all
+}
+
+/// Refuses modules whose writable layer shall be limited where `dir`, beside which it is, is on a
+/// file system that cannot.
+fn limit_storage(deployment: &mut Deployment, dir: &Path) {
+    let limited = |spec: &&mut ModuleSpec| spec.options.storage_size.is_some();
+    for spec in deployment.modules.values_mut().filter(limited) {
+        if let Err(error) = kobune_runtime::quotas_enforced(dir) {
+            spec.refusals.push(Warning {
+                field: "settings.createOptions.HostConfig.StorageOpt".to_owned(),
+                message: format!("cannot be met: {}", chain(&error)),
+            });
+        }
+    }
 }
 
 /// The path with the links in it followed, as far as it exists.

@@ -79,6 +79,7 @@ fn parse_host_config(
 
     parsed.capabilities = capabilities::parse(host, findings);
     parsed.devices = devices::parse_mappings(host.take("devices"), findings);
+    parsed.storage_size = storage_size(host, findings);
     parsed.device_requests = requests::parse(host, findings);
     parsed.device_rules = findings.read_list(host.take("devicecgrouprules"), devices::parse_rule);
     parsed.volumes_from = findings.read_list(host.take("volumesfrom"), volumes_from);
@@ -105,6 +106,25 @@ fn ignore_no_restart(host: &mut Fields<'_>) {
     {
         host.put_back("restartpolicy", policy);
     }
+}
+
+/// `size` of the writable layer; Docker's other storage drivers have other options.
+fn storage_size(host: &mut Fields<'_>, findings: &mut Findings) -> Option<u64> {
+    let node = host.take("storageopt")?;
+    let mut size = None;
+    for (name, node) in findings.accept(node.entries())? {
+        if !name.eq_ignore_ascii_case("size") {
+            findings.refuse(&node, "is no option of the writable layer: there is size");
+            continue;
+        }
+        let text = findings.accept(node.text())?;
+        size = mounts::kernel_size(&text).filter(|bytes| *bytes > 0);
+        if size.is_none() {
+            let message = format!("must be a size such as 512m or 10G, not {text:?}");
+            findings.faults.push(node.fault(message));
+        }
+    }
+    size
 }
 
 /// `module` or `module:ro`.

@@ -84,6 +84,7 @@ impl StoppedRoot {
             layers: &self.layers,
             writable: &self.home,
             target: &target,
+            limit: None,
         };
         parts.mount().map_err(io::Error::other)?;
         let root = Root::open(&target)?;

@@ -76,6 +76,7 @@ fn without_overlayfs_a_copy_is_made_once() {
     symlink(path("up"), path("link")).unwrap();
     let layers = [path("low"), path("link")];
     let rootfs = Rootfs {
+        limit: None,
         layers: &layers,
         writable: &path("home"),
         target: &path("root"),
@@ -86,6 +87,7 @@ fn without_overlayfs_a_copy_is_made_once() {
 
     let missing = [path("low"), path("missing")];
     let rootfs = Rootfs {
+        limit: None,
         layers: &missing,
         ..rootfs
     };

@@ -134,6 +134,7 @@ impl Preparation<'_> {
             layers: &image.layers,
             writable: &self.paths.home,
             target: &rootfs,
+            limit: options.storage_size,
         };
         if parts.mount().map_err(PrepareError::Rootfs)? == rootfs::Kind::Copy {
             tracing::warn!(container = %self.container.id, "the kernel has no overlayfs: it runs from a copy of its image");

@@ -70,3 +70,41 @@ fn with_a_read_only_root_modules_write_to_overlays_on_the_data_partition() {
         list.matches("\"running\"").count() >= 1 && list.contains("still")
     });
 }
+
+/// `StorageOpt` by a project quota of the data partition: what a module finds when it writes more,
+/// and what the device says where the partition has none.
+#[test]
+fn a_modules_writable_layer_is_bounded_where_the_data_partition_has_quotas() {
+    let Some(turn) = turn() else {
+        return;
+    };
+    let lab = Device::new();
+    let mut device = turn.machine(&lab);
+    let program = std::fs::read(turn.files.program("probe")).expect("the probe");
+    let mut content = Content::new();
+    let image = module_image(turn.files.platform(), "probe", &program, &[]);
+    content.add_image("probe", "1", &image);
+    let registry = machine::serve(&lab, content, Options::default());
+    let image = registry.reference("probe", "1");
+    let run = format!(
+        "kobune run --name bounded --storage-opt size=2m {image} steps \"fill /first 1\" \
+         \"fill /second 4\" \"fill /tmp/third 1\""
+    );
+
+    device.boot("");
+    let said = device.run(&run);
+    let inspected = device.run("kobune inspect bounded -o json").stdout;
+    assert!(
+        inspected.contains("HostConfig.StorageOpt cannot be met: the file system of")
+            && inspected.contains("mounted with prjquota"),
+        "{said:?} {inspected}"
+    );
+    let _ = device.run("kobune rm bounded");
+
+    device.enable_quotas();
+    device.boot("");
+    let _ = device.run(&run).ok();
+    let log = device.wait_for("kobune logs bounded", 90, |log| log.contains("/tmp/third"));
+    assert!(log.contains("> fill /first 1\nok\n"), "{log}");
+    assert!(log.contains("> fill /second 4\nEDQUOT\n"), "{log}");
+}

@@ -11,7 +11,7 @@ use crate::setup;
 pub(crate) const EARLY: [&str; 4] = ["virtio_mmio", "virtio_blk", "crc32c_generic", "ext4"];
 
 /// What the root has: as on a device, the kernel asks for most of them by itself.
-pub(crate) const ALL: [&str; 26] = [
+pub(crate) const ALL: [&str; 27] = [
     "bridge",
     "crc32c_generic",
     "ext4",
@@ -30,6 +30,7 @@ pub(crate) const ALL: [&str; 26] = [
     "nft_nat",
     "nft_redir",
     "overlay",
+    "quota_v2",
     "veth",
     "vhci-hcd",
     "virtio-rng",

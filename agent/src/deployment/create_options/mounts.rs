@@ -338,7 +338,7 @@ fn tmpfs_mount(target: &str, node: &Node<'_>) -> Result<Mount, Fault> {
 }
 
 /// As the kernel reads a tmpfs size: binary multiples.
-fn kernel_size(text: &str) -> Option<u64> {
+pub(super) fn kernel_size(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" => 1,

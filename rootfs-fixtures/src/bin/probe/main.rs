@@ -16,6 +16,7 @@
 //! status PREFIX...            lines of /proc/self/status that start so
 //! read PATH | list DIR        content of a file, of a directory with kinds and modes
 //! write PATH TEXT             ok, or the errno's name
+//! fill PATH MIB               writes so much, onto the disk; ok, or the errno's name
 //! fds | args | cwd | session  what the process inherited
 //! keyring                     number of the session keyring
 //! syscall NAME [NUMBER]       ok, or the errno's name, for a call with that argument
@@ -97,6 +98,10 @@ fn look(words: &[&str]) -> Option<io::Result<()>> {
         ["read", path] => surroundings::read(path),
         ["list", path] => surroundings::list(path),
         ["write", path, text] => surroundings::write(path, text),
+        ["fill", path, mib] => match number(mib) {
+            Ok(mib) => surroundings::fill(path, mib),
+            Err(error) => Err(error),
+        },
         ["fds"] => surroundings::descriptors(),
         ["args"] => surroundings::arguments(),
         ["cwd"] => surroundings::directory(),

@@ -28,6 +28,18 @@ pub(crate) fn write(path: &str, text: &str) -> io::Result<()> {
     answer(fs::write(path, text))
 }
 
+/// Writes `mib` MiB, and waits until the disk has them.
+pub(crate) fn fill(path: &str, mib: usize) -> io::Result<()> {
+    let written = || {
+        let mut file = fs::File::create(path)?;
+        for _ in 0..mib {
+            file.write_all(&[0x5a; 1 << 20])?;
+        }
+        file.sync_all()
+    };
+    answer(written())
+}
+
 /// One line for each entry, by name: `null c 1:3 0666 0:0`, `fd -> /proc/self/fd`.
 pub(crate) fn list(path: &str) -> io::Result<()> {
     let entries = match fs::read_dir(path) {

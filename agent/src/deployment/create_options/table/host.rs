@@ -322,9 +322,9 @@ pub(super) const ROWS: &[Row] = &[
         "HostConfig.SecurityOpt",
         "`no-new-privileges`, `seccomp=` JSON or `unconfined`, `apparmor=`, `systempaths=unconfined`; `label=` has no effect",
     ),
-    refused(
+    honoured(
         "HostConfig.StorageOpt",
-        "the writable layer's size cannot be limited",
+        "`size` of the writable layer, such as `512m`; where the file system has project quotas, see below",
     ),
     honoured(
         "HostConfig.Tmpfs",
