@@ -62,8 +62,8 @@ fn a_limit_that_the_file_system_cannot_keep_is_refused() {
 }
 
 /// Needs a kernel with quotas; the virtual device's has them.
-#[test]
 #[allow(clippy::print_stderr)]
+#[test]
 fn a_module_that_writes_more_than_its_limit_is_told() {
     if !privileged() {
         return;
