@@ -4,6 +4,7 @@ mod bundle;
 mod control;
 mod files;
 mod joined;
+mod launch;
 mod linux;
 mod prepare;
 mod ring;

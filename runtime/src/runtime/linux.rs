@@ -7,10 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    ContainerState, Containers, ModuleRuntime, PrepareError, RuntimeConfig, RuntimeError, Started,
-    bundle, prepare, ring,
+    ContainerState, Containers, ModuleRuntime, RuntimeConfig, RuntimeError, Started, bundle, ring,
 };
-use crate::cdi;
 use crate::cgroup::{CgroupPath, Cgroups};
 use crate::container::{self, CreateRequest, Paths};
 use crate::copy;
@@ -19,18 +17,18 @@ use crate::network::Network;
 use crate::record;
 use crate::shim::notify::{NOTIFY_FILE, Notified};
 use crate::shim::sealed::Launcher;
-use crate::shim::{LogReceiver, MEMORY_FILE, PidFd, ShimClient, ShimError, ShimJob};
-use crate::{ContainerId, TagWords, TaskStatus, spec};
+use crate::shim::{MEMORY_FILE, PidFd, ShimClient, ShimError};
+use crate::{ContainerId, TaskStatus};
 
 /// Docker's grace period between stop signal and SIGKILL.
-const DEFAULT_STOP_TIMEOUT: u32 = 10;
+pub(super) const DEFAULT_STOP_TIMEOUT: u32 = 10;
 
 /// Containers on Linux through libcontainer, each under a monitor of its own.
 #[derive(Debug)]
 pub struct LinuxRuntime {
     pub(super) config: RuntimeConfig,
     pub(super) launcher: Launcher,
-    network: Network,
+    pub(super) network: Network,
     pub(super) cgroups: Cgroups,
 }
 
@@ -214,85 +212,6 @@ impl LinuxRuntime {
         }
         Ok(())
     }
-
-    fn launch(&self, container: &CreateRequest, paths: &Paths) -> Result<Started, RuntimeError> {
-        let id = &container.id;
-        let prepare = |source| RuntimeError::Prepare {
-            id: id.clone(),
-            source,
-        };
-        let (mut container, joined) = self.joined(container).map_err(prepare)?;
-        let provided = cdi::provided_devices(&container.options)
-            .map_err(PrepareError::Devices)
-            .map_err(prepare)?;
-        cdi::add(&provided, &mut container.options);
-        let container = &container;
-        let preparation = prepare::Preparation {
-            container,
-            provided: &provided,
-            paths,
-            volumes: &self.config.state_dir.join("volumes"),
-            cgroup: &self.cgroup(id),
-            network: &self.network,
-            joined: &joined,
-        };
-        let mut started = preparation.run().map_err(prepare)?;
-        let job = self.job(container, paths).map_err(prepare)?;
-        started
-            .warnings
-            .extend(ring::absent_receiver(&container.options.log_driver));
-        let shim = |source| RuntimeError::Shim {
-            id: id.clone(),
-            source,
-        };
-        // Memory is empty after a reboot.
-        ring::provide(paths, &container.options.log_driver).map_err(|source| {
-            RuntimeError::Directory {
-                path: paths.log(),
-                source,
-            }
-        })?;
-        let client = self.client(paths);
-        client.prepare(&job).map_err(shim)?;
-        client.launch(&self.launcher).map_err(shim)?;
-        Ok(started)
-    }
-
-    fn job(&self, container: &CreateRequest, paths: &Paths) -> Result<ShimJob, PrepareError> {
-        let stop_signal = spec::stop_signal(&container.image.config, &container.options)
-            .map_err(PrepareError::Spec)?;
-        Ok(ShimJob {
-            contract: crate::shim::CONTRACT,
-            id: container.id.to_string(),
-            monitor: self.config.monitor.clone(),
-            log_dir: paths.log(),
-            init: container.options.init,
-            console: container.options.console,
-            notify: container.options.notify,
-            log_driver: container.options.log_driver.clone(),
-            log: container.options.log,
-            receiver: receiver(container),
-            stop_signal,
-            stop_timeout: container
-                .options
-                .stop_timeout
-                .unwrap_or(DEFAULT_STOP_TIMEOUT),
-        })
-    }
-}
-
-/// Who gets the container's output as it comes.
-fn receiver(container: &CreateRequest) -> Option<LogReceiver> {
-    let words = TagWords {
-        name: container.id.as_str(),
-        image: &container.image.reference,
-        image_id: &container.image.id,
-    };
-    Some(LogReceiver {
-        driver: container.options.log_driver.receiver(words)?,
-        container: container.id.to_string(),
-        image: container.image.reference.clone(),
-    })
 }
 
 impl ModuleRuntime for LinuxRuntime {
