@@ -251,26 +251,28 @@ impl Table {
     }
 }
 
+/// All but [`DEVICE`].
+const ALL: [&str; 8] = [
+    "size",
+    "idle",
+    "connected",
+    "start",
+    "wire",
+    "fleet",
+    "pull",
+    "store",
+];
+/// Of the static programs that a device gets. The clock that passes a day in minutes is a
+/// library that goes before the C library, which static programs have in them.
+const ON_DEVICE: [&str; 4] = ["size", "idle", "connected", "start"];
+/// Cross-builds, and emulates for many minutes: only where it is asked for.
+const DEVICE: &str = "device";
+
 /// Runs the benchmarks named, or all.
 pub(crate) fn run(names: &[&str]) -> Result<(), String> {
-    const ALL: [&str; 8] = [
-        "size",
-        "idle",
-        "connected",
-        "start",
-        "wire",
-        "fleet",
-        "pull",
-        "store",
-    ];
-    if names == ["measure"] || names.first() == Some(&"measure") {
+    if names.first() == Some(&"measure") {
         return pull::inside(&names[1..]);
     }
-    // Of the static programs that a device gets. The clock that passes a day in minutes is a
-    // library that goes before the C library, which static programs have in them.
-    const ON_DEVICE: [&str; 4] = ["size", "idle", "connected", "start"];
-    // Cross-builds, and emulates for many minutes: only where it is asked for.
-    const DEVICE: &str = "device";
     let known = |name: &&str| ALL.contains(name) || *name == DEVICE;
     if let Some(unknown) = names.iter().find(|name| !known(name)) {
         let all = ALL.join(", ");
@@ -278,16 +280,21 @@ pub(crate) fn run(names: &[&str]) -> Result<(), String> {
     }
     let asked = |name: &&&str| names.contains(*name) || (names.is_empty() && **name != DEVICE);
     let asked = ALL.iter().chain(&[DEVICE]).filter(asked).copied();
-    if std::env::var_os("KOBUNE_PROFILE").is_none() {
-        let (small, others): (Vec<_>, Vec<_>) = asked.partition(|name| ON_DEVICE.contains(name));
-        let small = again(&small, true);
-        return small.and(again(&others, false));
+    if std::env::var_os("KOBUNE_PROFILE").is_some() {
+        return measure(asked);
     }
+    let (small, others): (Vec<_>, Vec<_>) = asked.partition(|name| ON_DEVICE.contains(name));
+    let small = again(&small, true);
+    small.and(again(&others, false))
+}
+
+/// Runs benchmarks with the programs that the environment names.
+fn measure<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), String> {
     setup::install(setup::DEMO)?;
     setup::install(setup::TEST)?;
     setup::install(setup::BENCH)?;
     let mut excesses = Vec::new();
-    for name in asked {
+    for name in names {
         let mut report = |table: Table| {
             excesses.extend(table.excesses());
             table.publish()
@@ -309,10 +316,9 @@ pub(crate) fn run(names: &[&str]) -> Result<(), String> {
         };
         tables.into_iter().try_for_each(report)?;
     }
-    if excesses.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("above the budget:\n  {}", excesses.join("\n  ")))
+    match excesses.is_empty() {
+        true => Ok(()),
+        false => Err(format!("above the budget:\n  {}", excesses.join("\n  "))),
     }
 }
 

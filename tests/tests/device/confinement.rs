@@ -1,7 +1,6 @@
 //! What the kernel enforces on cgroup v2.
 
-use kobune_fixtures::{Content, Options, Registry, module_image};
-use kobune_tests::{Device, Machine, MachineFiles, machine};
+use kobune_tests::{Device, Machine};
 
 use crate::turn;
 
@@ -31,7 +30,7 @@ fn device_rules_and_limits_hold_on_cgroup_v2() {
     };
     let lab = Device::new();
     let mut device = turn.machine(&lab);
-    let registry = probe_registry(&lab, &turn.files);
+    let registry = turn.probe_registry(&lab);
     device.boot("");
     let image = registry.reference("probe", "1");
     for (number, (options, question, answer)) in DEVICE_RULES.into_iter().enumerate() {
@@ -62,14 +61,6 @@ fn device_rules_and_limits_hold_on_cgroup_v2() {
         .parse()
         .expect(&lived);
     assert!((1..8).contains(&lived), "{lived} children");
-}
-
-fn probe_registry(lab: &Device, files: &MachineFiles) -> Registry {
-    let program = std::fs::read(files.program("probe")).expect("the probe");
-    let mut content = Content::new();
-    let image = module_image(files.platform(), "probe", &program, &[]);
-    content.add_image("probe", "1", &image);
-    machine::serve(lab, content, Options::default())
 }
 
 #[track_caller]

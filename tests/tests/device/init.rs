@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use kobune_fixtures::{Content, Options, module_image};
-use kobune_tests::{Device, Machine, machine};
+use kobune_tests::{Device, Machine};
 
 use crate::{identity, turn};
 
@@ -28,11 +27,7 @@ fn on_busybox_the_script_starts_the_agent_keeps_it_alive_and_stops_it() {
     };
     let lab = Device::new();
     let mut device = turn.machine(&lab);
-    let program = fs::read(turn.files.program("probe")).expect("the probe");
-    let mut content = Content::new();
-    let image = module_image(turn.files.platform(), "probe", &program, &[]);
-    content.add_image("probe", "1", &image);
-    let registry = machine::serve(&lab, content, Options::default());
+    let registry = turn.probe_registry(&lab);
     device.boot("kobune.agent=off");
     device.write(
         "/run/S70kobune",

@@ -17,7 +17,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kobune_tests::{Device, Machine, MachineFiles, System, cross_built, full, privileged};
+use kobune_fixtures::{Content, Options, Registry, module_image};
+use kobune_tests::{Device, Machine, MachineFiles, System, cross_built, full, machine, privileged};
 use serde_json::Value;
 
 /// How long the tests may take together, beside what is built for them.
@@ -49,6 +50,15 @@ impl Turn {
     /// A device with an empty data partition beside `lab`, switched off.
     fn machine<'d>(&self, lab: &'d Device) -> Machine<'d> {
         Machine::new(lab, &self.files, self.end)
+    }
+
+    /// A registry that the device reaches, with the probe as `probe:1`.
+    fn probe_registry(&self, lab: &Device) -> Registry {
+        let program = std::fs::read(self.files.program("probe")).expect("the probe");
+        let mut content = Content::new();
+        let image = module_image(self.files.platform(), "probe", &program, &[]);
+        content.add_image("probe", "1", &image);
+        machine::serve(lab, content, Options::default())
     }
 }
 

@@ -1,7 +1,6 @@
 //! A root that nobody can write to, one data partition, and overlays on it.
 
-use kobune_fixtures::{Content, Options, module_image};
-use kobune_tests::{Device, machine};
+use kobune_tests::Device;
 
 use crate::turn;
 
@@ -16,11 +15,7 @@ fn with_a_read_only_root_modules_write_to_overlays_on_the_data_partition() {
     };
     let lab = Device::new();
     let mut device = turn.machine(&lab);
-    let program = std::fs::read(turn.files.program("probe")).expect("the probe");
-    let mut content = Content::new();
-    let image = module_image(turn.files.platform(), "probe", &program, &[]);
-    content.add_image("probe", "1", &image);
-    let registry = machine::serve(&lab, content, Options::default());
+    let registry = turn.probe_registry(&lab);
     let image = registry.reference("probe", "1");
 
     device.boot("");
@@ -80,11 +75,7 @@ fn a_modules_writable_layer_is_bounded_where_the_data_partition_has_quotas() {
     };
     let lab = Device::new();
     let mut device = turn.machine(&lab);
-    let program = std::fs::read(turn.files.program("probe")).expect("the probe");
-    let mut content = Content::new();
-    let image = module_image(turn.files.platform(), "probe", &program, &[]);
-    content.add_image("probe", "1", &image);
-    let registry = machine::serve(&lab, content, Options::default());
+    let registry = turn.probe_registry(&lab);
     let image = registry.reference("probe", "1");
     let run = format!(
         "kobune run --name bounded --storage-opt size=2m {image} steps \"fill /first 1\" \
