@@ -13,7 +13,7 @@ class Management:
 
     def find_devices(self):
         """More devices than a page has; those that are looked for."""
-        listed = lambda: self.find("main table").text
+        listed = lambda: self.text("main table")
         buttons = lambda: [self.find(name).is_displayed() for name in ["#back", "#next"]]
         self.open("#/devices", "Devices")
         self.until("the first page", lambda: self.device in listed())
@@ -27,11 +27,12 @@ class Management:
         self.type("#find-id", "z-10")
         self.click("#find button[type=submit]")
         self.until("what begins so", lambda: self.device not in listed())
-        found = [link.text for link in self.driver.find_elements(By.CSS_SELECTOR, "main td a")]
+        links = lambda: self.driver.find_elements(By.CSS_SELECTOR, "main td a")
+        found = self.until("the links", lambda: [link.text for link in links()])
         assert found == [f"z-10{n}" for n in range(10)], found
         self.type("#find-condition", "tags.type =")
         self.click("#find button[type=submit]")
-        self.until("the refusal", lambda: "literal" in self.find("#find .error").text)
+        self.until("the refusal", lambda: "literal" in self.text("#find .error"))
         self.type("#find-id", "")
         self.type("#find-condition", "tags.type = 'nano' AND connectionState = 'Disconnected'")
         self.click("#find button[type=submit]")
@@ -47,10 +48,10 @@ class Management:
         self.click("#enrol input[type=checkbox]")
         self.type("#enrol-tags", "{type: sensor}")
         self.click("#enrol button[type=submit]")
-        self.until("the refusal", lambda: "Tags is no valid JSON" in self.find("#enrol .error").text)
+        self.until("the refusal", lambda: "Tags is no valid JSON" in self.text("#enrol .error"))
         self.type("#enrol-tags", '{"type": "sensor"}')
         self.click("#enrol button[type=submit]")
-        self.primary = self.find("#connection-string").text
+        self.primary = self.text("#connection-string")
         self.click("#to-device")
         self.title(self.sensor)
         self.until("never seen", lambda: self.fact("Last activity") == "never")
@@ -66,8 +67,8 @@ class Management:
         self.open(f"#/devices/{self.sensor}/keys", "Keys of")
         self.click(f"#rotate-{which}")
         self.driver.switch_to.alert.accept()
-        self.until("the new key", lambda: which in self.find("main section h2").text)
-        string = self.find("#connection-string").text
+        self.until("the new key", lambda: which in self.text("main section h2"))
+        string = self.text("#connection-string")
         assert string not in (self.primary, ""), string
         return string
 
@@ -97,7 +98,7 @@ class Management:
     def watch_messages(self):
         self.open("#/telemetry", "Telemetry")
         self.connection.send(json.dumps({"temperature": 21.5, "by": self.sensor}))
-        self.until("the message", lambda: f'"by":"{self.sensor}"' in self.find("main table").text)
+        self.until("the message", lambda: f'"by":"{self.sensor}"' in self.text("main table"))
         self.picture("message")
 
     def edit_tags(self):
@@ -105,7 +106,7 @@ class Management:
         self.until("the tags", lambda: '"sensor"' in self.fact("Tags"))
         self.type("#tags", "{")
         self.click("#tags-form button[type=submit]")
-        self.until("the refusal", lambda: "no valid JSON" in self.find("#tags-form .error").text)
+        self.until("the refusal", lambda: "no valid JSON" in self.text("#tags-form .error"))
         self.type("#tags", '{"site": {"floor": 3}}')
         self.click("#tags-form button[type=submit]")
         # What is not there any more is removed.
@@ -134,12 +135,12 @@ class Management:
         self.press("Delete")
         self.driver.switch_to.alert.accept()
         self.title("Devices")
-        self.until("it is gone", lambda: self.sensor not in self.find("main").text)
+        self.until("it is gone", lambda: self.sensor not in self.text("main"))
         self.open("#/events", "Events")
         self.type("#events-device", self.sensor)
         self.click("#events button[type=submit]")
         texts = ["created", "primary key", "secondary key", "disabled", "enabled", "deleted"]
-        shown = lambda: self.find("main table").text
+        shown = lambda: self.text("main table")
         self.until("its events", lambda: all(text in shown() for text in texts))
         assert f"user {os.environ['PORTAL_USER']}" in shown()
 
@@ -156,11 +157,11 @@ class Management:
         content = json.dumps(self.manifest)
         self.fill("#deploy-content", content)
         self.click("#deploy button[type=submit]")
-        told = lambda: "Target condition" in self.find("#deploy .error").text
+        told = lambda: "Target condition" in self.text("#deploy .error")
         self.until("the refusal of a wrong condition", told)
         self.type("#deploy-condition", "tags.type='nano'")
         self.click("#deploy button[type=submit]")
-        self.until("the deployment", lambda: name in self.find("main table").text)
+        self.until("the deployment", lambda: name in self.text("main table"))
         # They are counted again and again, and not only when the page is opened.
         counts = lambda: [
             cell.text.split()[-1]
@@ -171,26 +172,26 @@ class Management:
         self.open(f"#/devices/{self.device}", self.device)
         applied = f"{name} (Applied)"
         self.until("that it applies", lambda: applied in self.fact("Automatic deployments"))
-        self.until("200", lambda: self.find("#code").text == "200 -- OK")
+        self.until("200", lambda: self.text("#code") == "200 -- OK")
 
     def reader(self):
         """Sees all and changes nothing, whatever is sent."""
         self.sign_in_as("ben")
         self.open("#/devices", "Devices")
-        self.until("the devices", lambda: self.device in self.find("main").text)
+        self.until("the devices", lambda: self.device in self.text("main"))
         assert not self.driver.find_elements(By.CSS_SELECTOR, "a[href='#/enrol']")
-        assert "null" not in self.find("main").text
+        assert "null" not in self.text("main")
         self.picture("reader")
         self.open(f"#/devices/{self.device}", self.device)
-        self.until("200", lambda: self.find("#code").text == "200 -- OK")
+        self.until("200", lambda: self.text("#code") == "200 -- OK")
         assert not self.driver.find_elements(By.CSS_SELECTOR, "form, a[href$='/modules'], a[href$='/keys']")
         self.open(f"#/devices/{self.device}/troubleshoot", "Troubleshoot")
         self.click("#logs button[type=submit]")
-        self.until("a log", lambda: self.find("#log").text)
+        self.until("a log", lambda: self.text("#log"))
         assert not self.driver.find_elements(By.CSS_SELECTOR, "#restart, #method")
         self.open(f"#/devices/{self.device}/keys", "Keys of")
         self.click("#rotate-primary")
         self.driver.switch_to.alert.accept()
-        self.until("the refusal", lambda: "only look" in self.find("#rotate .error").text)
+        self.until("the refusal", lambda: "only look" in self.text("#rotate .error"))
         self.click("#sign-out")
         self.title("Sign in")

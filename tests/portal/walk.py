@@ -94,6 +94,11 @@ class Walk(Management):
     def find(self, selector):
         return self.until(selector, lambda: self.driver.find_element(By.CSS_SELECTOR, selector))
 
+    def text(self, selector):
+        """What an element says; looked up again where the page was drawn anew meanwhile."""
+        look = lambda: [self.driver.find_element(By.CSS_SELECTOR, selector).text]
+        return self.until(selector, look)[0]
+
     def click(self, selector):
         element = self.find(selector)
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
@@ -110,7 +115,7 @@ class Walk(Management):
         return self.driver.find_element(By.ID, name)
 
     def title(self, text):
-        self.until(f"the page {text!r}", lambda: text in self.find("h1").text)
+        self.until(f"the page {text!r}", lambda: text in self.text("h1"))
 
     def picture(self, name):
         """Takes one, and looks for faults of accessibility and for a page that is too wide."""
@@ -134,7 +139,7 @@ class Walk(Management):
         self.type("#sign-in-user", os.environ["PORTAL_USER"])
         self.type("#sign-in-password", "wrong password")
         self.click("#sign-in button")
-        self.until("the refusal", lambda: "wrong" in self.find("#sign-in .error").text)
+        self.until("the refusal", lambda: "wrong" in self.text("#sign-in .error"))
         self.picture("sign-in")
         self.sign_in_as(os.environ["PORTAL_USER"])
 
@@ -171,9 +176,9 @@ class Walk(Management):
         self.title("Enrol")
         self.type("#enrol-id", DEVICE)
         self.click("#enrol button")
-        string = self.find("#connection-string").text
+        string = self.text("#connection-string")
         assert f"DeviceId={DEVICE};SharedAccessKey=" in string, string
-        lines = self.find("#config").text.splitlines()
+        lines = self.text("#config").splitlines()
         assert lines[-2:] == ['source = "manual"', f'connection_string = "{string}"'], "its lines"
         self.picture("enrolled")
         done = OUTPUT / f"{DEVICE}.connection"
@@ -181,7 +186,7 @@ class Walk(Management):
         done.with_suffix(".new").rename(done)
         self.click("#to-device")
         self.title(DEVICE)
-        self.until("417", lambda: self.find("#code").text.startswith("417"))
+        self.until("417", lambda: self.text("#code").startswith("417"))
         assert "SharedAccessKey=" not in self.driver.page_source
 
     def set_modules(self):
@@ -198,7 +203,7 @@ class Walk(Management):
             options.clear()
             options.send_keys("{")
             self.click("#set-modules button[type=submit]")
-            told = lambda: f"Create options of {name}" in self.find("#set-modules > .error").text
+            told = lambda: f"Create options of {name}" in self.text("#set-modules > .error")
             self.until("the refusal of wrong options", told)
             options.clear()
             text = module["settings"]["createOptions"]
@@ -213,7 +218,7 @@ class Walk(Management):
         self.picture("set-modules")
         self.click("#set-modules button[type=submit]")
         self.title(DEVICE)
-        self.until("200", lambda: self.find("#code").text == "200 -- OK")
+        self.until("200", lambda: self.text("#code") == "200 -- OK")
         for name in DESIRED["modules"]:
             row = f"//tr[td[1][normalize-space()='{name}']]"
             found = lambda: "running" in self.driver.find_element(By.XPATH, row).text
@@ -241,22 +246,22 @@ class Walk(Management):
         self.title("Troubleshoot")
         Select(self.find("#which")).select_by_value("led-acr")
         self.click("#logs button[type=submit]")
-        before = self.until("a log", lambda: self.find("#log").text)
+        before = self.until("a log", lambda: self.text("#log"))
         self.picture("log")
         self.click("#live")
         self.click("#restart")
-        self.until("the live log", lambda: self.find("#log").text not in ("", before))
+        self.until("the live log", lambda: self.text("#log") not in ("", before))
         self.picture("live")
         self.click("#method button[type=submit]")
-        self.until("the answer", lambda: self.find("#method pre").text.startswith("200"))
+        self.until("the answer", lambda: self.text("#method pre").startswith("200"))
 
     def look_around(self):
         self.open("#/telemetry", "Telemetry")
         self.picture("telemetry")
         self.driver.get(URL + "#/events")
         self.title("Events")
-        self.until("the event log", lambda: "modules set" in self.find("main table").text)
-        shown = self.find("main").text
+        self.until("the event log", lambda: "modules set" in self.text("main table"))
+        shown = self.text("main")
         for text in [f"user {os.environ['PORTAL_USER']}", "signed in", "created", f"auto-{WIDTH}"]:
             assert text in shown, (text, shown)
         assert os.environ["PORTAL_PASSWORD"] not in self.driver.page_source
@@ -267,7 +272,7 @@ class Walk(Management):
         )
         self.driver.get(URL + f"#/devices/{DEVICE}")
         self.title(DEVICE)
-        self.until("the state", lambda: self.find("#code").text == "200 -- OK")
+        self.until("the state", lambda: self.text("#code") == "200 -- OK")
         self.picture("dark")
 
     def security(self):
