@@ -20,8 +20,6 @@ use crate::deployment::{Deployment, ModuleSpec, Warning};
 
 pub use rule::{AllowedMount, HostNamespace, Pattern, Rule};
 
-/// Where programs of the device itself send their log.
-const SYSLOG: &str = "/dev/log";
 /// Modules through which a namespace is looked for at most: who joins in a circle joins none.
 const LONGEST_CHAIN: usize = 8;
 
@@ -242,7 +240,7 @@ impl Inquiry<'_> {
         let allowed = match &syslog.address {
             SyslogAddress::Unix(path) => {
                 let real = (self.resolve)(path);
-                path == Path::new(SYSLOG)
+                path == Path::new(SyslogAddress::LOCAL)
                     || self.rule.allows_mount(path, false) && self.rule.allows_mount(&real, false)
             }
             SyslogAddress::Udp(_) | SyslogAddress::Tcp(_) => {

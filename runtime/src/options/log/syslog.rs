@@ -71,6 +71,11 @@ pub enum InvalidAddress {
     Host,
 }
 
+impl SyslogAddress {
+    /// The socket to which programs of the device itself send their log.
+    pub const LOCAL: &str = "/dev/log";
+}
+
 impl FromStr for SyslogAddress {
     type Err = InvalidAddress;
 

@@ -6,8 +6,6 @@ use kobune_runtime::{InvalidAddress, Syslog, SyslogAddress, SyslogFormat, Tag};
 
 use super::super::super::fields::{Fault, Fields, Findings, Node};
 
-/// Where the programs of the device itself send their log.
-const LOCAL: &str = "/dev/log";
 /// Syslog's facilities, in the order of their numbers.
 const FACILITIES: [&str; 24] = [
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv",
@@ -20,7 +18,8 @@ const DEFAULT_FACILITY: u8 = 3;
 pub(super) fn parse(config: &mut Fields<'_>, tag: Tag, findings: &mut Findings) -> Syslog {
     let address = config.take("syslog-address");
     let address = address.and_then(|node| parse_address(&node, findings));
-    let address = address.unwrap_or_else(|| SyslogAddress::Unix(PathBuf::from(LOCAL)));
+    let address =
+        address.unwrap_or_else(|| SyslogAddress::Unix(PathBuf::from(SyslogAddress::LOCAL)));
     let format = findings.read(config.take("syslog-format"), format);
     let format = format.flatten().unwrap_or(match address {
         SyslogAddress::Unix(_) => SyslogFormat::Local,
