@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::unistd::symlinkat;
 
 pub(crate) use copy::lay;
 pub use quota::{QuotaError, quotas_enforced};
@@ -217,6 +218,20 @@ pub(crate) fn create_dir_beneath(root: &Path, path: &Path) -> Result<(), RootfsE
         };
     }
     Ok(())
+}
+
+/// Makes `/etc/mtab` a link to the mounts of whoever reads it, as Docker does where the image
+/// has none.
+pub(crate) fn link_mtab(root: &Path) -> Result<(), RootfsError> {
+    let path = Path::new("/etc/mtab");
+    create_dir_beneath(root, Path::new("/etc"))?;
+    let Some(etc) = open_dir_beneath(root, Path::new("/etc"))? else {
+        return Ok(());
+    };
+    match symlinkat("/proc/mounts", &etc, "mtab") {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(error("create", path)(errno)),
+    }
 }
 
 /// Opens the directory `path` beneath `root`; `None` where there is none. Symbolic links are

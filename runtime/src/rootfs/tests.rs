@@ -25,6 +25,31 @@ fn a_working_directory_is_made_inside_whatever_the_image_links_to() {
 }
 
 #[test]
+fn mounts_are_listed_where_the_image_lists_none_and_never_outside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bare, own, hostile) = (
+        dir.path().join("bare"),
+        dir.path().join("own"),
+        dir.path().join("hostile"),
+    );
+    let outside = dir.path().join("outside");
+    for path in [&bare, &own.join("etc"), &hostile.join("tmp"), &outside] {
+        fs::create_dir_all(path).unwrap();
+    }
+    fs::write(own.join("etc/mtab"), "its own").unwrap();
+    symlink(&outside, hostile.join("etc")).unwrap();
+
+    link_mtab(&bare).unwrap();
+    link_mtab(&bare).unwrap();
+    let made = fs::read_link(bare.join("etc/mtab")).unwrap();
+    assert_eq!(made, Path::new("/proc/mounts"));
+    link_mtab(&own).unwrap();
+    assert_eq!(fs::read(own.join("etc/mtab")).unwrap(), b"its own");
+    let _ = link_mtab(&hostile);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
 fn without_openat2_links_are_followed_inside_the_root_alike() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("root");

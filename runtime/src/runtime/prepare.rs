@@ -286,6 +286,7 @@ impl Preparation<'_> {
         for dir in &built.create_directories {
             fs::create_dir_all(dir).map_err(path_error("create", dir))?;
         }
+        rootfs::link_mtab(rootfs).map_err(PrepareError::Rootfs)?;
         self.make_working_dir(&built.spec, rootfs)
     }
 
