@@ -16,7 +16,7 @@ mod layers;
 mod limits;
 mod network;
 mod options;
-mod podman;
+mod peers;
 mod process;
 mod programs;
 mod requests;
