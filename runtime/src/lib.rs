@@ -43,8 +43,9 @@ pub use insight::{ProcessInfo, Traffic};
 pub use network::forward::{ForwardError, ForwardJob, ForwardPort, run_forwarder};
 pub use network::names::{HostEntry, hosts_file, resolv_conf, write_in_place};
 pub use network::{
-    Attachment, CleanupError, Endpoint, Engine, EngineInUse, FirewallWatch, InvalidSubnet,
-    Ipv4Subnet, Network, NetworkConfig, NetworkError, PublishedPort,
+    Attachment, CleanupError, ClosedFirewall, Endpoint, Engine, EngineInUse, FirewallWatch,
+    InvalidSubnet, Ipv4Subnet, Network, NetworkConfig, NetworkError, PublishedPort,
+    closed_firewalls,
 };
 pub use options::{
     BlockIo, CapabilityChange, Console, ContainerOptions, DeviceAccess, DeviceClass, DeviceMapping,

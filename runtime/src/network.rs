@@ -5,9 +5,10 @@
 //! finds. No program is called but the port forwarder; nothing is known of containers
 //! beyond their ids.
 //!
-//! Out of reach: a host firewall of another nf_tables table whose forward policy is drop; it
-//! must accept the bridge itself, for no table can overrule another's drop. Modules have IPv4
-//! only; a port published on an IPv6 address goes through the forwarder.
+//! Firewalls of others that forward nothing by themselves are made to let the modules through
+//! ([`nft`], [`iptables`]), but for those that let nobody else change them
+//! ([`closed_firewalls`]). Modules have IPv4 only; a port published on an IPv6 address goes
+//! through the forwarder.
 
 mod attach;
 mod conntrack;
@@ -43,7 +44,7 @@ use serde::{Deserialize, Serialize};
 pub use self::engine::{Engine, EngineInUse};
 pub use self::error::{CleanupError, NetworkError};
 pub use self::ipam::{InvalidSubnet, Ipv4Subnet};
-pub use self::nft::FirewallWatch;
+pub use self::nft::{ClosedFirewall, FirewallWatch};
 pub use self::ports::PublishedPort;
 
 use self::ipam::Leases;
@@ -133,6 +134,8 @@ struct State {
     forwarders: HashMap<ContainerId, Child>,
     /// What this process told the kernel last; `None` where that is not known.
     in_force: Option<nft::Transaction>,
+    /// The firewalls that a warning was about.
+    closed: Vec<ClosedFirewall>,
     unlinking: Unlinking,
 }
 
@@ -153,7 +156,7 @@ impl Network {
             let path = config.run_dir.join(dir);
             fs::create_dir_all(&path).map_err(|source| file("create directory", &path, source))?;
         }
-        let table = format!("kobune-{}", config.bridge);
+        let table = table_name(&config.bridge);
         let probe = engine::probe(&table);
         let nf_tables = probe.is_ok();
         let (engine, reason) = engine::choose(config.engine, probe, iptables::probe)
@@ -241,6 +244,7 @@ impl State {
             subnet,
             forwarders: HashMap::new(),
             in_force: None,
+            closed: Vec::new(),
             unlinking: Unlinking::default(),
         })
     }
@@ -251,6 +255,21 @@ impl State {
             .values()
             .any(|record| record.attachment.address.is_some())
     }
+}
+
+/// The firewalls of this network namespace that let the modules on `bridge` neither reach
+/// beyond the device nor be reached, and that nobody but their own program can change. Changes
+/// nothing.
+///
+/// # Errors
+/// The kernel's.
+pub fn closed_firewalls(bridge: &str) -> io::Result<Vec<ClosedFirewall>> {
+    let table = &table_name(bridge);
+    nft::Passage { table, bridge }.closed()
+}
+
+fn table_name(bridge: &str) -> String {
+    format!("kobune-{bridge}")
 }
 
 fn open_netlink() -> io::Result<Netlink> {

@@ -8,6 +8,7 @@ use std::io;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
 
+use super::netlink::attributes::find;
 use super::netlink::{Netlink, netfilter_message};
 
 const NFNL_SUBSYS_CTNETLINK: u16 = 1;
@@ -53,34 +54,12 @@ pub(crate) fn forget_udp(ports: &[u16]) -> io::Result<()> {
 /// The attributes that name a flow, if it is UDP to one of `ports`.
 fn key(flow: &[u8], ports: &[u16]) -> Option<Vec<u8>> {
     let tuple = find(flow, CTA_TUPLE_ORIG)?;
-    let protocol = value(find(value(tuple), CTA_TUPLE_PROTO)?);
-    let number = value(find(protocol, CTA_PROTO_NUM)?).first();
-    let port = value(find(protocol, CTA_PROTO_DST_PORT)?).first_chunk();
+    let protocol = find(tuple.value, CTA_TUPLE_PROTO)?.value;
+    let number = find(protocol, CTA_PROTO_NUM)?.value.first();
+    let port = find(protocol, CTA_PROTO_DST_PORT)?.value.first_chunk();
     let wanted = number == Some(&UDP) && ports.contains(&u16::from_be_bytes(*port?));
-    let zone = find(flow, CTA_ZONE).unwrap_or_default();
-    wanted.then(|| [tuple, zone].concat())
-}
-
-/// The first attribute of a kind: header, value and padding.
-fn find(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
-    const FLAGS: u16 = 0xc000;
-    while let [l0, l1, k0, k1, ..] = *attributes {
-        let length = usize::from(u16::from_ne_bytes([l0, l1]));
-        let end = length.next_multiple_of(4).min(attributes.len());
-        if length < 4 || length > attributes.len() {
-            return None;
-        }
-        if u16::from_ne_bytes([k0, k1]) & !FLAGS == kind {
-            return Some(&attributes[..end]);
-        }
-        attributes = &attributes[end..];
-    }
-    None
-}
-
-/// The value of an attribute that [`find`] found, with its padding.
-fn value(attribute: &[u8]) -> &[u8] {
-    &attribute[4..]
+    let zone = find(flow, CTA_ZONE).map_or(&[][..], |zone| zone.whole);
+    wanted.then(|| [tuple.whole, zone].concat())
 }
 
 #[cfg(all(test, target_endian = "little"))]

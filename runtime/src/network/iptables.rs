@@ -15,7 +15,8 @@ use std::net::Ipv4Addr;
 
 use self::blob::{Entry, Table};
 use self::kernel::{Kernel, lock};
-use self::rule::{ACCEPT, DROP, EXTENSIONS, Rule, State, TRANSLATIONS};
+use self::rule::{ACCEPT, DROP, EXTENSIONS, Rule, TRANSLATIONS};
+pub(crate) use self::rule::{State, connection_states};
 use super::ruleset::{Publication, Ruleset};
 
 const PREROUTING: usize = 0;
@@ -205,12 +206,11 @@ fn guard(bridge: &str) -> Vec<Entry> {
 /// Modules reach each other and the outside, and the outside what is published, whatever
 /// the policy of the host's firewall.
 fn forwarding(bridge: &str) -> Vec<Entry> {
-    let known = [State::Established, State::Related, State::Translated];
     vec![
         Rule::new().arrives_at(bridge).verdict(ACCEPT),
         Rule::new()
             .leaves_by(bridge)
-            .in_state(&known)
+            .in_state(&State::KNOWN)
             .verdict(ACCEPT),
     ]
 }

@@ -1,6 +1,8 @@
 //! Blocking request and answer over a netlink socket; knows no family's messages but
 //! rtnetlink's. It never waits longer than [`TIMEOUT`] for the kernel.
 
+pub(crate) mod attributes;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;

@@ -4,13 +4,19 @@
 //! fail), deletes it and builds it anew, and the kernel commits all of that or nothing.
 //! Each commit waits for the kernel's readers, so none is made that changes nothing.
 
-pub(crate) mod encode;
+mod encode;
+mod expressions;
+mod listing;
+mod passage;
 mod watch;
 
 use std::io;
 use std::net::Ipv4Addr;
 
-use self::encode::{Batch, Expressions, Hook, Verdict};
+use self::encode::{Batch, Hook};
+use self::expressions::{Expressions, Verdict};
+pub use self::passage::ClosedFirewall;
+pub(crate) use self::passage::Passage;
 pub use self::watch::FirewallWatch;
 use super::ipam::Ipv4Subnet;
 use super::netlink::Netlink;
@@ -60,10 +66,7 @@ impl Transaction {
     /// Whether as many rules are in force as this transaction made: what a flush of all
     /// tables, or of ours, changes. Fast.
     pub(crate) fn holds(&self, table: &str) -> io::Result<bool> {
-        let query = encode::list_rules(table);
-        let answers = Netlink::netfilter()?.exchange(&query, encode::LIST_SEQUENCE)?;
-        let ours = |answer: &&Vec<u8>| encode::is_rule_of(answer, table);
-        Ok(answers.iter().filter(ours).count() == self.rules)
+        Ok(listing::count_rules(table)? == self.rules)
     }
 }
 

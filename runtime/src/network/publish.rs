@@ -8,11 +8,14 @@ use std::path::PathBuf;
 use super::error::NetworkError;
 use super::forward::{ForwardJob, ForwardPort, ForwardReport};
 use super::names::{HostEntry, hosts_file, write_in_place};
-use super::nft::Transaction;
+use super::nft::{Passage, Transaction};
 use super::ports::PublishedPort;
 use super::record::Record;
 use super::ruleset::{Publication, Ruleset};
-use super::{Attachment, EngineInUse, Network, State, conntrack, file, forwarder, iptables, ports};
+use super::{
+    Attachment, EngineInUse, Ipv4Subnet, Network, State, conntrack, file, forwarder, iptables,
+    ports,
+};
 use crate::{ContainerId, Protocol};
 
 impl Network {
@@ -21,7 +24,34 @@ impl Network {
         let legacy = self
             .apply_legacy(state)
             .map_err(NetworkError::LegacyRules)?;
-        Ok(self.apply_table(state)? || legacy)
+        let passage = self.make_passage(state);
+        Ok(self.apply_table(state)? || legacy || passage)
+    }
+
+    /// Makes way for the modules in nf_tables of others, or takes that back. No module fails
+    /// for it.
+    fn make_passage(&self, state: &mut State) -> bool {
+        let (table, bridge) = (&self.table, &self.config.bridge);
+        let passage = Passage { table, bridge };
+        let engines = [EngineInUse::NfTables, EngineInUse::IpTables];
+        let needed = engines.map(|engine| self.needs_rules(state, engine).is_some());
+        let made = match needed.contains(&true) {
+            true => passage.open(),
+            false => passage.close().map(|changed| (changed, Vec::new())),
+        };
+        let (changed, closed) = made.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot change rules in the nf_tables of others");
+            (false, state.closed.clone())
+        });
+        for firewall in closed.iter().filter(|found| !state.closed.contains(found)) {
+            tracing::warn!(
+                %firewall, bridge,
+                "a firewall that only its own program can change cuts modules off: have it \
+                 accept the bridge, see kobune check"
+            );
+        }
+        state.closed = closed;
+        changed
     }
 
     fn apply_table(&self, state: &mut State) -> Result<bool, NetworkError> {
@@ -51,7 +81,7 @@ impl Network {
         if let Some(ruleset) = self.rules(state, EngineInUse::IpTables) {
             return iptables::apply(&ruleset);
         }
-        let changed = if self.rules(state, EngineInUse::NfTables).is_some() {
+        let changed = if self.needs_rules(state, EngineInUse::NfTables).is_some() {
             iptables::accept(bridge)
         } else {
             iptables::remove(bridge)
@@ -77,15 +107,10 @@ impl Network {
 
     /// What the rules of `engine` are to say; `None` where there shall be none.
     fn rules<'a>(&'a self, state: &'a State, engine: EngineInUse) -> Option<Ruleset<'a>> {
-        let by_rules = move |r: &&Record| r.engine == engine && r.attachment.address.is_some();
-        // With the bridge stay the rules that are not about a module: the next one to
-        // start, most often the same, finds them.
-        let needed = self.engine == engine || state.records.values().any(|r| by_rules(&r));
-        let subnet = state.subnet.filter(|_| needed)?;
-        let publications = state
-            .records
-            .values()
-            .filter(by_rules)
+        let subnet = self.needs_rules(state, engine)?;
+        let records = state.records.values();
+        let publications = records
+            .filter(move |record| is_by_rules(record, engine))
             .flat_map(publications);
         Some(Ruleset {
             table: &self.table,
@@ -93,6 +118,15 @@ impl Network {
             subnet,
             publications: publications.collect(),
         })
+    }
+
+    /// The subnet that rules of `engine` are about; `None` where there shall be none.
+    fn needs_rules(&self, state: &State, engine: EngineInUse) -> Option<Ipv4Subnet> {
+        // With the bridge stay the rules that are not about a module: the next one to
+        // start, most often the same, finds them.
+        let mut records = state.records.values();
+        let needed = self.engine == engine || records.any(|record| is_by_rules(record, engine));
+        state.subnet.filter(|_| needed)
     }
 
     /// Lets the rules see senders of UDP that were there before the ports were published.
@@ -209,6 +243,10 @@ impl Network {
         }
         Ok(())
     }
+}
+
+fn is_by_rules(record: &Record, engine: EngineInUse) -> bool {
+    record.engine == engine && record.attachment.address.is_some()
 }
 
 /// Rules of ours are IPv4's.

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use kobune_runtime::{Engine, EngineInUse, Network, Protocol, seccomp};
+use kobune_runtime::{Engine, EngineInUse, Protocol, seccomp};
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::lab::{ECHO, HOST, Lab, PUBLISHED, ask, attach, endpoint, id, isolated, published, run};
-use crate::reach::{check_loopback, check_reachability};
+use crate::lab::{Lab, PUBLISHED, ask, attach, endpoint, id, isolated, published, run};
+use crate::reach::{ask_unpublished, check_loopback, check_reachability};
 
 /// Makes this test the program that another lab test runs.
 const INNER: &str = "KOBUNE_TEST_INNER";
@@ -173,25 +173,12 @@ fn a_forward_policy_of_drop_does_not_cut_modules_off() {
             for engine in [Engine::IpTables, Engine::NfTables] {
                 let network = lab.open(engine);
                 assert!(check_reachability(lab, &network), "outbound by {engine:?}");
-                check_unpublished(lab, &network);
+                ask_unpublished(lab, &network).unwrap_err();
                 network.sweep(&[]).unwrap();
                 assert!(!tables().contains("KOBUNE"), "{engine:?}");
             }
         },
     );
-}
-
-/// What is not published stays behind the firewall, also for who knows the way.
-fn check_unpublished(lab: &Lab, network: &Network) {
-    let led = network
-        .attachments()
-        .into_iter()
-        .find(|a| a.id == id("led"));
-    let address = led.unwrap().address.unwrap();
-    run(&format!("ip -n client route add {address} via {HOST}"));
-    let answer = ask(Some(&lab.client()), Protocol::Tcp, (address, ECHO));
-    run(&format!("ip -n client route del {address}"));
-    assert!(answer.is_err(), "{answer:?}");
 }
 
 /// Runs in [`run_without`], with a filter that takes sockets away; nothing of itself.

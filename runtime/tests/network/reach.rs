@@ -1,5 +1,6 @@
 //! Who reaches whom, and by which ports.
 
+use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::thread;
@@ -57,6 +58,18 @@ pub(crate) fn check_reachability(lab: &Lab, network: &Network) -> bool {
     let outbound = BOTH.map(|p| ask(Some(&led.netns), p, (CLIENT, ECHO)).ok());
     assert_eq!(outbound[0], outbound[1]);
     outbound[0].as_deref() == Some("outside hi")
+}
+
+/// Asks `led` from outside on a port that is not published, by who knows the way: a firewall
+/// is to keep that out.
+pub(crate) fn ask_unpublished(lab: &Lab, network: &Network) -> io::Result<String> {
+    let attachments = network.attachments();
+    let led = attachments.iter().find(|a| a.id == id("led"));
+    let address = led.unwrap().address.unwrap();
+    run(&format!("ip -n client route add {address} via {HOST}"));
+    let answer = ask(Some(&lab.client()), Protocol::Tcp, (address, ECHO));
+    run(&format!("ip -n client route del {address}"));
+    answer
 }
 
 #[test]

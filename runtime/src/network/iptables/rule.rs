@@ -54,13 +54,18 @@ pub(super) const TRANSLATIONS: [u8; 2] = [2, 0];
 
 /// States of a connection, as the conntrack extension numbers them.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum State {
+pub(crate) enum State {
     Invalid = 1,
     Established = 1 << 1,
     Related = 1 << 2,
     New = 1 << 3,
     /// Its destination was rewritten.
     Translated = 1 << 7,
+}
+
+impl State {
+    /// Those of packets that modules are to get from beyond their bridge.
+    pub(crate) const KNOWN: [Self; 3] = [Self::Established, Self::Related, Self::Translated];
 }
 
 /// A rule in the making: everything matches, until narrowed.
@@ -207,7 +212,7 @@ impl Rule {
 }
 
 /// `struct xt_conntrack_mtinfo3` that asks for states alone.
-fn connection_states(states: &[State]) -> [u8; 164] {
+pub(crate) fn connection_states(states: &[State]) -> [u8; 164] {
     const MATCH_STATE: u16 = 1;
     let mask = states.iter().fold(0, |mask, state| mask | *state as u16);
     let mut data = [0; 164];

@@ -3,13 +3,6 @@
 use super::*;
 
 #[test]
-fn attributes_are_padded_but_not_their_length() {
-    assert_eq!(text(3, "ab"), [7, 0, 3, 0, b'a', b'b', 0, 0]);
-    assert_eq!(number(2, 16), [8, 0, 2, 0, 0, 0, 0, 16]);
-    assert_eq!(nested(4, &[1, 2, 3, 4]), [8, 0, 4, 0x80, 1, 2, 3, 4]);
-}
-
-#[test]
 fn a_batch_is_framed_and_only_its_last_message_asks_for_an_answer() {
     let mut batch = Batch::new();
     batch.add_table("t");
@@ -37,18 +30,7 @@ fn a_batch_is_framed_and_only_its_last_message_asks_for_an_answer() {
 }
 
 #[test]
-fn an_expression_is_its_name_and_nested_data() {
-    let expression = Expressions::default().meta(META_L4PROTO).0;
-    let data = [8, 0, 1, 0, 0, 0, 0, 1, 8, 0, 2, 0, 0, 0, 0, 16];
-    let name = [9, 0, 1, 0, b'm', b'e', b't', b'a', 0, 0, 0, 0];
-    let expected = [&[36, 0, 1, 0x80], &name[..], &[20, 0, 2, 0x80], &data].concat();
-    assert_eq!(expression, expected);
-}
-
-#[test]
-fn names_and_comments_are_bounded() {
-    assert_eq!(interface_name("br0")[..4], [b'b', b'r', b'0', 0]);
-    assert_eq!(interface_name(&"x".repeat(40))[15], 0);
+fn comments_are_bounded() {
     assert_eq!(user_data("led"), [0, 4, b'l', b'e', b'd', 0]);
     assert_eq!(user_data(&"x".repeat(300)).len(), 2 + 128);
 }
