@@ -236,19 +236,27 @@ pub(crate) fn open_runtime(config: &Config) -> Result<LinuxRuntime, DaemonError>
     Ok(runtime)
 }
 
-/// How often the tables of legacy ip_tables, whose changes nobody tells, are looked at.
+/// How often the tables of legacy ip_tables are looked at, whose changes nobody tells.
 const LEGACY_PERIOD: Duration = Duration::from_secs(30);
 
-/// Puts the rules of published ports back whenever somebody removes them, as the reload of
-/// a firewall does that flushes all tables. The agent works without, so it never fails.
+/// Puts the modules' rules back whenever somebody removes them, as the reload of a firewall
+/// does, and has a firewall that starts later let the modules through. The agent works
+/// without, so it never fails.
 fn keep_rules(runtime: &Arc<LinuxRuntime>) {
-    let watching = match runtime.network().engine().0 {
-        EngineInUse::NfTables => FirewallWatch::open()
-            .and_then(|mut watch| keep_rules_when(runtime, move || watch.wait())),
-        EngineInUse::IpTables => keep_rules_when(runtime, || {
+    let watch = || {
+        let mut watch = FirewallWatch::open()?;
+        keep_rules_when(runtime, move || watch.wait())
+    };
+    let look_at_times = || {
+        keep_rules_when(runtime, || {
             std::thread::sleep(LEGACY_PERIOD);
             Ok(())
-        }),
+        })
+    };
+    let watching = match runtime.network().engine().0 {
+        EngineInUse::NfTables => watch(),
+        // Without nf_tables there is no firewall of theirs either.
+        EngineInUse::IpTables => look_at_times().inspect(|()| drop(watch())),
         EngineInUse::Forwarder => Ok(()),
     };
     if let Err(error) = watching {
@@ -269,7 +277,9 @@ fn keep_rules_when(
             };
             match runtime.network().restore_rules() {
                 Ok(false) => {}
-                Ok(true) => tracing::warn!("the firewall had lost the modules' rules: put back"),
+                Ok(true) => {
+                    tracing::warn!("the firewall was changed: the modules' rules are put back");
+                }
                 Err(error) => tracing::error!(
                     error = chain(&error),
                     "cannot put back the firewall rules that were lost"

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use kobune_tests::outside::DEVICE_ADDRESS;
-use kobune_tests::{Agent, Device, Outside, privileged, probe};
+use kobune_tests::{Agent, CliOutput, Device, Outside, privileged, probe};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -49,6 +49,42 @@ fn published_ports_survive_a_flush_of_all_tables() {
         reachable_before(&outside, Instant::now() + Duration::from_secs(20));
     }
     agent.clear();
+    assert_eq!(device.leftovers(), Vec::<String>::new());
+}
+
+/// As ufw and docker do it, whose `iptables` is a front end of nf_tables.
+#[test]
+fn a_firewall_that_starts_later_does_not_cut_modules_off() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let outside = Outside::new(&device);
+    let registry = probe::registry(&device, &["1"]);
+    let agent = Agent::start(&device, "");
+    let ports = json!({ "PortBindings": { "7/tcp": [{ "HostPort": PUBLISHED.to_string() }] } });
+    let listening = probe::module_with(&registry, &["listen", "tcp", INSIDE], ports);
+    let _ = agent.apply(&probe::deployment([("tcp", listening)])).ok();
+    agent.wait_log("tcp", "listening tcp");
+    reachable_before(&outside, Instant::now() + 3 * PATIENCE);
+    let iptables = |args: &[&str]| {
+        let output = CliOutput::of(device.command("iptables").args(args));
+        output.ok()
+    };
+    let _ = iptables(&["-P", "FORWARD", "DROP"]);
+    reachable_before(&outside, Instant::now() + Duration::from_secs(20));
+    let rules = iptables(&["-S", "FORWARD"]);
+    assert!(
+        rules.contains("kobune-azure-iot-edge: from modules"),
+        "{rules}"
+    );
+    let report = agent.cli(&["check", "-o", "json"]);
+    let report: Value = serde_json::from_str(&report.stdout).unwrap();
+    let mut answers = report["checks"].as_array().unwrap().iter();
+    let firewall = answers.find(|answer| answer["id"] == "firewall").unwrap();
+    assert_eq!(firewall["result"], "ok", "{firewall}");
+    agent.clear();
+    assert_eq!(iptables(&["-S", "FORWARD"]), "-P FORWARD DROP\n");
     assert_eq!(device.leftovers(), Vec::<String>::new());
 }
 

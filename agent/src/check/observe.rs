@@ -11,7 +11,7 @@ use std::time::Duration;
 use kobune_runtime::cgroup;
 use kobune_runtime::{Timestamp, seccomp};
 
-use super::seen::{Cgroups, Kernel, Observations, Reached};
+use super::seen::{Cgroups, Firewalls, Kernel, Observations, Reached};
 use crate::api::client::Client;
 use crate::config::{Config, ConfigError};
 use crate::core;
@@ -62,6 +62,7 @@ pub async fn observe(config: &Result<Config, ConfigError>) -> Observations {
         overlay: (can_try && writable).then(|| sandbox::overlay(&state.path)),
         state,
         network,
+        firewalls: is_root.then(|| firewalls(used)),
         now: Timestamp::now(),
         hub: hub(used).await,
         registries: match &stored {
@@ -84,6 +85,13 @@ fn network(config: &Config, can_try: bool) -> (Vec<&'static str>, Network) {
     let shim = config.find_program(shim, &exe);
     let network = can_try.then(|| sandbox::network(config, shim.unwrap_or_default()));
     (missing, network)
+}
+
+fn firewalls(config: &Config) -> Result<Firewalls, String> {
+    let bridge = config.network.bridge.clone();
+    let closed = kobune_runtime::closed_firewalls(&bridge).map_err(|error| error.to_string())?;
+    let closed = closed.iter().map(ToString::to_string).collect();
+    Ok(Firewalls { bridge, closed })
 }
 
 async fn daemon_version(socket: &Path) -> Option<String> {

@@ -38,6 +38,8 @@ pub struct Observations {
     pub(super) overlay: Option<Result<(), OverlayError>>,
     /// The engine that publishes ports and why not another; `None` where it was not tried.
     pub(super) network: Option<Result<Engine, String>>,
+    /// The firewalls that cut modules off; `None` where they cannot be seen.
+    pub(super) firewalls: Option<Result<Firewalls, String>>,
     pub(super) now: Timestamp,
     /// The hub and whether it was reached; `None` where none is configured.
     pub(super) hub: Option<Reached>,
@@ -89,6 +91,14 @@ pub(super) struct Directory {
 pub(super) struct Engine {
     pub(super) in_use: EngineInUse,
     pub(super) reason: Option<String>,
+}
+
+/// Firewalls of others that forward nothing by themselves and let nobody change that.
+#[derive(Debug, Clone)]
+pub(super) struct Firewalls {
+    /// What they would have to be told of.
+    pub(super) bridge: String,
+    pub(super) closed: Vec<String>,
 }
 
 /// An attempt to reach a server.

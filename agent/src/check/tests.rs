@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use kobune_runtime::cgroup::CgroupMode;
 use kobune_runtime::{EngineInUse, Timestamp};
 
-use super::seen::{Cgroups, Directory, Engine, Kernel, OverlayError, Reached};
+use super::seen::{Cgroups, Directory, Engine, Firewalls, Kernel, OverlayError, Reached};
 use super::*;
 
 /// A device with which nothing is wrong.
@@ -37,6 +37,10 @@ fn healthy() -> Observations {
         network: Some(Ok(Engine {
             in_use: EngineInUse::NfTables,
             reason: None,
+        })),
+        firewalls: Some(Ok(Firewalls {
+            bridge: "azure-iot-edge".to_owned(),
+            closed: Vec::new(),
         })),
         now: Timestamp::from_unix(1_790_000_000, 0),
         hub: Some(Reached {
@@ -129,6 +133,12 @@ const FAILING: &[(&str, Grade, Spoil)] = {
             s.network = Some(Ok(Engine {
                 in_use: EngineInUse::Forwarder,
                 reason: Some("no nf_tables".to_owned()),
+            }));
+        }),
+        ("firewall", Warning, |s| {
+            s.firewalls = Some(Ok(Firewalls {
+                bridge: "azure-iot-edge".to_owned(),
+                closed: vec!["chain filter_FORWARD of table inet firewalld".to_owned()],
             }));
         }),
         ("clock", Warning, |s| s.now = Timestamp::from_unix(12, 0)),

@@ -19,6 +19,12 @@ pub(super) const CHECKS: &[Check] = &[
         judge: ports,
     },
     Check {
+        id: "firewall",
+        title: "the firewall lets modules through",
+        section: Section::Network,
+        judge: firewall,
+    },
+    Check {
         id: "clock",
         title: "the clock is set",
         section: Section::Connectivity,
@@ -68,6 +74,27 @@ fn ports(seen: &Observations) -> Verdict {
          CONFIG_NFT_MASQ and CONFIG_NFT_CT, or with CONFIG_IP_NF_NAT, CONFIG_IP_NF_FILTER, \
          CONFIG_NETFILTER_XT_MATCH_ADDRTYPE and CONFIG_NETFILTER_XT_MATCH_CONNTRACK, or load \
          these modules.",
+    )
+}
+
+fn firewall(seen: &Observations) -> Verdict {
+    let firewalls = match &seen.firewalls {
+        None => return Verdict::skipped("takes root"),
+        Some(Err(error)) => return Verdict::skipped(format!("cannot be seen: {error}")),
+        Some(Ok(firewalls)) => firewalls,
+    };
+    if firewalls.closed.is_empty() {
+        return Verdict::ok("none that the agent could not open");
+    }
+    let (bridge, closed) = (&firewalls.bridge, firewalls.closed.join(", "));
+    Verdict::warning(
+        format!("only its own program can change {closed}"),
+        "Modules reach nothing beyond the device, and their published ports may not be reached.",
+        &format!(
+            "Have it accept what comes from {bridge} and goes there; with firewalld: \
+             firewall-cmd --permanent --zone=trusted --add-interface={bridge} && \
+             firewall-cmd --reload"
+        ),
     )
 }
 
