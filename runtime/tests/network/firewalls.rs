@@ -163,32 +163,41 @@ fn firewalld_lets_modules_through() {
 /// Rules by hand, for both engines, there before and made after the modules.
 #[test]
 fn a_forward_policy_of_drop_in_other_nf_tables_does_not_cut_modules_off() {
-    const DROPPING: &str = "iptables -P FORWARD DROP";
     isolated(
         module_path!(),
         "a_forward_policy_of_drop_in_other_nf_tables_does_not_cut_modules_off",
         |lab| {
+            let policy = ["-P FORWARD DROP", "-P FORWARD ACCEPT"];
+            let last = "FORWARD -m comment --comment site -j REJECT";
+            let last = [format!("-A {last}"), format!("-D {last}")];
             for engine in [Engine::IpTables, Engine::NfTables] {
-                run(DROPPING);
-                let before = ruleset();
-                let network = lab.open(engine);
-                assert!(check_reachability(lab, &network), "outbound by {engine:?}");
-                ask_unpublished(lab, &network).unwrap_err();
-                run("nft add table inet site");
-                run("nft add chain inet site forward { type filter hook forward priority 5 ; }");
-                run("nft add rule inet site forward counter reject");
-                let led = network.attachments().pop().unwrap();
-                let outbound = || ask(Some(&led.netns), Protocol::Tcp, (CLIENT, ECHO));
-                outbound().unwrap_err();
-                assert!(network.restore_rules().unwrap());
-                assert_eq!(outbound().unwrap(), "outside hi");
-                assert!(!network.restore_rules().unwrap(), "once is enough");
-                run("nft delete table inet site");
-                network.sweep(&[]).unwrap();
-                assert_eq!(ruleset(), before, "{engine:?}");
+                for [close, open] in [policy.map(str::to_owned), last.clone()] {
+                    run(&format!("iptables {close}"));
+                    check_by_hand(lab, engine);
+                    run(&format!("iptables {open}"));
+                }
             }
         },
     );
+}
+
+fn check_by_hand(lab: &Lab, engine: Engine) {
+    let before = ruleset();
+    let network = lab.open(engine);
+    assert!(check_reachability(lab, &network), "outbound by {engine:?}");
+    ask_unpublished(lab, &network).unwrap_err();
+    run("nft add table inet site");
+    run("nft add chain inet site forward { type filter hook forward priority 5 ; }");
+    run("nft add rule inet site forward counter reject");
+    let led = network.attachments().pop().unwrap();
+    let outbound = || ask(Some(&led.netns), Protocol::Tcp, (CLIENT, ECHO));
+    outbound().unwrap_err();
+    assert!(network.restore_rules().unwrap());
+    assert_eq!(outbound().unwrap(), "outside hi");
+    assert!(!network.restore_rules().unwrap(), "once is enough");
+    run("nft delete table inet site");
+    network.sweep(&[]).unwrap();
+    assert_eq!(ruleset(), before, "{engine:?}");
 }
 
 /// A rule of the device's owner before ours holds, and stays there.
