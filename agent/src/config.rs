@@ -88,6 +88,8 @@ pub struct NetworkConfig {
     pub bridge: String,
     /// Addresses of the modules; the runtime's own choice where absent.
     pub subnet: Option<Subnet>,
+    /// Largest packet in bytes; that of the default route's link where absent.
+    pub mtu: Option<u32>,
     /// How ports are published.
     pub engine: PortEngine,
 }
@@ -309,6 +311,7 @@ impl Default for NetworkConfig {
         Self {
             bridge: "azure-iot-edge".to_owned(),
             subnet: None,
+            mtu: None,
             engine: PortEngine::default(),
         }
     }

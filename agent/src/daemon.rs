@@ -192,6 +192,7 @@ pub(crate) fn network_config(
         subnet: subnet
             .transpose()
             .map_err(failed("cannot use network.subnet"))?,
+        mtu: config.network.mtu,
         engine: match config.network.engine {
             PortEngine::Auto => Engine::Auto,
             PortEngine::Nftables => Engine::NfTables,

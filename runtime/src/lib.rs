@@ -44,7 +44,7 @@ pub use network::forward::{ForwardError, ForwardJob, ForwardPort, run_forwarder}
 pub use network::names::{HostEntry, hosts_file, resolv_conf, write_in_place};
 pub use network::{
     Attachment, CleanupError, ClosedFirewall, Endpoint, Engine, EngineInUse, FirewallWatch,
-    InvalidSubnet, Ipv4Subnet, Network, NetworkConfig, NetworkError, PublishedPort,
+    InvalidSubnet, Ipv4Subnet, MTU, Network, NetworkConfig, NetworkError, PublishedPort,
     closed_firewalls,
 };
 pub use options::{

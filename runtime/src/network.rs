@@ -19,6 +19,7 @@ mod forwarder;
 mod ipam;
 mod iptables;
 mod link;
+mod mtu;
 pub(crate) mod names;
 mod netlink;
 mod netns;
@@ -44,6 +45,7 @@ use serde::{Deserialize, Serialize};
 pub use self::engine::{Engine, EngineInUse};
 pub use self::error::{CleanupError, NetworkError};
 pub use self::ipam::{InvalidSubnet, Ipv4Subnet};
+pub use self::mtu::MTU;
 pub use self::nft::{ClosedFirewall, FirewallWatch};
 pub use self::ports::PublishedPort;
 
@@ -61,6 +63,9 @@ pub struct NetworkConfig {
     /// Addresses of the modules, the bridge having the first. Where absent, the first of
     /// Docker's default networks that overlaps no route of the host.
     pub subnet: Option<Ipv4Subnet>,
+    /// Largest packet in bytes, within [`MTU`]. Where absent, as on the default route's link
+    /// when the latest module was attached.
+    pub mtu: Option<u32>,
     /// How ports are published.
     pub engine: Engine,
     /// Where namespaces and records are kept, on a tmpfs: `/run/kobune/network`.

@@ -12,6 +12,8 @@ mod lab;
 mod legacy;
 #[path = "network/lifecycle.rs"]
 mod lifecycle;
+#[path = "network/mtu.rs"]
+mod mtu;
 #[path = "network/names.rs"]
 mod names;
 #[path = "network/reach.rs"]

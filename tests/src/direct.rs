@@ -73,6 +73,7 @@ impl Direct {
             network: NetworkConfig {
                 bridge: "azure-iot-edge".to_owned(),
                 subnet: None,
+                mtu: None,
                 engine: Engine::Auto,
                 run_dir: run_dir.join("network"),
                 forwarder: programs.agent("kobune-shim"),

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use kobune_puller::{ClientCertificate, InvalidWindow, Metered, ProxyConfig, RegistryOptions};
+use kobune_runtime::MTU;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -67,6 +68,9 @@ struct RawNetwork {
     bridge: Field<String>,
     /// Addresses of the modules, such as `172.20.0.0/16`; refused where it overlaps a route. Default: chosen.
     subnet: Field<String>,
+    /// Largest packet on the modules' links in bytes, from 576 to 65535. Default: that of the
+    /// default route's link.
+    mtu: Field<u32>,
     /// `auto` (the first of these that the kernel has), `nftables`, `iptables` (legacy) or
     /// `forwarder`. Default: `"auto"`.
     engine: Option<PortEngine>,
@@ -195,6 +199,7 @@ impl RawNetwork {
             bridge: checked(self.bridge, interface_name)?
                 .unwrap_or(NetworkConfig::default().bridge),
             subnet: checked(self.subnet, subnet)?,
+            mtu: checked(self.mtu, mtu)?,
             engine: self.engine.unwrap_or_default(),
         })
     }
@@ -336,6 +341,14 @@ fn interface_name(name: String) -> Result<String, String> {
         ));
     }
     Ok(name)
+}
+
+fn mtu(bytes: u32) -> Result<u32, String> {
+    let (least, most) = MTU.into_inner();
+    match MTU.contains(&bytes) {
+        true => Ok(bytes),
+        false => Err(format!("{bytes} is no MTU from {least} to {most}")),
+    }
 }
 
 #[allow(clippy::needless_pass_by_value)] // The other rules give the text back.

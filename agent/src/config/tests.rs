@@ -13,6 +13,18 @@ fn an_empty_file_is_the_defaults() {
     assert_eq!(parse(""), Ok(Config::default()));
 }
 
+fn every_network_key() -> NetworkConfig {
+    NetworkConfig {
+        bridge: "kobune0".to_owned(),
+        subnet: Some(Subnet {
+            address: Ipv4Addr::new(10, 9, 0, 0),
+            prefix: 24,
+        }),
+        mtu: Some(1400),
+        engine: PortEngine::Forwarder,
+    }
+}
+
 fn every_registry_key() -> RegistryConfig {
     RegistryConfig {
         policy: Some("/etc/kobune/policy.toml".into()),
@@ -61,6 +73,7 @@ log_level = "debug"
 [network]
 bridge = "kobune0"
 subnet = "10.9.0.0/24"
+mtu = 1400
 engine = "forwarder"
 
 [registry]
@@ -95,14 +108,7 @@ client_key = "/etc/kobune/device.key"
         watchdog: Some("/dev/watchdog".into()),
         log_level: LogLevel::Debug,
         hub: None,
-        network: NetworkConfig {
-            bridge: "kobune0".to_owned(),
-            subnet: Some(Subnet {
-                address: Ipv4Addr::new(10, 9, 0, 0),
-                prefix: 24,
-            }),
-            engine: PortEngine::Forwarder,
-        },
+        network: every_network_key(),
         registry: every_registry_key(),
         images: ImagesConfig::default(),
     };
@@ -172,6 +178,11 @@ const COMPLAINTS: &[(&str, &str, &str)] = &[
         "network.subnet = \"10.0.0.1/24\"",
         "1, key \"network.subnet\"",
         "\"10.0.0.1/24\" is no IPv4 subnet",
+    ),
+    (
+        "network.mtu = 575",
+        "1, key \"network.mtu\"",
+        "575 is no MTU from 576 to 65535",
     ),
     (
         "network.subnet = \"10.0.0.0/33\"",

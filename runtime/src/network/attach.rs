@@ -219,6 +219,7 @@ impl Network {
         if self.engine.has_rules() {
             link::route_localnet(name).map_err(failed)?;
         }
+        let bridge = self.adopt_mtu(netlink, state, bridge).map_err(failed)?;
         state.subnet = Some(subnet);
         Ok((bridge, subnet))
     }

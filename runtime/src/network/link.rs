@@ -17,6 +17,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::ipam::{Ipv4Subnet, Route};
+use super::mtu;
 use super::netlink::Netlink;
 use crate::ContainerId;
 
@@ -24,16 +25,21 @@ use crate::ContainerId;
 const VETH_PREFIX: &str = "kb";
 
 /// The interface inside a module, as Docker names it.
-const INSIDE: &str = "eth0";
+pub(super) const INSIDE: &str = "eth0";
 
 /// Index of the loopback interface in every namespace.
 const LOOPBACK: u32 = 1;
 
 const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
-/// The bridge on the host: its interface's index.
+/// The bridge on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Bridge(u32);
+pub(crate) struct Bridge {
+    /// Of its interface.
+    pub(super) index: u32,
+    /// Largest packet in bytes, as its ports have it too.
+    pub(super) mtu: u32,
+}
 
 /// What is joined to the bridge.
 #[derive(Debug, Clone, Copy)]
@@ -57,14 +63,14 @@ pub(crate) fn find_bridge(
     if !is_bridge(&link) {
         return Err(io::Error::from(io::ErrorKind::AlreadyExists));
     }
-    let index = link.header.index;
+    let bridge = bridge_of(&link);
     let mut query = AddressMessage::default();
     query.header.family = AddressFamily::Inet;
     let addresses = netlink.dump(RouteNetlinkMessage::GetAddress(query))?;
     let subnet = addresses
         .iter()
-        .find_map(|message| subnet_of(message, index));
-    Ok(Some((Bridge(index), subnet)))
+        .find_map(|message| subnet_of(message, bridge.index));
+    Ok(Some((bridge, subnet)))
 }
 
 /// Makes the bridge `name` with the gateway address of `subnet`; it is still down.
@@ -80,14 +86,14 @@ pub(crate) fn create_bridge(
         .push(LinkAttribute::Address(mac(subnet.gateway())));
     netlink.request(RouteNetlinkMessage::NewLink(link), CREATE)?;
     let created = find(netlink, name)?.ok_or(io::ErrorKind::NotFound)?;
-    let index = created.header.index;
-    add_address(netlink, index, subnet.gateway(), subnet.prefix())?;
-    Ok(Bridge(index))
+    let bridge = bridge_of(&created);
+    add_address(netlink, bridge.index, subnet.gateway(), subnet.prefix())?;
+    Ok(bridge)
 }
 
 /// Turns the bridge and routing on, if they are not.
 pub(crate) fn activate(netlink: &mut Netlink, bridge: Bridge) -> io::Result<()> {
-    set_up(netlink, bridge.0)?;
+    set_up(netlink, bridge.index)?;
     enable("net/ipv4/ip_forward")
 }
 
@@ -106,6 +112,7 @@ pub(crate) fn connect(
     let Port { id, netns, address } = port;
     let outside = veth_name(id);
     let mut peer = named(INSIDE, &[]);
+    peer.attributes.push(LinkAttribute::Mtu(bridge.mtu));
     peer.attributes.push(LinkAttribute::Address(mac(address)));
     peer.attributes
         .push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
@@ -114,7 +121,9 @@ pub(crate) fn connect(
         &outside,
         &[LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(data)],
     );
-    pair.attributes.push(LinkAttribute::Controller(bridge.0));
+    pair.attributes.push(LinkAttribute::Mtu(bridge.mtu));
+    pair.attributes
+        .push(LinkAttribute::Controller(bridge.index));
     netlink.request(RouteNetlinkMessage::NewLink(pair), CREATE)?;
     join(netlink, bridge, &outside)?;
 
@@ -134,7 +143,8 @@ pub(crate) fn join(netlink: &mut Netlink, bridge: Bridge, name: &str) -> io::Res
     let index = found.header.index;
     let mut link = LinkMessage::default();
     link.header.index = index;
-    link.attributes.push(LinkAttribute::Controller(bridge.0));
+    link.attributes
+        .push(LinkAttribute::Controller(bridge.index));
     netlink.request(RouteNetlinkMessage::SetLink(link), 0)?;
     hairpin(netlink, index)?;
     set_up(netlink, index)
@@ -173,7 +183,7 @@ pub(crate) fn ports(netlink: &mut Netlink, bridge: Bridge) -> io::Result<Vec<Str
             RouteNetlinkMessage::NewLink(link) => Some(&link.attributes),
             _ => None,
         })
-        .filter(|attributes| attributes.contains(&LinkAttribute::Controller(bridge.0)))
+        .filter(|attributes| attributes.contains(&LinkAttribute::Controller(bridge.index)))
         .filter_map(|attributes| {
             attributes.iter().find_map(|attribute| match attribute {
                 LinkAttribute::IfName(name) => Some(name.clone()),
@@ -185,10 +195,17 @@ pub(crate) fn ports(netlink: &mut Netlink, bridge: Bridge) -> io::Result<Vec<Str
 
 /// Destinations of all IPv4 routes, local ones too.
 pub(crate) fn routes(netlink: &mut Netlink) -> io::Result<Vec<Route>> {
+    Ok(list_routes(netlink)?
+        .iter()
+        .filter_map(destination)
+        .collect())
+}
+
+/// All IPv4 routes.
+pub(super) fn list_routes(netlink: &mut Netlink) -> io::Result<Vec<RouteNetlinkMessage>> {
     let mut query = RouteMessage::default();
     query.header.address_family = AddressFamily::Inet;
-    let messages = netlink.dump(RouteNetlinkMessage::GetRoute(query))?;
-    Ok(messages.iter().filter_map(destination).collect())
+    netlink.dump(RouteNetlinkMessage::GetRoute(query))
 }
 
 /// Name of the host side of a module's veth pair: 12 bytes of the 15 a name may have.
@@ -216,9 +233,13 @@ fn mac(address: Ipv4Addr) -> Vec<u8> {
     [&[0x02, 0x6b], &address.octets()[..]].concat()
 }
 
-fn find(netlink: &mut Netlink, name: &str) -> io::Result<Option<LinkMessage>> {
-    let query = RouteNetlinkMessage::GetLink(named(name, &[]));
-    match netlink.request(query, 0) {
+pub(super) fn find(netlink: &mut Netlink, name: &str) -> io::Result<Option<LinkMessage>> {
+    ask(netlink, named(name, &[]))
+}
+
+/// The interface that `query` names, if there is one.
+pub(super) fn ask(netlink: &mut Netlink, query: LinkMessage) -> io::Result<Option<LinkMessage>> {
+    match netlink.request(RouteNetlinkMessage::GetLink(query), 0) {
         Ok(found) => Ok(found.into_iter().find_map(|message| match message {
             RouteNetlinkMessage::NewLink(link) => Some(link),
             _ => None,
@@ -235,6 +256,13 @@ fn named(name: &str, info: &[LinkInfo]) -> LinkMessage {
         link.attributes.push(LinkAttribute::LinkInfo(info.to_vec()));
     }
     link
+}
+
+fn bridge_of(link: &LinkMessage) -> Bridge {
+    Bridge {
+        index: link.header.index,
+        mtu: mtu::of(link),
+    }
 }
 
 fn is_bridge(link: &LinkMessage) -> bool {

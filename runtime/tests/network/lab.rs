@@ -111,6 +111,7 @@ impl Lab {
         NetworkConfig {
             bridge: BRIDGE.to_owned(),
             subnet: None,
+            mtu: None,
             engine,
             run_dir: self.run_dir.clone(),
             forwarder,

@@ -55,6 +55,7 @@ impl Lab {
             network: NetworkConfig {
                 bridge: "azure-iot-edge".to_owned(),
                 subnet: None,
+                mtu: None,
                 engine: Engine::Auto,
                 run_dir: dir.join("run/network"),
                 forwarder: programs.agent("kobune-shim"),
