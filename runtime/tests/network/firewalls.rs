@@ -33,9 +33,10 @@ fn own_files() {
     }
 }
 
-/// Debian's firewalld with a bus of its own.
+/// Debian's firewalld with a bus of its own, and without its wish to change its rules alone.
 fn start_firewalld() {
     own_files();
+    run("sed -i s/^NftablesTableOwner=.*/NftablesTableOwner=no/ /etc/firewalld/firewalld.conf");
     run("mkdir -p /run/dbus");
     run("dbus-daemon --system --fork");
     run("firewalld");
@@ -160,6 +161,33 @@ fn firewalld_lets_modules_through() {
     });
 }
 
+/// What has to be said to one whose rules nobody else can change.
+#[test]
+fn firewalld_that_was_told_of_the_bridge_lets_modules_through_by_itself() {
+    isolated(
+        module_path!(),
+        "firewalld_that_was_told_of_the_bridge_lets_modules_through_by_itself",
+        |lab| {
+            start_firewalld();
+            let network = lab.open(Engine::NfTables);
+            let led = attach(&network, &endpoint("led", &published()));
+            let tell = [
+                "firewall-cmd --permanent --zone=trusted --add-interface=azure-iot-edge",
+                "firewall-cmd --reload",
+            ];
+            let page = include_str!("../../../docs/kernels.md");
+            for command in tell {
+                assert!(page.contains(&format!("\n{command}\n")), "{command}");
+                run(command);
+            }
+            let ours = "kobune-azure-iot-edge: from modules";
+            assert!(!ruleset().contains(ours), "nobody put them back");
+            check_soon(lab, &led, "told of the bridge");
+            ask_unpublished(lab, &network).unwrap_err();
+        },
+    );
+}
+
 /// Rules by hand, for both engines, there before and made after the modules.
 #[test]
 fn a_forward_policy_of_drop_in_other_nf_tables_does_not_cut_modules_off() {
@@ -258,7 +286,7 @@ fn a_table_of_its_own_keeps_modules_from_something() {
     );
 }
 
-/// As firewalld has it from 2.2 on: nobody else may change the table.
+/// As firewalld has it with `NftablesTableOwner=yes`: nobody else may change the table.
 #[test]
 fn a_firewall_that_nobody_else_may_change_is_named() {
     isolated(
