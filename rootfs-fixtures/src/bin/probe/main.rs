@@ -15,6 +15,8 @@
 //! fork N                      starts N children, says how many lived, ends them
 //! status PREFIX...            lines of /proc/self/status that start so
 //! read PATH | list DIR        content of a file, of a directory with kinds and modes
+//! own PATH UID                ok, or the errno's name, for making it that user's
+//! raw-socket                  ok, or the errno's name, for one that takes CAP_NET_RAW
 //! write PATH TEXT             ok, or the errno's name
 //! fill PATH MIB               writes so much, onto the disk; ok, or the errno's name
 //! fds | args | cwd | session  what the process inherited
@@ -98,10 +100,15 @@ fn look(words: &[&str]) -> Option<io::Result<()>> {
         ["read", path] => surroundings::read(path),
         ["list", path] => surroundings::list(path),
         ["write", path, text] => surroundings::write(path, text),
+        ["own", path, uid] => match number(uid) {
+            Ok(uid) => surroundings::own(path, uid),
+            Err(error) => Err(error),
+        },
         ["fill", path, mib] => match number(mib) {
             Ok(mib) => surroundings::fill(path, mib),
             Err(error) => Err(error),
         },
+        ["raw-socket"] => network::raw_socket(),
         ["fds"] => surroundings::descriptors(),
         ["args"] => surroundings::arguments(),
         ["cwd"] => surroundings::directory(),

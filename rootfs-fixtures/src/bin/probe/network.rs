@@ -1,5 +1,8 @@
 //! Echo servers, clients and names.
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+
+use super::process::answer;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
@@ -67,4 +70,11 @@ fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
         .to_socket_addrs()?
         .find(SocketAddr::is_ipv4)
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no IPv4 address"))
+}
+
+/// A socket for ICMP, of which the kernel asks more than of a UDP one.
+pub(crate) fn raw_socket() -> io::Result<()> {
+    let (family, protocol) = (AddressFamily::Inet, SockProtocol::Icmp);
+    let opened = socket(family, SockType::Raw, SockFlag::empty(), protocol);
+    answer(opened.map(drop).map_err(io::Error::from))
 }

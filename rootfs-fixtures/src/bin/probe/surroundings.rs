@@ -2,7 +2,7 @@
 
 use std::fs::{self, Metadata};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
@@ -26,6 +26,10 @@ pub(crate) fn read(path: &str) -> io::Result<()> {
 
 pub(crate) fn write(path: &str, text: &str) -> io::Result<()> {
     answer(fs::write(path, text))
+}
+
+pub(crate) fn own(path: &str, uid: u32) -> io::Result<()> {
+    answer(chown(path, Some(uid), None))
 }
 
 /// Writes `mib` MiB, and waits until the disk has them.
