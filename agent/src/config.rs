@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kobune_puller::{Metered, ProxyConfig, RegistryOptions};
+use kobune_runtime::UsernsConfig;
 use serde::Deserialize;
 
 use crate::provisioning::HubConfig;
@@ -68,6 +69,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// What is kept on the disk.
     pub images: ImagesConfig,
+    /// Ids of modules in user namespaces.
+    pub userns: UsernsConfig,
 }
 
 /// What is kept on the disk.
@@ -290,6 +293,7 @@ impl Default for Config {
             network: NetworkConfig::default(),
             registry: RegistryConfig::default(),
             images: ImagesConfig::default(),
+            userns: UsernsConfig::default(),
         }
     }
 }

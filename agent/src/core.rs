@@ -70,6 +70,8 @@ pub(crate) struct CoreParts {
     pub(crate) keep_unused: Option<Duration>,
     /// What modules may ask of the host; everything where absent.
     pub(crate) policy: Option<ModulePolicy>,
+    /// Whether modules are in user namespaces whose options do not say.
+    pub(crate) remap: bool,
     pub(crate) channels: CoreChannels,
 }
 
@@ -147,7 +149,7 @@ impl Core {
     /// no deployment means that whatever runs goes on running.
     pub(crate) fn new(parts: CoreParts) -> Self {
         let (sources, history) = state::load(&parts.state_dir);
-        let desired = sources.permitted(parts.policy.as_ref());
+        let desired = sources.permitted(parts.policy.as_ref(), parts.remap);
         let previous = Previous::load(&parts.state_dir);
         Self {
             parts,

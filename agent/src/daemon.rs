@@ -81,7 +81,8 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         .transpose()
         .map_err(failed("cannot use the policy for modules"))?;
     let core = Core::new(CoreParts {
-        policy,
+        policy: policy.map(|policy| policy.for_remapped(config.userns.remap)),
+        remap: config.userns.remap,
         runtime,
         store,
         puller,
@@ -222,6 +223,7 @@ pub(crate) fn open_runtime(config: &Config) -> Result<LinuxRuntime, DaemonError>
         shim,
         monitor: program(monitor)?,
         network,
+        userns: config.userns,
     })
     .map_err(failed("cannot set up the runtime"))?;
     match runtime.network().engine() {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use kobune_runtime::{
     ContainerId, IpcMode, LogDriver, Mount, NamespaceMode, NetworkMode, Provided, SyslogAddress,
+    UserMode,
 };
 
 use crate::deployment::{Deployment, ModuleSpec, Warning};
@@ -29,6 +30,8 @@ pub struct ModulePolicy {
     rules: Vec<Rule>,
     /// Of modules that no rule is for.
     nothing: Rule,
+    /// Whether the host's user namespace is more than modules have by default.
+    remap: bool,
 }
 
 impl ModulePolicy {
@@ -38,7 +41,15 @@ impl ModulePolicy {
         Self {
             rules,
             nothing: Rule::nothing(),
+            remap: false,
         }
+    }
+
+    /// The policy of a device that puts modules into user namespaces, if `remap`: to be in the
+    /// host's is something to be allowed there.
+    #[must_use]
+    pub fn for_remapped(self, remap: bool) -> Self {
+        Self { remap, ..self }
     }
 
     /// Adds to each module of `deployment` a refusal for everything that it asks for and
@@ -77,6 +88,7 @@ impl ModulePolicy {
         Inquiry {
             rule: rule.unwrap_or(&self.nothing),
             known: rule.is_some(),
+            remap: self.remap,
             deployment,
             resolve,
             refusals: Vec::new(),
@@ -89,6 +101,7 @@ struct Inquiry<'a> {
     rule: &'a Rule,
     /// Whether the owner wrote that rule.
     known: bool,
+    remap: bool,
     deployment: &'a Deployment,
     resolve: &'a dyn Fn(&Path) -> PathBuf,
     refusals: Vec<Warning>,
@@ -263,6 +276,11 @@ impl Inquiry<'_> {
             (self.joins_pid(spec), HostNamespace::Pid, "PidMode"),
             (self.joins_ipc(spec), HostNamespace::Ipc, "IpcMode"),
             (own.host_uts, HostNamespace::Uts, "UTSMode"),
+            (
+                self.remap && own.user == UserMode::Host,
+                HostNamespace::User,
+                "UsernsMode",
+            ),
             (
                 own.own_cgroup == Some(false),
                 HostNamespace::Cgroup,

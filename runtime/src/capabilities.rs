@@ -264,6 +264,16 @@ pub fn narrow(wanted: &ThreadCapabilities) -> Result<(), CapabilityError> {
     Ok(())
 }
 
+/// Makes every capability that the calling thread may use effective, for one from which a
+/// change of its ids took some.
+pub(crate) fn raise() -> Result<(), CapabilityError> {
+    let failed = |step| move |source| CapabilityError::Narrow { step, source };
+    let status = fs::read_to_string("/proc/thread-self/status").map_err(CapabilityError::Status)?;
+    let field = |name| status_field(&status, name).unwrap_or_default().0;
+    let (permitted, inheritable) = (field("CapPrm"), field("CapInh"));
+    sys::capset(permitted, permitted, inheritable).map_err(failed("raise the effective"))
+}
+
 /// Also drops what the kernel knows and [`NUMBERED`] does not.
 fn narrow_bounding(wanted: CapabilitySet) -> io::Result<()> {
     for number in 0..64 {

@@ -159,6 +159,28 @@ impl Cgroups {
         })
     }
 
+    /// Makes the cgroup in the hierarchies that containers are held with, where it is missing: it
+    /// is its maker's, whoever is put into it.
+    ///
+    /// # Errors
+    /// [`CgroupError::Make`].
+    pub fn make(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        let unified = self
+            .v2_dir(path)
+            .filter(|_| self.mode() == CgroupMode::Unified);
+        let holds = |own: &&Hierarchy| {
+            own.controllers
+                .iter()
+                .any(|name| !name.starts_with("name="))
+        };
+        let v1 = self.v1.iter().filter(holds);
+        let v1 = v1.map(|hierarchy| path.below(&hierarchy.mount_point));
+        for path in v1.chain(unified) {
+            fs::create_dir_all(&path).map_err(|source| CgroupError::Make { path, source })?;
+        }
+        Ok(())
+    }
+
     /// The processes in the cgroup and the cgroups below it, in any hierarchy; a process
     /// that this one's pid namespace does not show is 0.
     ///

@@ -7,7 +7,7 @@ use oci_spec::image::ImageConfiguration;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{self, RecordError};
-use crate::{ContainerId, ContainerOptions};
+use crate::{ContainerId, ContainerOptions, IdRange};
 
 /// Version of [`CreateRequest`] on disk.
 const SCHEMA: u32 = 1;
@@ -42,9 +42,20 @@ pub struct Image {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Record<T> {
     schema: u32,
     container: T,
+    /// Ids of the host that it has in a user namespace; absent where it was in none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ids: Option<IdRange>,
+}
+
+/// What of a record tells its ids.
+#[derive(Deserialize)]
+struct Ids {
+    #[serde(default)]
+    ids: Option<IdRange>,
 }
 
 /// Directories and files of one container.
@@ -76,14 +87,25 @@ impl Paths {
 }
 
 /// Stores the record: whole or not at all.
-pub(crate) fn save(path: &Path, container: &CreateRequest) -> Result<(), RecordError> {
+pub(crate) fn save(
+    path: &Path,
+    container: &CreateRequest,
+    ids: Option<IdRange>,
+) -> Result<(), RecordError> {
     record::write(
         path,
         &Record {
             schema: SCHEMA,
             container,
+            ids,
         },
     )
+}
+
+/// The ids that the record at `path` says the container has in a user namespace.
+pub(crate) fn ids(path: &Path) -> Result<Option<IdRange>, RecordError> {
+    let record: Option<Ids> = record::read(path)?;
+    Ok(record.and_then(|record| record.ids))
 }
 
 /// The record at `path`, `None` where there is none.

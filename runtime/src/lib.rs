@@ -31,6 +31,7 @@ mod sys;
 mod task;
 mod timestamp;
 mod user;
+pub mod userns;
 
 pub use cdi::{DeviceRequestError, HookStage, HostMount, Provided, provided_devices};
 pub use container::{CreateRequest, Image};
@@ -53,7 +54,7 @@ pub use options::{
     InvalidAddress, InvalidDeviceAccess, InvalidPort, InvalidTag, IpcMode, LogDriver, LogOptions,
     Mount, MountSource, NamespaceMode, Namespaces, NetworkMode, PortBinding, Privilege,
     Propagation, Protocol, Resources, SeccompChoice, Security, Syslog, SyslogAddress, SyslogFormat,
-    Tag, TagWords, Ulimit, VolumesFrom,
+    Tag, TagWords, Ulimit, UserMode, VolumesFrom,
 };
 pub use record::RecordError;
 pub use rootfs::{QuotaError, RootfsError, quotas_enforced};
@@ -65,9 +66,11 @@ pub use shim::attach::AttachPoint;
 pub use shim::notify::Notified;
 pub use shim::{PidFd, ShimError};
 pub use spec::{
-    Built, JoinedNamespaces, SpecError, SpecNetwork, SpecPaths, SpecRequest, SpecWarning,
-    VolumeMount, VolumePart, build as build_spec, signal_number, stop_signal,
+    Built, JoinedNamespaces, PING_GROUPS, SpecError, SpecNetwork, SpecPaths, SpecRequest,
+    SpecUsers, SpecWarning, VolumeMount, VolumePart, build as build_spec, signal_number,
+    stop_signal,
 };
 pub use task::{ExitStatus, TaskStatus};
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use user::{ResolvedUser, UserError, resolve as resolve_user};
+pub use userns::{IdRange, UsernsConfig, UsernsError};

@@ -95,6 +95,9 @@ pub struct Endpoint {
     pub hosts_path: Option<PathBuf>,
     /// More lines for that file.
     pub extra_hosts: Vec<ExtraHost>,
+    /// A network namespace that is there already, to be the container's; a new one of this
+    /// process's user namespace where absent.
+    pub netns: Option<PathBuf>,
 }
 
 /// An attached container.

@@ -29,7 +29,7 @@ pub use log::{
     TagWords,
 };
 pub use mount::{Mount, MountSource, Propagation, VolumesFrom};
-pub use namespace::{IpcMode, NamespaceMode, Namespaces};
+pub use namespace::{IpcMode, NamespaceMode, Namespaces, UserMode};
 pub use resources::{BlockIo, DeviceRate, Resources, Ulimit};
 pub use security::{SeccompChoice, Security};
 

@@ -2,9 +2,11 @@
 //!
 //! The writable layer (`upper`) lives with the container's record and survives stops and
 //! reboots; the overlay is mounted for as long as the container runs. Where the kernel has no
-//! overlayfs, a copy of the layers (`copy`) is in the place of both.
+//! overlayfs, a copy of the layers (`copy`) is in the place of both. In a user namespace all of
+//! them are id-mapped (`mapped`).
 
 mod copy;
+mod mapped;
 mod quota;
 
 use std::ffi::OsString;
@@ -20,7 +22,10 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::unistd::symlinkat;
 
+use crate::userns::Users;
+
 pub(crate) use copy::lay;
+pub(crate) use mapped::{probe as probe_mapped, view as mapped_view};
 pub use quota::{QuotaError, quotas_enforced};
 
 /// A root filesystem that could not be mounted or unmounted.
@@ -45,6 +50,17 @@ impl RootfsError {
     fn is_unknown_filesystem(&self) -> bool {
         self.source.raw_os_error() == Some(Errno::ENODEV as i32)
     }
+
+    /// With the reason why there is no overlay of id-mapped layers.
+    fn of_mapped(mut self) -> Self {
+        let reason = match self.source.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENODEV) => "user namespaces need overlayfs, which this kernel lacks",
+            Some(Errno::EINVAL) => "its overlayfs takes no id-mapped layers: Linux 5.19 does",
+            _ => return self,
+        };
+        self.source = io::Error::other(reason);
+        self
+    }
 }
 
 /// How a root filesystem came about.
@@ -67,6 +83,34 @@ pub(crate) struct Rootfs<'a> {
     pub(crate) target: &'a Path,
     /// Bytes that the writable layer may take.
     pub(crate) limit: Option<u64>,
+    /// Whose files they appear to be; as on disk where absent.
+    pub(crate) users: Option<&'a Users>,
+}
+
+/// The parts of an overlay. Mount data is bounded by a page: descriptors are short names for long
+/// paths.
+struct Overlay {
+    /// Lowest first.
+    lowers: Vec<OwnedFd>,
+    upper: OwnedFd,
+    work: OwnedFd,
+}
+
+impl Overlay {
+    fn mount(&self, target: &Path) -> Result<(), RootfsError> {
+        let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+        // The first named is the topmost.
+        let lowers: Vec<String> = self.lowers.iter().rev().map(name).collect();
+        let data = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lowers.join(":"),
+            name(&self.upper),
+            name(&self.work)
+        );
+        let kind = Some("overlay");
+        mount(kind, target, kind, MsFlags::empty(), Some(data.as_str()))
+            .map_err(error("mount an overlay on", target))
+    }
 }
 
 impl Rootfs<'_> {
@@ -75,8 +119,12 @@ impl Rootfs<'_> {
     /// room; what a crash interrupts is done anew.
     pub(crate) fn mount(&self) -> Result<Kind, RootfsError> {
         match self.mount_overlay() {
-            // A copy would be in the way of its limit.
-            Err(error) if error.is_unknown_filesystem() && self.limit.is_none() => {
+            // A copy would be in the way of its limit, and its ids are not mapped.
+            Err(error)
+                if error.is_unknown_filesystem()
+                    && self.limit.is_none()
+                    && self.users.is_none() =>
+            {
                 self.mount_copy().map(|()| Kind::Copy)
             }
             mounted => mounted.map(|()| Kind::Overlay),
@@ -94,32 +142,23 @@ impl Rootfs<'_> {
             quota::limit(self.writable, [&upper, &work], bytes)
                 .map_err(|reason| error("limit", self.writable)(io::Error::other(reason)))?;
         }
-        // Mount data is bounded by a page: descriptors are short names for long paths.
-        let mut lowers = self.open_layers()?;
-        if lowers.is_empty() {
+        let mut layers = self.layers.to_vec();
+        if layers.is_empty() {
             // An overlay needs one; an image may have no files.
             let empty = self.writable.join("empty");
             fs::create_dir_all(&empty).map_err(error("create", &empty))?;
-            lowers.push(open_path(&empty)?);
+            layers.push(empty);
         }
-        let upper_fd = open_path(&upper)?;
-        let work_fd = open_path(&work)?;
-        let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-        // The first named is the topmost.
-        let lower = lowers.iter().rev().map(name).collect::<Vec<_>>().join(":");
-        let data = format!(
-            "lowerdir={lower},upperdir={},workdir={}",
-            name(&upper_fd),
-            name(&work_fd)
-        );
-        mount(
-            Some("overlay"),
-            self.target,
-            Some("overlay"),
-            MsFlags::empty(),
-            Some(data.as_str()),
-        )
-        .map_err(error("mount an overlay on", self.target))
+        if let Some(users) = self.users {
+            return mapped::mount_overlay(&layers, self.writable, self.target, users);
+        }
+        let lowers = layers.iter().map(|layer| open_path(layer));
+        let overlay = Overlay {
+            lowers: lowers.collect::<Result<_, _>>()?,
+            upper: open_path(&upper)?,
+            work: open_path(&work)?,
+        };
+        overlay.mount(self.target)
     }
 
     fn mount_copy(&self) -> Result<(), RootfsError> {
@@ -129,7 +168,7 @@ impl Rootfs<'_> {
                 .map_err(error("copy the layers to", &copy))?;
         }
         fs::create_dir_all(self.target).map_err(error("create", self.target))?;
-        bind(&open_path(&copy)?, self.target)
+        bind(&open_path(&copy)?, self.target, None)
     }
 
     /// The copy has its name once it is whole, and on the disk.
@@ -171,10 +210,6 @@ impl Rootfs<'_> {
         chown(upper, Some(meta.uid()), Some(meta.gid())).map_err(error("chown", upper))?;
         fs::set_permissions(upper, fs::Permissions::from_mode(meta.mode() & 0o7777))
             .map_err(error("chmod", upper))
-    }
-
-    fn open_layers(&self) -> Result<Vec<OwnedFd>, RootfsError> {
-        self.layers.iter().map(|layer| open_path(layer)).collect()
     }
 }
 
@@ -270,7 +305,11 @@ pub(crate) fn open_beneath(root: &Path, path: &Path) -> Result<Option<OwnedFd>, 
 }
 
 /// Mounts what is open on `target`, which is made of the same kind.
-pub(crate) fn bind(source: &OwnedFd, target: &Path) -> Result<(), RootfsError> {
+pub(crate) fn bind(
+    source: &OwnedFd,
+    target: &Path,
+    users: Option<&Users>,
+) -> Result<(), RootfsError> {
     let parent = target.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(parent).map_err(error("create", parent))?;
     let kind = fstat(source).map_err(error("examine", target))?.st_mode & SFlag::S_IFMT.bits();
@@ -280,6 +319,9 @@ pub(crate) fn bind(source: &OwnedFd, target: &Path) -> Result<(), RootfsError> {
         File::create(target).map(drop)
     };
     made.map_err(error("create", target))?;
+    if let Some(users) = users {
+        return mapped::bind(source, target, users);
+    }
     let source = format!("/proc/self/fd/{}", source.as_raw_fd());
     let none: Option<&str> = None;
     mount(Some(source.as_str()), target, none, MsFlags::MS_BIND, none)

@@ -8,6 +8,7 @@ mod launch;
 mod linux;
 mod prepare;
 mod ring;
+mod users;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use crate::network::{Attachment, NetworkConfig, NetworkError};
 use crate::record::RecordError;
 use crate::shim::notify::Notified;
 use crate::shim::{PidFd, ShimError};
-use crate::{ContainerId, TaskStatus};
+use crate::{ContainerId, TaskStatus, UsernsConfig};
 
 pub use linux::LinuxRuntime;
 pub use prepare::PrepareError;
@@ -40,6 +41,8 @@ pub struct RuntimeConfig {
     pub monitor: PathBuf,
     /// The modules' network.
     pub network: NetworkConfig,
+    /// Ids of containers in user namespaces.
+    pub userns: UsernsConfig,
 }
 
 /// What a caller of the runtime sees of it.

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::{Config, ImageConfiguration};
 use oci_spec::runtime::{Capabilities, Hooks, LinuxSeccomp, Root, Spec};
 
+use crate::IdRange;
 use crate::cdi::{HookStage, Provided};
 use crate::facts::HostFacts;
 use crate::id::ContainerId;
@@ -33,6 +34,7 @@ use crate::options::{ContainerOptions, Privilege};
 pub use error::{SpecError, SpecWarning};
 pub use mount::{VolumeMount, VolumePart};
 pub use signal::{signal_number, stop_signal};
+pub use sysctl::PING_GROUPS;
 
 pub(crate) use mount::anonymous_volume;
 
@@ -54,6 +56,8 @@ pub struct SpecRequest<'a> {
     pub paths: &'a SpecPaths,
     /// The network it joins.
     pub network: SpecNetwork<'a>,
+    /// Its user namespace; the host's where absent.
+    pub users: Option<SpecUsers<'a>>,
     /// Namespaces of other containers that it joins.
     pub joined: &'a JoinedNamespaces,
     /// Its cgroup, relative to the root of each hierarchy and starting with `/`.
@@ -95,6 +99,15 @@ pub struct JoinedNamespaces {
     pub ipc: Option<PathBuf>,
     /// Processes.
     pub pid: Option<PathBuf>,
+}
+
+/// User namespace of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpecUsers<'a> {
+    /// Its ids on the host.
+    pub range: IdRange,
+    /// Its file.
+    pub namespace: &'a Path,
 }
 
 /// Network of a container.

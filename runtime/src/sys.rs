@@ -453,6 +453,88 @@ fn check(result: c_long) -> io::Result<c_long> {
     }
 }
 
+/// Makes a child that leaves this process's user namespace, for `user` or for a new one, then
+/// makes namespaces of the kinds `flags`, says over `control` with which error number that
+/// ended, and goes when the other end of it, `ours`, is closed. Returns the child's pid.
+pub(crate) fn fork_apart(
+    user: Option<BorrowedFd<'_>>,
+    flags: c_int,
+    control: BorrowedFd<'_>,
+    ours: BorrowedFd<'_>,
+) -> io::Result<libc::pid_t> {
+    let (control, ours) = (control.as_raw_fd(), ours.as_raw_fd());
+    let user = user.map(|user| user.as_raw_fd());
+    // SAFETY: until it ends the child makes system calls and nothing else: no lock that another
+    // thread held is ever waited for.
+    let child = unsafe { libc::fork() };
+    if child != 0 {
+        return check(child.into()).map(|_| child);
+    }
+    // SAFETY: numbers, and a buffer that outlives the calls; the descriptors stay open, but for
+    // one that this process has no owner of.
+    unsafe {
+        libc::close(ours);
+        let mut result = match user {
+            Some(user) => libc::setns(user, libc::CLONE_NEWUSER),
+            None => libc::unshare(libc::CLONE_NEWUSER),
+        };
+        if result == 0 && flags != 0 {
+            result = libc::unshare(flags);
+        }
+        let error = if result == 0 {
+            0
+        } else {
+            *libc::__errno_location()
+        };
+        let mut word = error.to_ne_bytes();
+        libc::write(control, word.as_ptr().cast(), word.len());
+        libc::read(control, word.as_mut_ptr().cast(), word.len());
+        libc::_exit(0)
+    }
+}
+
+/// `struct mount_attr`.
+#[repr(C)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+/// The same on every architecture; C libraries lack the name.
+const SYS_MOUNT_SETATTR: c_long = 442;
+const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+
+/// Makes the files of a mount that is not attached yet appear, to everybody, to belong to the
+/// ids that a user namespace maps theirs to.
+pub(crate) fn map_ids(mount: BorrowedFd<'_>, user: BorrowedFd<'_>) -> io::Result<()> {
+    let attributes = MountAttributes {
+        set: MOUNT_ATTR_IDMAP,
+        clear: 0,
+        propagation: 0,
+        user_namespace: number(user).into(),
+    };
+    let (mount, flags) = (
+        c_long::from(mount.as_raw_fd()),
+        c_long::from(libc::AT_EMPTY_PATH),
+    );
+    let size = size_of::<MountAttributes>();
+    // SAFETY: the path is an empty string, and the kernel reads `size` bytes of the attributes;
+    // both outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            SYS_MOUNT_SETATTR,
+            mount,
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size,
+        )
+    };
+    check(result).map(drop)
+}
+
 /// Any system call, to see what a filter makes of it.
 #[cfg(test)]
 pub(crate) fn raw(number: c_long, args: [c_ulong; 5]) -> io::Result<c_long> {

@@ -79,6 +79,7 @@ impl Direct {
                 forwarder: programs.agent("kobune-shim"),
             },
             run_dir,
+            userns: kobune_runtime::UsernsConfig::default(),
         }
     }
 

@@ -44,7 +44,16 @@ fn cp(agent: &Agent<'_>, words: &[&str]) -> CliOutput {
 
 #[test]
 fn a_running_module_gets_files_and_gives_them() {
-    with_module(json!({ "Tmpfs": { "/tmp": "" } }), |agent, here| {
+    files_come_and_go(json!({ "Tmpfs": { "/tmp": "" } }));
+}
+
+#[test]
+fn a_module_in_a_user_namespace_gets_files_with_its_own_ids() {
+    files_come_and_go(json!({ "Tmpfs": { "/tmp": "" }, "UsernsMode": "private" }));
+}
+
+fn files_come_and_go(host_config: Value) {
+    with_module(host_config, |agent, here| {
         let path = |name: &str| here.join(name).display().to_string();
         fs::create_dir_all(here.join("tree/sub")).unwrap();
         fs::write(here.join("tree/sub/file"), vec![b'x'; 3 << 20]).unwrap();
@@ -132,7 +141,16 @@ fn archives_come_and_go_by_standard_streams() {
 
 #[test]
 fn a_stopped_module_is_copied_from_and_to_and_starts_with_it() {
-    with_module(json!({}), |agent, here| {
+    a_stopped_one_is_copied_from_and_to(json!({}));
+}
+
+#[test]
+fn a_stopped_module_of_a_user_namespace_is_copied_from_and_to() {
+    a_stopped_one_is_copied_from_and_to(json!({ "UsernsMode": "private" }));
+}
+
+fn a_stopped_one_is_copied_from_and_to(host_config: Value) {
+    with_module(host_config, |agent, here| {
         let path = |name: &str| here.join(name).display().to_string();
         let _ = sh(agent, "echo own > /own; echo kept > /data/kept");
         let _ = agent.cli(&["stop", "m"]).ok();

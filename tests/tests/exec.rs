@@ -60,13 +60,22 @@ fn processes(word: &str) -> Vec<i32> {
 
 #[test]
 fn a_process_has_the_modules_surroundings_and_its_own_exit_code() {
-    with_module(json!({ "Ulimits": [] }), |agent| {
+    has_the_modules_surroundings(json!({ "Ulimits": [] }));
+}
+
+#[test]
+fn a_process_in_a_user_namespace_has_the_modules_surroundings_too() {
+    has_the_modules_surroundings(json!({ "UsernsMode": "private" }));
+}
+
+fn has_the_modules_surroundings(host_config: Value) {
+    with_module(host_config, |agent| {
         let said = sh(agent, &[], "echo $COLOUR $PWD $$; echo bad >&2; exit 7");
         assert_eq!((said.code, said.stderr.as_str()), (7, "bad\n"));
         assert!(said.stdout.starts_with("green /tmp "), "{}", said.stdout);
         // In the module's namespaces, cgroup and confinement: what its first process shows.
         let facts = "busybox grep -E '^(Cap|Seccomp:|NoNewPrivs)' /proc/PID/status; \
-                     for n in ipc mnt net pid uts; do busybox readlink /proc/PID/ns/$n; done; \
+                     for n in ipc mnt net pid user uts; do busybox readlink /proc/PID/ns/$n; done; \
                      busybox cat /proc/PID/oom_score_adj /proc/PID/cgroup";
         let first = sh(agent, &[], &facts.replace("PID", "1")).ok();
         let own = sh(agent, &[], &facts.replace("PID", "self")).ok();
@@ -166,7 +175,16 @@ fn input_reaches_the_process_and_signals_do() {
 
 #[test]
 fn a_terminal_has_a_size_and_belongs_to_the_process() {
-    with_module(json!({}), |agent| {
+    has_a_terminal(json!({}));
+}
+
+#[test]
+fn a_terminal_is_had_in_a_user_namespace_too() {
+    has_a_terminal(json!({ "UsernsMode": "private" }));
+}
+
+fn has_a_terminal(host_config: Value) {
+    with_module(host_config, |agent| {
         // `script` gives the command line a terminal of its own.
         let own = agent.command(&[
             "exec",

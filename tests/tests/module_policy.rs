@@ -90,3 +90,59 @@ fn check_refusals(agent: &Agent<'_>) {
         "{problem}"
     );
 }
+
+#[test]
+fn where_modules_are_in_user_namespaces_the_hosts_is_to_be_allowed() {
+    if !privileged() {
+        return;
+    }
+    let device = Device::new();
+    let registry = probe::registry(&device, &["1"]);
+    let policy = device.dir().join("modules.toml");
+    let rule = "[[rule]]\nmodules = \"out-*\"\nprivileged = true\nhost_namespaces = [\"user\"]\n";
+    fs::write(&policy, rule).unwrap();
+    let config = format!("module_policy = {policy:?}\n[userns]\nremap = true");
+    let mut agent = Agent::start(&device, &config);
+    let module = |host| probe::module_with(&registry, &["sleep", "600"], host);
+    let _ = agent.apply(&probe::deployment([
+        ("plain", module(json!({}))),
+        (
+            "out-1",
+            module(json!({ "UsernsMode": "host", "Privileged": true })),
+        ),
+        ("out-2", module(json!({ "Privileged": true }))),
+        ("other", module(json!({ "UsernsMode": "host" }))),
+    ]));
+    let first = |agent: &Agent<'_>, module: &str| {
+        let map = agent.cli(&["exec", module, "/probe", "read", "/proc/self/uid_map"]);
+        let numbers: Vec<String> = map.ok().split_whitespace().map(str::to_owned).collect();
+        numbers[1].clone()
+    };
+    agent.wait_running("plain");
+    agent.wait_running("out-1");
+    assert_eq!(first(&agent, "plain"), "1879048192");
+    assert_eq!(first(&agent, "out-1"), "0");
+    for (module, reason) in [
+        (
+            "out-2",
+            "HostConfig.Privileged cannot be met in a user namespace, which this device puts \
+             modules into (userns.remap): HostConfig.UsernsMode must be host",
+        ),
+        (
+            "other",
+            "HostConfig.UsernsMode asks for the host's namespace",
+        ),
+    ] {
+        let problem = agent.module(module)["problem"].to_string();
+        assert!(problem.contains(reason), "{problem}");
+    }
+    // An agent that was killed finds the module as it was, and its ids after a restart of it.
+    agent.kill();
+    agent.restart();
+    agent.wait_running("plain");
+    let _ = agent.cli(&["restart", "plain"]).ok();
+    agent.wait_running("plain");
+    assert_eq!(first(&agent, "plain"), "1879048192");
+    agent.clear();
+    assert_eq!(device.leftovers(), Vec::<String>::new());
+}

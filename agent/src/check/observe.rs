@@ -60,6 +60,8 @@ pub async fn observe(config: &Result<Config, ConfigError>) -> Observations {
         kernel: kernel(),
         cgroups: cgroups(),
         overlay: (can_try && writable).then(|| sandbox::overlay(&state.path)),
+        userns: (can_try && writable).then(|| sandbox::userns(&state.path)),
+        remap: used.userns.remap,
         state,
         network,
         firewalls: is_root.then(|| firewalls(used)),

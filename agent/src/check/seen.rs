@@ -36,6 +36,10 @@ pub struct Observations {
     pub(super) state: Directory,
     /// Why an overlay cannot be mounted in the state directory; `None` where it was not tried.
     pub(super) overlay: Option<Result<(), OverlayError>>,
+    /// Why a module cannot be in a user namespace; `None` where it was not tried.
+    pub(super) userns: Option<Result<(), String>>,
+    /// Whether modules are in user namespaces by default.
+    pub(super) remap: bool,
     /// The engine that publishes ports and why not another; `None` where it was not tried.
     pub(super) network: Option<Result<Engine, String>>,
     /// The firewalls that cut modules off; `None` where they cannot be seen.

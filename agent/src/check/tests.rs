@@ -34,6 +34,8 @@ fn healthy() -> Observations {
             files: 250_000,
         },
         overlay: Some(Ok(())),
+        userns: Some(Ok(())),
+        remap: false,
         network: Some(Ok(Engine {
             in_use: EngineInUse::NfTables,
             reason: None,
@@ -93,6 +95,10 @@ const FAILING: &[(&str, Grade, Spoil)] = {
         }),
         ("namespaces", Error, |s| {
             s.kernel.namespaces.remove("net");
+        }),
+        ("user-namespaces", Error, |s| {
+            s.remap = true;
+            s.userns = Some(Err("its file system cannot be id-mapped".to_owned()));
         }),
         ("seccomp", Warning, |s| s.kernel.seccomp = false),
         ("cgroups", Error, |s| {

@@ -173,7 +173,7 @@ mod tests {
             ("device_rules = [\"c 1 r\"]", "is no rule"),
             ("capabilities = [\"a b\"]", "is no capability"),
             ("mounts = [\"data\"]", "absolute"),
-            ("host_namespaces = [\"user\"]", "user"),
+            ("host_namespaces = [\"time\"]", "time"),
             ("device = []", "device"),
         ];
         for (line, reason) in cases {

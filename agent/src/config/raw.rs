@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use kobune_puller::{ClientCertificate, InvalidWindow, Metered, ProxyConfig, RegistryOptions};
-use kobune_runtime::MTU;
+use kobune_runtime::{MTU, UsernsConfig};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -55,6 +55,8 @@ pub(super) struct RawConfig {
     registry: RawRegistry,
     #[serde(default)]
     images: RawImages,
+    #[serde(default)]
+    userns: RawUserns,
     provisioning: Field<RawProvisioning>,
     trust_bundle_cert: Field<String>,
     #[serde(default)]
@@ -119,6 +121,19 @@ struct RawImages {
     /// Directory of images that came with the root file system, which are used as they are and
     /// never written ([images.md](images.md#images-in-the-root-file-system)). Default: none.
     preloaded: Field<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUserns {
+    /// Whether each module whose `UsernsMode` does not say is in a user namespace, in which its ids
+    /// are not the host's: see [security-model.md](security-model.md#user-namespaces). Default:
+    /// `false`.
+    remap: Option<bool>,
+    /// First of the host's ids that stand for those of modules. Default: `1879048192`.
+    first: Field<u32>,
+    /// How many ids each module has, all of them its own; at least 65536. Default: `65536`.
+    size: Field<u32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -189,6 +204,7 @@ impl RawConfig {
             network: self.network.validate()?,
             registry: self.registry.validate()?,
             images: self.images.validate()?,
+            userns: self.userns.validate()?,
         })
     }
 }
@@ -239,6 +255,30 @@ impl RawImages {
             keep_unused: keep_unused.filter(|_| self.collect != Some(false)),
             preloaded: checked(self.preloaded, path)?,
             reserve: self.reserve_mib.map(|mib| u64::from(mib) << 20),
+        })
+    }
+}
+
+impl RawUserns {
+    fn validate(self) -> Result<UsernsConfig, Mistake> {
+        let default = UsernsConfig::default();
+        let least = default.size;
+        let size = checked(self.size, |size| match size >= least {
+            true => Ok(size),
+            false => Err(format!("{size} are fewer than {least} ids")),
+        })?;
+        let size = size.unwrap_or(default.size);
+        let first = checked(self.first, |first| match first.checked_add(size) {
+            Some(_) if first >= least => Ok(first),
+            _ => Err(format!(
+                "{size} ids from {first} on are not between {least} and {}",
+                u32::MAX
+            )),
+        })?;
+        Ok(UsernsConfig {
+            remap: self.remap.unwrap_or(default.remap),
+            first: first.unwrap_or(default.first),
+            size,
         })
     }
 }

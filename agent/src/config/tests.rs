@@ -110,9 +110,26 @@ client_key = "/etc/kobune/device.key"
         hub: None,
         network: every_network_key(),
         registry: every_registry_key(),
-        images: ImagesConfig::default(),
+        ..Config::default()
     };
     assert_eq!(config, Ok(expected));
+}
+
+#[test]
+fn ids_of_modules_are_where_the_file_says() {
+    let of = |text| parse(text).map(|config| config.userns);
+    let expected = UsernsConfig {
+        remap: true,
+        first: 100_000,
+        size: 131_072,
+    };
+    let text = "[userns]\nremap = true\nfirst = 100000\nsize = 131072";
+    assert_eq!(of(text), Ok(expected));
+    let remapped = UsernsConfig {
+        remap: true,
+        ..UsernsConfig::default()
+    };
+    assert_eq!(of("[userns]\nremap = true"), Ok(remapped));
 }
 
 #[test]
@@ -129,6 +146,21 @@ fn unused_images_stay_for_ever_where_they_are_not_collected() {
 
 /// Text, line and key, begin of the reason.
 const COMPLAINTS: &[(&str, &str, &str)] = &[
+    (
+        "[userns]\nsize = 1000",
+        "2, key \"userns.size\"",
+        "1000 are fewer than 65536 ids",
+    ),
+    (
+        "[userns]\nfirst = 4294901760",
+        "2, key \"userns.first\"",
+        "65536 ids from 4294901760 on are not between 65536 and 4294967295",
+    ),
+    (
+        "[userns]\nfirst = 0",
+        "2, key \"userns.first\"",
+        "65536 ids from 0 on are not between",
+    ),
     (
         "\nstate-dir = \"/x\"",
         "2, key \"state-dir\"",

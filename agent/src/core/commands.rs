@@ -109,7 +109,7 @@ impl Core {
 
     /// Something else shall be from here on.
     fn take_over(&mut self) {
-        self.desired = self.sources.permitted(self.parts.policy.as_ref());
+        self.desired = self.permitted();
         self.drop_obsolete_pulls();
         self.history.clear_failures();
         self.save_history();
@@ -166,7 +166,7 @@ impl Core {
         if let Err(error) = self.sources.remove_run(name) {
             return answer(reply, Err(run_error(error)));
         }
-        self.desired = self.sources.permitted(self.parts.policy.as_ref());
+        self.desired = self.permitted();
         self.drop_obsolete_pulls();
         match self.created_soon(name) {
             Some(module) => {

@@ -115,7 +115,7 @@ impl Core {
         let lacks =
             |spec: &ModuleSpec| !spec.options.device_requests.is_empty() && spec.is_refused();
         if self.desired.modules.values().any(lacks) {
-            self.desired = self.sources.permitted(self.parts.policy.as_ref());
+            self.desired = self.permitted();
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kobune_puller::parse_reference;
-use kobune_runtime::{ContainerId, Provided};
+use kobune_runtime::{ContainerId, Provided, UserMode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -192,10 +192,11 @@ impl Sources {
 
     /// Everything that shall run, with a refusal for what this device lacks and for what
     /// `policy` does not allow.
-    pub(super) fn permitted(&self, policy: Option<&ModulePolicy>) -> Deployment {
+    pub(super) fn permitted(&self, policy: Option<&ModulePolicy>, remap: bool) -> Deployment {
         let mut merged = self.merged();
         let provided = provide(&mut merged);
         limit_storage(&mut merged, &self.dir);
+        separate_users(&mut merged, remap);
         if let Some(policy) = policy {
             policy.apply(&mut merged, &provided, &resolved);
         }
@@ -296,6 +297,25 @@ fn limit_storage(deployment: &mut Deployment, dir: &Path) {
     }
 }
 
+/// Refuses modules that shall be in a user namespace, by their own options or because `remap` has
+/// all others there, and have options that need the host's.
+fn separate_users(deployment: &mut Deployment, remap: bool) {
+    for spec in deployment.modules.values_mut() {
+        let fields = kobune_runtime::userns::contradictions(&spec.options, remap);
+        let why = match spec.options.namespaces.user {
+            UserMode::Default => "which this device puts modules into (userns.remap)",
+            UserMode::Host | UserMode::Private => "which UsernsMode asks for",
+        };
+        spec.refusals
+            .extend(fields.into_iter().map(|field| Warning {
+                field: format!("settings.createOptions.HostConfig.{field}"),
+                message: format!(
+                    "cannot be met in a user namespace, {why}: HostConfig.UsernsMode must be host"
+                ),
+            }));
+    }
+}
+
 /// The path with the links in it followed, as far as it exists.
 fn resolved(path: &Path) -> PathBuf {
     for above in path.ancestors() {
@@ -316,6 +336,12 @@ pub(super) enum RunError {
 }
 
 impl Core {
+    /// Everything that shall run and may, as the device is now.
+    pub(super) fn permitted(&self) -> Deployment {
+        let policy = self.parts.policy.as_ref();
+        self.sources.permitted(policy, self.parts.remap)
+    }
+
     /// Keeps the history on disk. A disk that does not take it costs restart counts after
     /// the next start of the agent, nothing else.
     pub(super) fn save_history(&mut self) {

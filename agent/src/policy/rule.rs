@@ -47,6 +47,7 @@ pub enum HostNamespace {
     Ipc,
     Uts,
     Cgroup,
+    User,
 }
 
 /// Text in which `*` stands for any characters.

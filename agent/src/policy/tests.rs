@@ -108,6 +108,24 @@ fn what_goes_beyond_the_default_is_refused_with_field_and_rule() {
 }
 
 #[test]
+fn the_hosts_user_namespace_is_to_be_allowed_where_modules_have_others() {
+    let host = json!({ "UsernsMode": "host" });
+    let modules = json!({ "m": module(&json!({ "HostConfig": host })) });
+    let said = |rule: Rule, remap| {
+        refused_among(&ModulePolicy::new(vec![rule]).for_remapped(remap), &modules)
+    };
+    assert_eq!(said(rule("*"), false), Vec::<String>::new());
+    let refused = said(rule("*"), true);
+    let begin = "settings.createOptions.HostConfig.UsernsMode asks for the host's namespace: ";
+    assert!(refused[0].starts_with(begin), "{refused:?}");
+    let allowing = Rule {
+        host_namespaces: BTreeSet::from([HostNamespace::User]),
+        ..rule("*")
+    };
+    assert_eq!(said(allowing, true), Vec::<String>::new());
+}
+
+#[test]
 fn what_docker_gives_by_default_needs_no_rule() {
     let journald = json!({ "LogConfig": { "Type": "journald" } });
     let host = json!({

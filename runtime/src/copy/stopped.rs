@@ -85,6 +85,8 @@ impl StoppedRoot {
             writable: &self.home,
             target: &target,
             limit: None,
+            // As they are on disk: the ids are the container's.
+            users: None,
         };
         parts.mount().map_err(io::Error::other)?;
         let root = Root::open(&target)?;

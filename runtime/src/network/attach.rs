@@ -96,7 +96,7 @@ impl Network {
             ..self.unconnected(endpoint)
         };
         self.enter(state, endpoint, &attachment)?;
-        let namespace = netns::create(&attachment.netns)
+        let namespace = netns::create(&attachment.netns, endpoint.netns.as_deref())
             .map_err(|e| file("create network namespace", &attachment.netns, e))?;
         link::loopback_up(&namespace).map_err(|e| link("turn on the loopback of", id, e))?;
         let port = Port {
@@ -122,7 +122,7 @@ impl Network {
     ) -> Result<Attachment, NetworkError> {
         let attachment = self.unconnected(endpoint);
         self.enter(state, endpoint, &attachment)?;
-        let namespace = netns::create(&attachment.netns)
+        let namespace = netns::create(&attachment.netns, endpoint.netns.as_deref())
             .map_err(|e| file("create network namespace", &attachment.netns, e))?;
         link::loopback_up(&namespace)
             .map_err(|e| link("turn on the loopback of", &endpoint.id, e))?;

@@ -9,21 +9,28 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-/// Makes a new network namespace that lives until [`remove`] of `path`, and opens it.
+const NONE: Option<&str> = None;
+
+/// Makes a new network namespace, or takes the one at `made`, that lives until [`remove`] of
+/// `path`, and opens it.
 /// What was at `path` before is removed.
 ///
 /// On failure an unmounted empty file may be left; [`remove`] clears it.
-pub(crate) fn create(path: &Path) -> io::Result<File> {
+pub(crate) fn create(path: &Path, made: Option<&Path>) -> io::Result<File> {
     remove(path)?;
     File::create(path)?;
-    let bind = || {
+    let bind = |namespace: &Path| mount(Some(namespace), path, NONE, MsFlags::MS_BIND, NONE);
+    if let Some(made) = made {
+        bind(made)?;
+        return File::open(path);
+    }
+    let make = || {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        let own = Some("/proc/thread-self/ns/net");
-        mount(own, path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        bind(Path::new("/proc/thread-self/ns/net"))
     };
     // A thread that ends: no other thread leaves the host's namespace.
     thread::scope(|scope| {
-        let made = thread::Builder::new().spawn_scoped(scope, bind)?;
+        let made = thread::Builder::new().spawn_scoped(scope, make)?;
         let made = made
             .join()
             .expect("invariant: making a namespace does not panic");

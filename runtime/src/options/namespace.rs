@@ -17,6 +17,29 @@ pub struct Namespaces {
     /// The host's view of cgroups or its own; Docker's choice where absent: its own on
     /// cgroup version 2 alone.
     pub own_cgroup: Option<bool>,
+    /// Users and groups.
+    #[serde(skip_serializing_if = "UserMode::is_default")]
+    pub user: UserMode,
+}
+
+/// Whose user namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum UserMode {
+    /// As the host's owner has it.
+    #[default]
+    Default,
+    /// The host's.
+    Host,
+    /// Its own, or that of the containers whose other namespaces it joins.
+    Private,
+}
+
+impl UserMode {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // As serde passes it.
+    fn is_default(&self) -> bool {
+        *self == Self::Default
+    }
 }
 
 /// Whose namespace of a kind.

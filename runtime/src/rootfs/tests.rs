@@ -102,6 +102,7 @@ fn without_overlayfs_a_copy_is_made_once() {
     let layers = [path("low"), path("link")];
     let rootfs = Rootfs {
         limit: None,
+        users: None,
         layers: &layers,
         writable: &path("home"),
         target: &path("root"),
@@ -113,6 +114,7 @@ fn without_overlayfs_a_copy_is_made_once() {
     let missing = [path("low"), path("missing")];
     let rootfs = Rootfs {
         limit: None,
+        users: None,
         layers: &missing,
         ..rootfs
     };

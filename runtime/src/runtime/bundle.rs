@@ -15,6 +15,8 @@ pub(super) const RING: &str = "log";
 pub(super) const SHM: &str = "shm";
 /// Directory of the bundle on which parts of volumes are mounted.
 pub(super) const VOLUME_PARTS: &str = "parts";
+/// File of the bundle that the container's user namespace is mounted on.
+pub(super) const USERNS: &str = "userns";
 
 /// Removes the bundle's files but those that tell of the last task and how it ended. Idempotent.
 pub(super) fn remove(paths: &Paths) -> Result<(), PrepareError> {
@@ -57,6 +59,7 @@ pub(super) fn unmount(paths: &Paths) -> Result<(), RootfsError> {
     if shm.is_dir() {
         rootfs::unmount(&shm)?;
     }
+    rootfs::unmount(&paths.file(USERNS))?;
     for part in parts(&paths.bundle.join(VOLUME_PARTS)) {
         rootfs::unmount(&part)?;
     }

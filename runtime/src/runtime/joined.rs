@@ -29,6 +29,8 @@ pub(super) struct Joined {
     pub(super) names: Option<PathBuf>,
     /// Bundle of the peer whose shared memory it is.
     pub(super) shm: Option<PathBuf>,
+    /// Every peer of which it joins a namespace, and its main process.
+    pub(super) peers: Vec<(ContainerId, i32)>,
 }
 
 impl LinuxRuntime {
@@ -93,7 +95,9 @@ impl Peers<'_> {
         let mut joined = Joined::default();
         let options = &request.options;
         if let NamespaceMode::Container(id) = &options.namespaces.pid {
-            joined.namespaces.pid = Some(namespace(self.running(id)?.0, "pid"));
+            let (pid, _) = self.running(id)?;
+            joined.namespaces.pid = Some(namespace(pid, "pid"));
+            joined.peers.push((id.clone(), pid));
         }
         if let IpcMode::Container(id) = &options.namespaces.ipc {
             let (pid, peer) = self.running(id)?;
@@ -104,11 +108,13 @@ impl Peers<'_> {
             }
             joined.namespaces.ipc = Some(namespace(pid, "ipc"));
             joined.shm = Some(peer.bundle);
+            joined.peers.push((id.clone(), pid));
         }
         if let NetworkMode::Container(id) = &options.network {
             let (pid, peer) = self.running(id)?;
             joined.netns = Some(namespace(pid, "net"));
             joined.names = Some(peer.bundle);
+            joined.peers.push((id.clone(), pid));
         }
         Ok(joined)
     }

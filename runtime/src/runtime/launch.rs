@@ -23,6 +23,7 @@ impl LinuxRuntime {
             .map_err(prepare)?;
         cdi::add(&provided, &mut container.options);
         let container = &container;
+        let users = self.users(container, &joined).map_err(prepare)?;
         let preparation = prepare::Preparation {
             container,
             provided: &provided,
@@ -31,6 +32,7 @@ impl LinuxRuntime {
             cgroup: &self.cgroup(id),
             network: &self.network,
             joined: &joined,
+            users: users.as_ref(),
         };
         let mut started = preparation.run().map_err(prepare)?;
         let job = self.job(container, paths).map_err(prepare)?;

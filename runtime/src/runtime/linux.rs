@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::{
@@ -30,6 +31,8 @@ pub struct LinuxRuntime {
     pub(super) launcher: Launcher,
     pub(super) network: Network,
     pub(super) cgroups: Cgroups,
+    /// Held while ids are chosen that no other container has.
+    pub(super) choosing_ids: Mutex<()>,
 }
 
 impl LinuxRuntime {
@@ -56,6 +59,7 @@ impl LinuxRuntime {
             config,
             network,
             cgroups,
+            choosing_ids: Mutex::default(),
         })
     }
 
@@ -115,7 +119,7 @@ impl LinuxRuntime {
         failures
     }
 
-    fn names(&self, kind: &str) -> BTreeSet<ContainerId> {
+    pub(super) fn names(&self, kind: &str) -> BTreeSet<ContainerId> {
         let dir = if kind == "state" {
             &self.config.state_dir
         } else {
@@ -230,7 +234,7 @@ impl ModuleRuntime for LinuxRuntime {
                 path: paths.log(),
                 source,
             })?;
-        container::save(&paths.record(), request).map_err(|source| RuntimeError::Record {
+        container::save(&paths.record(), request, None).map_err(|source| RuntimeError::Record {
             id: id.clone(),
             source,
         })

@@ -1,6 +1,7 @@
 //! Everything a container needs before its launcher can run: root filesystem, volumes,
 //! files, network, specification.
 
+mod users;
 mod volumes;
 
 use std::fs;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxSeccomp, Mount, Spec};
 
 use super::Started;
-use super::bundle::{SHM, VOLUME_PARTS};
+use super::bundle::{SHM, USERNS, VOLUME_PARTS};
 use super::joined::Joined;
 use crate::capabilities::{self, CapabilityError, CapabilitySet, InvalidCapability};
 use crate::cdi::{self, DeviceRequestError, Provided};
@@ -20,10 +21,12 @@ use crate::container::{CreateRequest, Paths};
 use crate::facts::{self, FactsError, HostFacts};
 use crate::network::names::{hosts_file, resolv_conf, with_dns};
 use crate::network::{Attachment, Endpoint, Network, NetworkError};
+use crate::record::RecordError;
 use crate::rootfs::{self, Rootfs, RootfsError};
 use crate::shim::CONFIG_FILE;
 use crate::shim::notify::NOTIFY_DIR;
-use crate::spec::{self, Built, SpecError, SpecNetwork, SpecPaths, SpecRequest};
+use crate::spec::{self, Built, SpecError, SpecNetwork, SpecPaths, SpecRequest, SpecUsers};
+use crate::userns::{UsernsError, Users};
 use crate::{
     ContainerId, ExposedPort, IpcMode, NetworkMode, PortBinding, Privilege, SeccompChoice, seccomp,
 };
@@ -62,6 +65,12 @@ pub enum PrepareError {
     /// The network.
     #[error("no network")]
     Network(#[source] NetworkError),
+    /// The user namespace.
+    #[error("no user namespace")]
+    Userns(#[source] UsernsError),
+    /// The record of its ids.
+    #[error("cannot keep the record of its ids")]
+    Ids(#[source] RecordError),
     /// Another container, whose namespace it joins, does not run.
     #[error("{container} does not run")]
     PeerNotRunning {
@@ -118,6 +127,8 @@ pub(super) struct Preparation<'a> {
     pub(super) network: &'a Network,
     /// What comes from other containers.
     pub(super) joined: &'a Joined,
+    /// Its user namespace; the host's where absent.
+    pub(super) users: Option<&'a Users>,
     /// What comes with the devices it requests.
     pub(super) provided: &'a [Provided],
 }
@@ -135,13 +146,16 @@ impl Preparation<'_> {
             writable: &self.paths.home,
             target: &rootfs,
             limit: options.storage_size,
+            users: self.users,
         };
+        self.keep_users()?;
         if parts.mount().map_err(PrepareError::Rootfs)? == rootfs::Kind::Copy {
             tracing::warn!(container = %self.container.id, "the kernel has no overlayfs: it runs from a copy of its image");
         }
         let mut facts =
             HostFacts::gather(options, &rootfs, &image.config).map_err(PrepareError::Facts)?;
         cdi::set_attributes(self.provided, &mut facts.mapped_devices);
+        self.check_ids(&facts)?;
         let capabilities = self.capabilities()?;
         self.check_apparmor()?;
         self.write_files()?;
@@ -194,6 +208,7 @@ impl Preparation<'_> {
         } = self.container;
         let seccomp = self.seccomp(capabilities)?;
         let network = netns.map_or(SpecNetwork::Host, SpecNetwork::Namespace);
+        let namespace = self.paths.file(USERNS);
         let request = SpecRequest {
             id,
             image: &image.config,
@@ -201,6 +216,10 @@ impl Preparation<'_> {
             facts,
             paths,
             network,
+            users: self.users.map(|users| SpecUsers {
+                range: users.range,
+                namespace: &namespace,
+            }),
             joined: &self.joined.namespaces,
             cgroup_path: self.cgroup.as_str(),
             seccomp,
@@ -281,12 +300,12 @@ impl Preparation<'_> {
     fn provide(&self, built: &Built, rootfs: &Path) -> Result<(), PrepareError> {
         self.write("hostname", &format!("{}\n", built.hostname))?;
         for volume in &built.volumes {
-            volumes::provide(volume, rootfs)?;
+            volumes::provide(volume, rootfs, self.users)?;
         }
         for dir in &built.create_directories {
             fs::create_dir_all(dir).map_err(path_error("create", dir))?;
         }
-        rootfs::link_mtab(rootfs).map_err(PrepareError::Rootfs)?;
+        self.make_as_root(|| rootfs::link_mtab(rootfs))?;
         self.make_working_dir(&built.spec, rootfs)
     }
 
@@ -307,7 +326,12 @@ impl Preparation<'_> {
                 None => return Ok(()),
             },
         };
-        rootfs::create_dir_beneath(root, below).map_err(PrepareError::Rootfs)
+        let create = || rootfs::create_dir_beneath(root, below);
+        match root.starts_with(&self.paths.bundle) {
+            true => self.make_as_root(create),
+            // What is the host's is made as the host's root.
+            false => create().map_err(PrepareError::Rootfs),
+        }
     }
 
     /// The files that are mounted over the image's own: name resolution as the host has
@@ -337,7 +361,9 @@ impl Preparation<'_> {
 
     fn write(&self, name: &str, text: &str) -> Result<(), PrepareError> {
         let path = self.paths.file(name);
-        fs::write(&path, text).map_err(path_error("write", &path))
+        fs::write(&path, text)
+            .and_then(|()| self.users.map_or(Ok(()), |users| users.own(&path)))
+            .map_err(path_error("write", &path))
     }
 
     fn attach(&self) -> Result<Option<Attachment>, PrepareError> {
@@ -359,6 +385,7 @@ impl Preparation<'_> {
             preferred_address: None,
             hosts_path: Some(self.paths.file("hosts")),
             extra_hosts: options.extra_hosts.clone(),
+            netns: self.own_network(),
         };
         self.network
             .attach(&endpoint)

@@ -52,6 +52,9 @@ pub(super) fn linux(
     linux.set_devices(Some(device::nodes(request, &mounts.bound)?));
     linux.set_rootfs_propagation(Some(mounts.propagation.to_owned()));
     linux.set_sysctl(Some(sysctl::sysctls(request)?));
+    let ids = request.users.map(|users| users.range.to_oci());
+    linux.set_uid_mappings(ids.clone());
+    linux.set_gid_mappings(ids);
     confine(&mut linux, request, mounts);
     Ok(linux)
 }
@@ -103,7 +106,7 @@ fn cgroup_paths(request: &SpecRequest<'_>, mounts: &MountPlan) -> Vec<String> {
 }
 
 /// Own namespaces, those of other containers, and where the host's is wanted, none. A
-/// cgroup namespace is Docker's default on version 2 only; there is no user namespace.
+/// cgroup namespace is Docker's default on version 2 only.
 fn namespaces(request: &SpecRequest<'_>) -> Vec<LinuxNamespace> {
     let namespace = |typ, path: Option<&Path>| {
         let mut namespace = LinuxNamespace::default();
@@ -114,6 +117,9 @@ fn namespaces(request: &SpecRequest<'_>) -> Vec<LinuxNamespace> {
     let wanted = &request.options.namespaces;
     let joined = request.joined;
     let mut namespaces = vec![namespace(LinuxNamespaceType::Mount, None)];
+    if let Some(users) = request.users {
+        namespaces.push(namespace(LinuxNamespaceType::User, Some(users.namespace)));
+    }
     if !wanted.host_uts {
         namespaces.push(namespace(LinuxNamespaceType::Uts, None));
     }

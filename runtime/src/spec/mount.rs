@@ -108,11 +108,12 @@ impl MountPlan {
             } => {
                 let part = subpath.as_deref();
                 let part = part.map(|below| volume::part(request, below, &target));
+                let part = part.transpose()?;
                 let volume = volume::volume(request, name.as_deref(), target.clone())?;
                 self.add_volume(VolumeMount {
                     read_only: mount.read_only,
                     copy: !no_copy,
-                    part: part.transpose()?,
+                    part: part.or(volume.part.clone()),
                     ..volume
                 });
             }

@@ -19,13 +19,20 @@ const IPC: [&str; 10] = [
     "kernel.shm_rmid_forced",
 ];
 
+/// Which groups may ping, as the ids of two: those of whoever writes them.
+pub const PING_GROUPS: &str = "net.ipv4.ping_group_range";
+
 /// Docker's two, and the options', which win. In a network namespace of its own a container
 /// needs no capability to listen on low ports or to ping.
 pub(super) fn sysctls(request: &SpecRequest<'_>) -> Result<HashMap<String, String>, SpecError> {
     let mut sysctls = HashMap::new();
     if owns_network(request) {
         let mut set = |key: &str, value: &str| sysctls.insert(key.to_owned(), value.to_owned());
-        set("net.ipv4.ping_group_range", "0 2147483647");
+        // As many as there are: ids of a user namespace end earlier.
+        let last = request
+            .users
+            .map_or(i32::MAX.unsigned_abs(), |users| users.range.size - 1);
+        set(PING_GROUPS, &format!("0 {last}"));
         if request.facts.unprivileged_port_sysctl {
             set("net.ipv4.ip_unprivileged_port_start", "0");
         }

@@ -26,6 +26,7 @@ struct Case {
     host_network: bool,
     cgroup_path: String,
     seccomp: Option<LinuxSeccomp>,
+    users: Option<SpecUsers<'static>>,
 }
 
 impl Case {
@@ -63,6 +64,7 @@ impl Case {
             host_network: false,
             cgroup_path: "/kobune/led".to_owned(),
             seccomp: Some(LinuxSeccomp::default()),
+            users: None,
         }
     }
 
@@ -78,6 +80,7 @@ impl Case {
             } else {
                 SpecNetwork::Namespace(Path::new("/run/netns/led"))
             },
+            users: self.users,
             joined: &JoinedNamespaces::default(),
             cgroup_path: &self.cgroup_path,
             seccomp: self.seccomp.clone(),

@@ -186,6 +186,7 @@ pub(crate) fn endpoint(name: &str, ports: &[PortBinding]) -> Endpoint {
         ports: ports.to_vec(),
         preferred_address: None,
         hosts_path: None,
+        netns: None,
         extra_hosts: Vec::new(),
     }
 }

@@ -43,10 +43,15 @@ pub(crate) struct Seen {
 
 impl Lab {
     pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// As [`Lab::new`], with another configuration.
+    pub(crate) fn with(change: impl FnOnce(&mut RuntimeConfig)) -> Self {
         let programs = Programs::built();
         let device = Device::new();
         let dir = device.dir();
-        let config = RuntimeConfig {
+        let mut config = RuntimeConfig {
             state_dir: dir.join("state"),
             run_dir: dir.join("run"),
             cgroup_parent: CgroupPath::try_from(device.cgroup()).unwrap(),
@@ -60,7 +65,9 @@ impl Lab {
                 run_dir: dir.join("run/network"),
                 forwarder: programs.agent("kobune-shim"),
             },
+            userns: kobune_runtime::UsernsConfig::default(),
         };
+        change(&mut config);
         make_layer(&dir.join("layer"));
         let runtime = device.in_namespaces(|| LinuxRuntime::open(config)).unwrap();
         Self {

@@ -23,5 +23,6 @@ mod requests;
 mod runc;
 mod seccomp;
 mod stopping;
+mod userns;
 mod users;
 mod volumes;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::lab::{Lab, Seen, image, with_steps};
 
 /// A layer with something at `/srv/data`.
-fn filled(lab: &Lab) -> kobune_runtime::Image {
+pub(crate) fn filled(lab: &Lab) -> kobune_runtime::Image {
     let layer = lab.path("data-layer");
     let made = image(&[lab.layer(), layer.clone()], &json!({}));
     let data = layer.join("srv/data");

@@ -18,6 +18,12 @@ pub(super) const CHECKS: &[Check] = &[
         judge: namespaces,
     },
     Check {
+        id: "user-namespaces",
+        title: "modules can be in user namespaces",
+        section: Section::Kernel,
+        judge: user_namespaces,
+    },
+    Check {
         id: "seccomp",
         title: "the kernel filters system calls",
         section: Section::Kernel,
@@ -90,6 +96,22 @@ fn namespaces(seen: &Observations) -> Verdict {
         "Build the kernel with CONFIG_NAMESPACES, CONFIG_UTS_NS, CONFIG_IPC_NS, CONFIG_PID_NS and \
          CONFIG_NET_NS.",
     )
+}
+
+fn user_namespaces(seen: &Observations) -> Verdict {
+    match &seen.userns {
+        None => Verdict::skipped("not tried: it takes root and a state directory to write to"),
+        Some(Ok(())) => Verdict::ok("with files of their own ids"),
+        Some(Err(error)) if !seen.remap => {
+            Verdict::skipped(format!("userns.remap does not ask for them: {error}"))
+        }
+        Some(Err(error)) => Verdict::error(
+            error,
+            "Modules whose UsernsMode is not host do not start.",
+            "Use Linux 5.19 or later with CONFIG_USER_NS, and a file system for the state directory \
+             that can be id-mapped, such as ext4; or turn userns.remap off.",
+        ),
+    }
 }
 
 fn seccomp(seen: &Observations) -> Verdict {

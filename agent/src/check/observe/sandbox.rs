@@ -62,6 +62,13 @@ fn try_overlay(work: &Path, is_unknown: &mut bool) -> Result<(), String> {
     fs::write(merged.join("new"), b"").map_err(failed("write to an overlay"))
 }
 
+/// Has an overlay below `dir` show its files as a user namespace's, and removes all that.
+pub(super) fn userns(dir: &Path) -> Result<(), String> {
+    in_sandbox(CloneFlags::CLONE_NEWNS, || {
+        kobune_runtime::userns::probe(dir).map_err(|error| error.to_string())
+    })
+}
+
 /// Attaches a container to a bridge that nobody else sees, with the means of the daemon.
 pub(super) fn network(config: &Config, shim: PathBuf) -> Result<Engine, String> {
     in_sandbox(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET, || {
@@ -93,6 +100,7 @@ fn try_network(config: &Config, scratch: &Path, shim: PathBuf) -> Result<Engine,
         preferred_address: None,
         hosts_path: None,
         extra_hosts: Vec::new(),
+        netns: None,
     };
     network
         .attach(&endpoint)

@@ -1,6 +1,6 @@
 //! `IpcMode`, `PidMode`, `UTSMode`, `CgroupnsMode` and `UsernsMode`.
 
-use kobune_runtime::{ContainerId, ContainerOptions, IpcMode, NamespaceMode};
+use kobune_runtime::{ContainerId, ContainerOptions, IpcMode, NamespaceMode, UserMode};
 
 use super::super::fields::{Fault, Fields, Findings, Node};
 
@@ -24,9 +24,20 @@ pub(super) fn parse(host: &mut Fields<'_>, parsed: &mut ContainerOptions, findin
         other => Err(node.fault(format!("must be host or empty, not {other:?}"))),
     }) == Some(true);
     if let Some(node) = host.take("usernsmode") {
-        let mode = findings.accept(node.text());
-        if mode.is_some_and(|mode| !matches!(mode.as_str(), "" | "host")) {
-            findings.refuse(&node, "modules have no user namespaces of their own");
+        namespaces.user = user(&node, findings);
+    }
+}
+
+/// Docker has `host`; the others are podman's.
+fn user(node: &Node<'_>, findings: &mut Findings) -> UserMode {
+    match findings.accept(node.text()).as_deref() {
+        None | Some("") => UserMode::Default,
+        Some("host") => UserMode::Host,
+        Some("private" | "auto") => UserMode::Private,
+        Some(other) => {
+            let message = format!("asks for {other:?}: there are host, private and auto");
+            findings.refuse(node, message);
+            UserMode::Private
         }
     }
 }

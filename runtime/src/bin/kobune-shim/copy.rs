@@ -3,8 +3,10 @@
 //! Nothing of the container is joined but, by descriptors, its view of the files: its processes
 //! never see this one.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,6 +19,7 @@ use kobune_runtime::shim::exec::{ExecFailure, ExecOrder, ExecReport, receive, se
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::exec::control;
+use super::users;
 
 /// Copies as the job that comes through standard input says.
 pub(crate) fn copy(bundle: &Path) -> ExitCode {
@@ -79,13 +82,29 @@ fn take_over(streams: Vec<OwnedFd>) -> io::Result<()> {
     Ok(())
 }
 
-/// The root of the process, opened first and compared second: it was this container's.
+/// The root of the process, opened first and compared second: it was this container's. From here
+/// on this process is root of the container's user namespace, if it has one: owners are the
+/// container's then, and nothing is open to us that is not to it.
 fn running(init: ProcessId) -> io::Result<Root> {
-    let root = Root::open(&PathBuf::from(format!("/proc/{}/root", init.pid)))?;
+    let path = |name: &str| PathBuf::from(format!("/proc/{}/{name}", init.pid));
+    let root = Root::open(&path("root"))?;
+    let users = File::open(path("ns/user"));
     match ProcessId::of(init.pid) {
-        Ok(now) if now == init => Ok(root),
-        _ => Err(io::Error::other("it ended meanwhile: try again")),
+        Ok(now) if now == init => {}
+        _ => return Err(io::Error::other("it ended meanwhile: try again")),
     }
+    let inode = |path: &Path| std::fs::metadata(path).map(|file| file.ino());
+    match users {
+        // A kernel without user namespaces.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        users => {
+            let users = users?;
+            if users.metadata()?.ino() != inode(Path::new("/proc/self/ns/user"))? {
+                users::join(&users)?;
+            }
+        }
+    }
+    Ok(root)
 }
 
 /// Ends this process when the agent goes, whatever it waits for.

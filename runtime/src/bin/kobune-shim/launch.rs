@@ -7,6 +7,7 @@
 //! nothing of the user's runs; the seccomp filter and the last narrowing of capabilities
 //! as the container's last step before exec.
 
+mod inside;
 mod last_step;
 mod monitor;
 mod streams;
@@ -24,7 +25,7 @@ use kobune_runtime::shim::{
     CONFIG_FILE, CONTRACT, JOB_FILE, LAUNCH_LOG_FILE, LAUNCH_TIMEOUT, LaunchFailure, LaunchReport,
     ProcessId, ShimJob, TASK_FILE, TaskRecord,
 };
-use kobune_runtime::{Timestamp, device_cgroup};
+use kobune_runtime::{Timestamp, device_cgroup, userns};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::{
@@ -35,6 +36,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 
 use super::sealed;
+use inside::Inside;
 pub(crate) use last_step::LastStep;
 use streams::{Kept, Streams};
 
@@ -103,7 +105,13 @@ fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
         .step("make the cgroups above the container's")?;
 
     let streams = Streams::open(bundle, &job).step("open the standard streams")?;
-    let (mut container, kept) = create(bundle, &job, &spec, streams)?;
+    let inside = Inside::of(&spec).step("find the user namespace")?;
+    if inside.is_some() {
+        // Before anything is made in the name of the container's root.
+        let made = cgroups.make(&confinement.cgroup);
+        made.step("make the container's cgroup")?;
+    }
+    let (mut container, kept) = create(bundle, &job, &spec, streams, inside.as_ref())?;
     if let Err(failure) = confine_and_start(&mut container, &cgroups, &confinement) {
         let _ = container.delete(true);
         return Err(failure);
@@ -150,12 +158,17 @@ fn create(
     job: &ShimJob,
     spec: &Spec,
     streams: Streams,
+    inside: Option<&Inside>,
 ) -> Result<(Container, Kept), Failure> {
     let last_step = LastStep::new(spec).step("compile the seccomp profile")?;
-    let last_step = last_step.below_init(job.init);
+    let last_step = last_step.below_init(job.init).within(inside.cloned());
     let launch_dir = bundle.join("launch");
     std::fs::create_dir_all(&launch_dir).step("prepare the launch directory")?;
-    let widened = last_step.widen(spec.clone());
+    let mut widened = last_step.widen(spec.clone());
+    if let Some(inside) = inside {
+        let translated = inside.outside(&mut widened);
+        translated.step("translate the launch spec")?;
+    }
     widened
         .save(launch_dir.join(CONFIG_FILE))
         .step("write the launch spec")?;
@@ -166,12 +179,19 @@ fn create(
         .validate_id()
         .step("check the container's id")?;
     let (builder, kept) = streams.give(builder);
+    if let Some(inside) = inside {
+        let owned = inside.range.make_files();
+        owned.step("make files in the name of the container's root")?;
+    }
     let container = builder
         .as_init(launch_dir)
         .with_systemd(false)
         .with_detach(true)
-        .build()
-        .step("create the container")?;
+        .build();
+    if inside.is_some() {
+        userns::make_files_as_before();
+    }
+    let container = container.step("create the container")?;
     Ok((container, kept.receive().step("take the terminal")?))
 }
 

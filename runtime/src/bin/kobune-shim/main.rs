@@ -14,6 +14,7 @@ mod launch;
 mod program;
 mod sealed;
 mod sys;
+mod users;
 
 use std::io::Write;
 use std::path::Path;

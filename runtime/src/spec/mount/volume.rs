@@ -28,7 +28,7 @@ pub struct VolumeMount {
 /// A part of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumePart {
-    /// Relative path below the volume.
+    /// Relative path below the volume; empty for all of it.
     pub below: PathBuf,
     /// Where on the host it is to be mounted before the container is made.
     pub mounted_on: PathBuf,
@@ -49,6 +49,8 @@ pub(super) fn volume(
             });
         }
     };
+    // In a user namespace it is mounted beside the container's files first, with its ids mapped.
+    let whole = request.users.map(|_| part(request, Path::new(""), &target));
     Ok(VolumeMount {
         path: request.paths.volumes.join(&chosen).join("_data"),
         name: chosen,
@@ -56,7 +58,7 @@ pub(super) fn volume(
         read_only: false,
         anonymous: name.is_none(),
         copy: true,
-        part: None,
+        part: whole.transpose()?,
     })
 }
 

@@ -283,3 +283,46 @@ fn host_names_that_the_kernel_refuses_are_named() {
         assert_eq!(case.build().err(), Some(SpecError::Hostname { name: bad }));
     }
 }
+
+#[test]
+fn a_user_namespace_comes_with_its_ids_and_volumes_that_are_mapped() {
+    let mut case = Case::new();
+    let range = crate::IdRange {
+        first: 100_000,
+        size: 70_000,
+    };
+    case.users = Some(SpecUsers {
+        range,
+        namespace: Path::new("/run/kobune/led/userns"),
+    });
+    case.options.mounts = vec![crate::options::Mount {
+        source: crate::options::MountSource::volume(Some("data".to_owned())),
+        target: "/data".into(),
+        read_only: false,
+    }];
+    let built = case.build().unwrap();
+    let linux = built.spec.linux().as_ref().unwrap();
+    let namespaces = linux.namespaces().as_deref().unwrap();
+    let user = |own: &&oci_spec::runtime::LinuxNamespace| {
+        own.typ() == oci_spec::runtime::LinuxNamespaceType::User
+    };
+    let user = namespaces.iter().find(user).unwrap();
+    assert_eq!(
+        user.path().as_deref(),
+        Some(Path::new("/run/kobune/led/userns"))
+    );
+    assert_eq!(linux.uid_mappings(), linux.gid_mappings());
+    assert_eq!(crate::IdRange::of_spec(linux), Some(range));
+    let groups = linux.sysctl().as_ref().unwrap().get(PING_GROUPS);
+    assert_eq!(groups.map(String::as_str), Some("0 69999"));
+    let [volume] = &built.volumes[..] else {
+        panic!("{:?}", built.volumes);
+    };
+    let part = volume.part.as_ref().expect("mounted beside first");
+    assert!(part.mounted_on.starts_with(&case.paths.volume_parts));
+    let mounts = built.spec.mounts().as_deref().unwrap();
+    let data = mounts
+        .iter()
+        .find(|own| own.destination() == Path::new("/data"));
+    assert_eq!(data.unwrap().source().as_ref(), Some(&part.mounted_on));
+}

@@ -336,7 +336,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     honoured(
         "HostConfig.UsernsMode",
-        "`host`, as every module; others are refused",
+        "`host`, or `private` (`auto`): ids of the module's own, see below",
     ),
     honoured(
         "HostConfig.ShmSize",

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use kobune_runtime::capabilities::{self, ThreadCapabilities};
+use kobune_runtime::IdRange;
 use kobune_runtime::cgroup::{CgroupPath, Cgroups};
 use kobune_runtime::shim::ProcessId;
 use kobune_runtime::shim::exec::{ExecFailure, ExecReport, send};
@@ -21,17 +21,18 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
-use oci_spec::runtime::{Capability, PosixRlimitType, Process, Spec};
+use nix::unistd::chdir;
+use oci_spec::runtime::{PosixRlimitType, Process, Spec};
 
 use super::super::launch::LastStep;
 use super::super::program::{self, NoProgram};
+use super::super::users;
 use super::terminal;
 
-/// The order in which they are joined: the user's first, whose capabilities the others
-/// take; mounts last, since the host's files are used until then. The pid namespace is
-/// joined by the fork.
-const NAMESPACES: [&str; 6] = ["user", "cgroup", "ipc", "uts", "net", "mnt"];
+/// The order in which they are joined: mounts last, since the host's files are used until then.
+/// The pid namespace is joined by the fork, and the user's after all others, for some of them
+/// are not its own.
+const NAMESPACES: [&str; 5] = ["cgroup", "ipc", "uts", "net", "mnt"];
 
 /// What cannot be done, in one line.
 #[derive(Debug)]
@@ -74,6 +75,7 @@ pub(super) struct Entry {
     init: ProcessId,
     pid_namespace: Option<File>,
     namespaces: Vec<(&'static str, File)>,
+    user_namespace: Option<File>,
     cgroups: Vec<File>,
     oom_score_adj: String,
     /// Standard input, output and error; empty where there is to be a terminal.
@@ -100,6 +102,7 @@ impl Entry {
         let entry = Self {
             cgroups: cgroups(&spec)?,
             pid_namespace: open("pid")?,
+            user_namespace: open("user")?,
             oom_score_adj: std::fs::read_to_string(proc("oom_score_adj"))
                 .map_err(|error| Refusal::new("read the container's oom score", error))?,
             namespaces,
@@ -168,6 +171,7 @@ impl Entry {
             setns(namespace, CloneFlags::empty())
                 .map_err(|errno| Refusal::new(&format!("join the {name} namespace"), errno))?;
         }
+        self.join_user_namespace(&process)?;
         let Self {
             spec,
             last_step,
@@ -175,11 +179,7 @@ impl Entry {
             ..
         } = self;
         connect(&process, streams, control)?;
-        let capabilities = process.capabilities().as_ref();
-        let capabilities = capabilities
-            .map(ThreadCapabilities::from)
-            .unwrap_or_default();
-        become_user(&process, capabilities)?;
+        users::become_user(&process).map_err(|error| Refusal::new("become the user", error))?;
         chdir(process.cwd())
             .map_err(|errno| Refusal::new(&format!("enter {}", process.cwd().display()), errno))?;
         let program = program::find(&spec)?;
@@ -188,6 +188,20 @@ impl Entry {
             .confine_fully()
             .map_err(|error| Refusal::new("confine the program", error))?;
         Err(program::execute(&program, &spec).into())
+    }
+
+    fn join_user_namespace(&self, process: &Process) -> Result<(), Refusal> {
+        let Some(namespace) = &self.user_namespace else {
+            return Ok(());
+        };
+        let range = self.spec.linux().as_ref().and_then(IdRange::of_spec);
+        for stream in &self.streams {
+            let given = range.map(|ids| ids.give_stream(process.user().uid(), stream.as_fd()));
+            given
+                .unwrap_or(Ok(()))
+                .map_err(|error| Refusal::new("give the streams to the user", error))?;
+        }
+        users::join(namespace).map_err(|errno| Refusal::new("join the user namespace", errno))
     }
 
     fn confine_by_profile(&self, process: &Process) -> Result<(), Refusal> {
@@ -296,36 +310,4 @@ fn connect(process: &Process, streams: Vec<OwnedFd>, control: &UnixStream) -> Re
         .and_then(|()| nix::unistd::dup2_stdout(stdout))
         .and_then(|()| nix::unistd::dup2_stderr(stderr))
         .map_err(|errno| Refusal::new("take over the streams", errno))
-}
-
-/// Takes over the user's ids; the capabilities that are still needed stay.
-fn become_user(process: &Process, wanted: ThreadCapabilities) -> Result<(), Refusal> {
-    let failed = |errno: Errno| Refusal::new("become the user", errno);
-    let user = process.user();
-    let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));
-    let groups = user.additional_gids().as_deref().unwrap_or_default();
-    let groups: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-    let needed = [
-        Capability::Setuid,
-        Capability::Setgid,
-        Capability::Setpcap,
-        Capability::SysAdmin,
-    ];
-    let kept = wanted.permitted.union(needed.into_iter().collect());
-    // The bounding set before the ids, which take away the right to change it.
-    capabilities::narrow(&ThreadCapabilities {
-        bounding: wanted.bounding,
-        effective: kept,
-        permitted: kept,
-        ..ThreadCapabilities::default()
-    })
-    .map_err(|error| Refusal::new("drop capabilities", error))?;
-    nix::sys::prctl::set_keepcaps(true).map_err(failed)?;
-    match setgroups(&groups) {
-        // A user namespace that forbids it: nothing can be gained by groups there.
-        Err(Errno::EPERM) if groups.is_empty() => {}
-        result => result.map_err(failed)?,
-    }
-    setresgid(gid, gid, gid).map_err(failed)?;
-    setresuid(uid, uid, uid).map_err(failed)
 }

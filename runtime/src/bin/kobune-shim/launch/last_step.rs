@@ -11,6 +11,7 @@ use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
 
+use super::inside::Inside;
 use crate::{init, program, sys};
 
 /// The confinement that is left to do, and who executes the program.
@@ -21,6 +22,8 @@ pub(crate) struct LastStep {
     filter: Option<seccomp::Program>,
     no_new_privileges: bool,
     capabilities: ThreadCapabilities,
+    /// The user namespace to enter before.
+    inside: Option<Inside>,
 }
 
 impl LastStep {
@@ -42,12 +45,19 @@ impl LastStep {
             filter,
             no_new_privileges: process.no_new_privileges() == Some(true),
             capabilities: capabilities.into(),
+            inside: None,
         })
     }
 
     /// With a first process above the program, where `init`.
     pub(super) fn below_init(mut self, init: bool) -> Self {
         self.init = init;
+        self
+    }
+
+    /// In a user namespace, if any.
+    pub(super) fn within(mut self, inside: Option<Inside>) -> Self {
+        self.inside = inside;
         self
     }
 
@@ -106,9 +116,15 @@ impl Executor for LastStep {
     /// Runs in the container, before it counts as created: a program that is not there is
     /// an error of the launch.
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        let refused = ExecutorValidationError::ArgValidationError;
+        if let Some(inside) = &self.inside {
+            let entered = inside.enter();
+            entered
+                .map_err(|error| refused(format!("cannot enter the user namespace: {error}")))?;
+        }
         program::find(spec)
             .map(drop)
-            .map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))
+            .map_err(|error| refused(error.to_string()))
     }
 
     /// Nothing to do: the program gets the spec's environment, this process none of it.
@@ -124,7 +140,11 @@ impl Executor for LastStep {
         reason = "libcontainer has no exit code but 255, and nothing to drop here"
     )]
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let refusal = match (program::find(spec), self.confine()) {
+        let confined = match self.inside {
+            None => self.confine(),
+            Some(_) => self.confine_fully(),
+        };
+        let refusal = match (program::find(spec), confined) {
             (Err(error), _) => error,
             (Ok(_), Err(error)) => {
                 let _ = writeln!(io::stderr(), "kobune: cannot confine the program: {error}");
