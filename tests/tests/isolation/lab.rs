@@ -225,6 +225,14 @@ impl Lab {
         own.expect("a created module").status
     }
 
+    /// Whether a running module told that it is ready.
+    pub(crate) fn said_ready(&self, id: &ContainerId) -> bool {
+        let list = self.runtime.list().unwrap().containers;
+        let own = list.into_iter().find(|other| other.request.id == *id);
+        own.and_then(|own| own.notified)
+            .is_some_and(|told| told.ready)
+    }
+
     /// Published ports: inside, and of the host.
     pub(crate) fn ports(&self, id: &ContainerId) -> Vec<(u16, u16)> {
         let list = self.runtime.list().unwrap().containers;

@@ -1,10 +1,11 @@
 //! Modules in user namespaces, from inside and from outside.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use kobune_runtime::ContainerId;
-use kobune_tests::privileged;
+use kobune_tests::{privileged, until};
 use serde_json::{Value, json};
 
 use crate::lab::{Lab, Seen, image, with_steps};
@@ -427,4 +428,58 @@ fn what_cannot_be_in_a_user_namespace_is_refused_with_the_reason() {
         error.contains("its file system cannot be id-mapped"),
         "{error}"
     );
+}
+
+#[test]
+fn a_terminal_is_the_modules_users_and_its_cgroups_are_the_hosts() {
+    if !privileged() {
+        return;
+    }
+    let lab = Lab::new();
+    let mut options = private(json!({}));
+    options["User"] = "app".into();
+    options["Tty"] = true.into();
+    options["Labels"] = json!({ "io.containers.sdnotify": "container" });
+    let steps = [
+        "list /proc/self/fd",
+        "list /dev/pts",
+        "notify READY=1",
+        "await-signal",
+    ];
+    let id = lab.create(&lab.image(&json!({})), &options, &with_steps(&steps));
+    lab.start(&id).unwrap();
+    let seen = lab.wait_for(&id, "waiting");
+    for line in [
+        "0 -> /dev/pts/0",
+        "2 -> /dev/pts/0",
+        "0 c 136:0 0620 1000:5",
+    ] {
+        assert!(seen.stdout.contains(line), "{line} in {seen:?}");
+    }
+    until(30, "it is heard to be ready", || lab.said_ready(&id));
+
+    let listed = fs::read_to_string(format!("/proc/{}/cgroup", lab.pid(&id))).unwrap();
+    let own = listed.lines().filter_map(|line| line.rsplit_once(':'));
+    let own: BTreeSet<&str> = own
+        .map(|(_, path)| path)
+        .filter(|path| *path != "/")
+        .collect();
+    let mut looked_at = 0;
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        for path in &own {
+            let roots = [hierarchy.path(), "/sys/fs/cgroup".into()];
+            let dirs = roots
+                .iter()
+                .map(|root| root.join(path.trim_start_matches('/')));
+            for procs in dirs
+                .map(|dir| dir.join("cgroup.procs"))
+                .filter(|file| file.exists())
+            {
+                assert_eq!(fs::metadata(&procs).unwrap().uid(), 0, "{procs:?}");
+                looked_at += 1;
+            }
+        }
+    }
+    assert!(looked_at > 0, "{listed}");
+    lab.remove(&id);
 }
