@@ -2,16 +2,14 @@
 //! away.
 //!
 //! A seccomp filter without `no_new_privs` can only be loaded with `CAP_SYS_ADMIN`. So
-//! libcontainer is given [`ThreadCapabilities::for_loading`], which keeps that one; the
-//! filter is loaded, and [`narrow`] removes what the module shall not have, right before it
-//! is executed.
+//! libcontainer is told of no capabilities, and takes none away; the filter is loaded, and
+//! [`narrow`] removes what the module shall not have, right before it is executed.
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs;
 use std::io;
 
 use oci_spec::runtime::{Capability, LinuxCapabilities};
@@ -177,9 +175,9 @@ impl From<&LinuxCapabilities> for ThreadCapabilities {
 }
 
 impl ThreadCapabilities {
-    /// What a container's init needs to load a filter and then to call [`narrow`] with
-    /// `self`: the same, and `CAP_SYS_ADMIN`. The bounding set is the final one already, so
-    /// no program executed by mistake could keep it.
+    /// What a process needs to load a filter and then to call [`narrow`] with `self`: the same,
+    /// and `CAP_SYS_ADMIN`. The bounding set is the final one already, so no program executed
+    /// by mistake could keep it.
     #[must_use]
     pub fn for_loading(self) -> Self {
         Self {
@@ -238,7 +236,7 @@ pub fn resolve(
 /// # Errors
 /// [`CapabilityError::Status`].
 pub fn host_bounding_set() -> Result<CapabilitySet, CapabilityError> {
-    let status = fs::read_to_string("/proc/self/status").map_err(CapabilityError::Status)?;
+    let status = crate::procfs::read_text("/proc/self/status").map_err(CapabilityError::Status)?;
     status_field(&status, "CapBnd").ok_or_else(|| {
         let reason = "no CapBnd line with a hexadecimal number";
         CapabilityError::Status(io::Error::new(io::ErrorKind::InvalidData, reason))
@@ -268,7 +266,8 @@ pub fn narrow(wanted: &ThreadCapabilities) -> Result<(), CapabilityError> {
 /// change of its ids took some.
 pub(crate) fn raise() -> Result<(), CapabilityError> {
     let failed = |step| move |source| CapabilityError::Narrow { step, source };
-    let status = fs::read_to_string("/proc/thread-self/status").map_err(CapabilityError::Status)?;
+    let status =
+        crate::procfs::read_text("/proc/thread-self/status").map_err(CapabilityError::Status)?;
     let field = |name| status_field(&status, name).unwrap_or_default().0;
     let (permitted, inheritable) = (field("CapPrm"), field("CapInh"));
     sys::capset(permitted, permitted, inheritable).map_err(failed("raise the effective"))
@@ -276,12 +275,20 @@ pub(crate) fn raise() -> Result<(), CapabilityError> {
 
 /// Also drops what the kernel knows and [`NUMBERED`] does not.
 fn narrow_bounding(wanted: CapabilitySet) -> io::Result<()> {
-    for number in 0..64 {
-        match sys::bounding_has(number) {
-            Ok(true) if !wanted.has_number(number) => sys::bounding_drop(number)?,
-            Ok(_) => {}
+    for number in (0..64).filter(|number| !wanted.has_number(*number)) {
+        let dropped = match sys::bounding_drop(number) {
+            // Without the right to drop, what is not there any more is refused, too.
+            Err(e) if e.raw_os_error() == Some(libc::EPERM) => match sys::bounding_has(number) {
+                Ok(false) => Ok(()),
+                Ok(true) => Err(e),
+                Err(e) => Err(e),
+            },
+            dropped => dropped,
+        };
+        match dropped {
+            // The first number that no capability has.
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) => return Ok(()),
-            Err(e) => return Err(e),
+            dropped => dropped?,
         }
     }
     Ok(())

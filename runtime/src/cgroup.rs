@@ -61,7 +61,7 @@ impl Cgroups {
     /// [`CgroupError::Mounts`], [`CgroupError::NoHierarchy`].
     pub fn host() -> Result<Self, CgroupError> {
         let path = PathBuf::from("/proc/self/mountinfo");
-        match fs::read_to_string(&path) {
+        match crate::procfs::read_text(&path) {
             Ok(mountinfo) => Self::parse(&mountinfo),
             Err(source) => Err(CgroupError::Mounts { path, source }),
         }

@@ -21,6 +21,7 @@ mod insight;
 pub mod log;
 mod network;
 mod options;
+pub mod procfs;
 mod record;
 mod rootfs;
 mod runtime;

@@ -1,23 +1,28 @@
 //! The version 1 `devices` controller.
 
+use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::path::Path;
 
 use super::DeviceCgroupError;
 use super::policy::Policy;
-use crate::cgroup::write_existing;
 
 const ALLOW: &str = "devices.allow";
 const DENY: &str = "devices.deny";
 
 /// Replaces the rules of the cgroup in `dir`, which must have none below it.
 pub(super) fn apply(dir: &Path, policy: &Policy) -> Result<(), DeviceCgroupError> {
-    for (file, line) in writes(policy) {
-        let path = dir.join(file);
-        write_existing(&path, &line).map_err(|source| DeviceCgroupError::Write {
-            path,
-            line,
-            source,
-        })?;
+    let mut opened: Option<(&str, File)> = None;
+    for (name, line) in writes(policy) {
+        let path = dir.join(name);
+        let file = match opened.take() {
+            Some((same, file)) if same == name => Ok(file),
+            _ => OpenOptions::new().write(true).open(&path),
+        };
+        // Each write is a rule, wherever in the file it goes.
+        let written = file.and_then(|mut file| file.write_all(line.as_bytes()).map(|()| file));
+        let file = written.map_err(|source| DeviceCgroupError::Write { path, line, source })?;
+        opened = Some((name, file));
     }
     Ok(())
 }

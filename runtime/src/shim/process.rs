@@ -1,6 +1,5 @@
 //! Processes named so that a recycled pid is never taken for them.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -25,7 +24,7 @@ pub struct ProcessId {
 impl ProcessId {
     /// The process that has `pid` now; fails with `NotFound` where there is none.
     pub fn of(pid: i32) -> io::Result<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let stat = crate::procfs::read_text(format!("/proc/{pid}/stat"))?;
         let start_time = start_time(&stat).ok_or(io::ErrorKind::InvalidData)?;
         Ok(Self { pid, start_time })
     }
@@ -77,7 +76,7 @@ impl ProcessId {
 
     /// Whether the process runs; a zombie does not.
     pub(crate) fn is_alive(self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let stat = crate::procfs::read_text(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let state = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
         let ended = state.trim_start().starts_with(['Z', 'X']);
         !ended && start_time(&stat) == Some(self.start_time)

@@ -164,12 +164,11 @@ fn create(
     let last_step = last_step.below_init(job.init).within(inside.cloned());
     let launch_dir = bundle.join("launch");
     std::fs::create_dir_all(&launch_dir).step("prepare the launch directory")?;
-    let mut widened = last_step.widen(spec.clone());
+    let mut outside = last_step.for_libcontainer(spec.clone());
     if let Some(inside) = inside {
-        let translated = inside.outside(&mut widened);
-        translated.step("translate the launch spec")?;
+        inside.outside(&mut outside);
     }
-    widened
+    outside
         .save(launch_dir.join(CONFIG_FILE))
         .step("write the launch spec")?;
     let builder = ContainerBuilder::new(job.id.clone(), SyscallType::default())

@@ -3,9 +3,11 @@
 
 use std::ffi::{CString, NulError};
 use std::fmt;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use kobune_runtime::procfs;
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use nix::unistd::{AccessFlags, access, execve};
@@ -75,9 +77,32 @@ fn usable(path: &Path) -> Result<(), Errno> {
     access(path, AccessFlags::X_OK)
 }
 
+/// Signals that a process ignores, and whatever it executes: the agent's starter may have ignored
+/// some, this program's language ignores SIGPIPE, and the C library starts programs with its
+/// own two ignored.
+#[derive(Clone, Copy)]
+pub(crate) struct IgnoredSignals(u64);
+
+impl IgnoredSignals {
+    /// As the kernel tells it now, on the host: a container may have no `/proc`.
+    pub(crate) fn of_this_process() -> io::Result<Self> {
+        let status = procfs::read_text("/proc/self/status")?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.map(Self)
+            .ok_or_else(|| io::Error::other("/proc/self/status has no mask SigIgn"))
+    }
+
+    /// Gives each its default action, as a program expects at its start.
+    fn reset(self) {
+        let ignored = (1..=64).filter(|signal| self.0 >> (signal - 1) & 1 == 1);
+        ignored.for_each(sys::default_signal_action);
+    }
+}
+
 /// Becomes the program, with arguments and environment of `spec` alone; returns only where
 /// that fails. No shell is tried, as C libraries do for what is no program.
-pub(crate) fn execute(program: &Path, spec: &Spec) -> NoProgram {
+pub(crate) fn execute(program: &Path, spec: &Spec, ignored: IgnoredSignals) -> NoProgram {
     let process = spec.process().as_ref();
     let args = process.and_then(|process| process.args().as_deref());
     let env = process.and_then(|process| process.env().as_deref());
@@ -90,7 +115,7 @@ pub(crate) fn execute(program: &Path, spec: &Spec) -> NoProgram {
     let (Ok(path), Ok(args), Ok(env)) = (path, texts(args), texts(env)) else {
         return NoProgram::new(name, Errno::EINVAL, "an argument contains a NUL character");
     };
-    sys::default_signal_actions();
+    ignored.reset();
     let errno = SigSet::empty()
         .thread_set_mask()
         .and_then(|()| execve(&path, &args, &env))

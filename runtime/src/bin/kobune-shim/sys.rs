@@ -8,27 +8,23 @@ use nix::libc;
 use nix::sys::signal::SigSet;
 use nix::unistd::{ForkResult, Pid};
 
-/// Gives every signal its default action, as a program expects at its start. What is
-/// ignored stays so over an exec: this program's language ignores SIGPIPE, and the C
-/// library starts programs with its own two signals ignored, which its functions hide.
-pub(crate) fn default_signal_actions() {
+/// Gives a signal its default action. The C library's functions refuse its own two.
+pub(crate) fn default_signal_action(signal: u8) {
     // The kernel's `struct sigaction` is no larger; all zeros is the default action.
     let default = [0_u64; 4];
     let none: *const u64 = std::ptr::null();
     let mask_size: libc::size_t = 8;
-    for signal in 1..=64 {
-        // SAFETY: the kernel reads from the array and writes nothing. No handler is
-        // installed; the kernel refuses signals whose action cannot be changed.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                libc::c_long::from(signal),
-                default.as_ptr(),
-                none,
-                mask_size,
-            )
-        };
-    }
+    // SAFETY: the kernel reads from the array and writes nothing. No handler is installed;
+    // the kernel refuses signals whose action cannot be changed.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            libc::c_long::from(signal),
+            default.as_ptr(),
+            none,
+            mask_size,
+        )
+    };
 }
 
 /// Puts this process into a new session keyring. A kernel without keys has none to share.

@@ -104,7 +104,7 @@ fn narrowed() {
         inheritable: one,
         ambient: one,
     };
-    // As libcontainer leaves it.
+    // As a process that enters a container has it.
     narrow(&wanted.for_loading()).unwrap();
     assert_eq!(thread_status("CapEff"), "0000000000200020");
     default_program(Arch::native().unwrap(), &[])

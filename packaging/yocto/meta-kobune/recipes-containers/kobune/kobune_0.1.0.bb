@@ -9,8 +9,10 @@ KOBUNE_REV ?= ""
 SRC_URI += "\
     ${KOBUNE_GIT} \
     file://libcgroups-0.7.0/0001-read-v1-mounts-once.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/libcgroups-0.7.0 \
+    file://libcgroups-0.7.0/0002-leave-device-rules-alone.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/libcgroups-0.7.0 \
     file://libcontainer-0.7.0/0001-build-on-32-bit-arm.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/libcontainer-0.7.0 \
     file://libcontainer-0.7.0/0002-mount-on-kernels-before-5.12.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/libcontainer-0.7.0 \
+    file://libcontainer-0.7.0/0003-resolve-mount-targets-once.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/libcontainer-0.7.0 \
     file://nc-0.9.8/0001-build-in-thumb-mode.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/nc-0.9.8 \
     file://pathrs-0.2.6/0001-check-existence-before-5.8.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/pathrs-0.2.6 \
     file://pathrs-0.2.6/0002-find-no-paths-for-expected-errors.patch;patchdir=${CARGO_VENDORING_DIRECTORY}/pathrs-0.2.6 \

@@ -187,7 +187,7 @@ impl Entry {
         last_step
             .confine_fully()
             .map_err(|error| Refusal::new("confine the program", error))?;
-        Err(program::execute(&program, &spec).into())
+        Err(last_step.execute(&program, &spec).into())
     }
 
     fn join_user_namespace(&self, process: &Process) -> Result<(), Refusal> {

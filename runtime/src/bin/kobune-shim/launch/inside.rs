@@ -13,7 +13,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kobune_runtime::capabilities::{self, ThreadCapabilities};
 use kobune_runtime::{IdRange, PING_GROUPS};
 use libcontainer::oci_spec::runtime::{
     Linux, LinuxDevice, LinuxNamespaceType, Mount, Process, Spec, User,
@@ -58,17 +57,9 @@ impl Inside {
     }
 
     /// The spec as libcontainer gets it: ids are the host's, and the process is its root.
-    pub(super) fn outside(&self, spec: &mut Spec) -> Result<(), Box<dyn Error>> {
-        let everything = capabilities::host_bounding_set()?;
+    pub(super) fn outside(&self, spec: &mut Spec) {
         if let Some(process) = spec.process_mut() {
             process.set_user(User::default());
-            let all = ThreadCapabilities {
-                bounding: everything,
-                effective: everything,
-                permitted: everything,
-                ..ThreadCapabilities::default()
-            };
-            process.set_capabilities(Some(all.to_oci()));
         }
         for mount in spec.mounts_mut().iter_mut().flatten() {
             self.translate_mount(mount);
@@ -76,7 +67,6 @@ impl Inside {
         if let Some(linux) = spec.linux_mut() {
             self.translate(linux);
         }
-        Ok(())
     }
 
     fn translate(&self, linux: &mut Linux) {
@@ -184,7 +174,7 @@ mod tests {
         }"#;
         let mut spec: Spec = serde_json::from_str(text).unwrap();
         let inside = Inside::of(&spec).unwrap().expect("a user namespace");
-        inside.outside(&mut spec).unwrap();
+        inside.outside(&mut spec);
         let seen = serde_json::to_value(&spec).unwrap();
         let linux = &seen["linux"];
         assert_eq!(

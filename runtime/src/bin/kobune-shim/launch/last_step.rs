@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::io::{self, Write};
+use std::path::Path;
 
 use kobune_runtime::capabilities::{self, ThreadCapabilities};
 use kobune_runtime::seccomp;
@@ -12,7 +13,8 @@ use libcontainer::workload::{
 };
 
 use super::inside::Inside;
-use crate::{init, program, sys};
+use crate::program::{self, IgnoredSignals, NoProgram};
+use crate::{init, sys};
 
 /// The confinement that is left to do, and who executes the program.
 #[derive(Clone)]
@@ -24,6 +26,8 @@ pub(crate) struct LastStep {
     capabilities: ThreadCapabilities,
     /// The user namespace to enter before.
     inside: Option<Inside>,
+    /// What the program must not inherit.
+    ignored: IgnoredSignals,
 }
 
 impl LastStep {
@@ -46,6 +50,7 @@ impl LastStep {
             no_new_privileges: process.no_new_privileges() == Some(true),
             capabilities: capabilities.into(),
             inside: None,
+            ignored: IgnoredSignals::of_this_process()?,
         })
     }
 
@@ -61,54 +66,58 @@ impl LastStep {
         self
     }
 
-    /// The spec as libcontainer gets it: without the profile that it would ignore, and,
-    /// where a filter is to be loaded by a process that may still gain privileges, with the
-    /// capability that this takes.
-    pub(super) fn widen(&self, mut spec: Spec) -> Spec {
+    /// The spec as libcontainer gets it: without what it would ignore (the profile), do
+    /// otherwise (device rules), or do before the filter is loaded (taking capabilities away).
+    pub(super) fn for_libcontainer(&self, mut spec: Spec) -> Spec {
         if let Some(linux) = spec.linux_mut() {
             linux.set_seccomp(None);
+            if let Some(resources) = linux.resources_mut() {
+                resources.set_devices(None);
+            }
         }
         if let Some(process) = spec.process_mut() {
+            process.set_capabilities(None);
             // libcontainer would set this process's, which goes on as the monitor.
             process.set_oom_score_adj(None);
-        }
-        if let (false, Some(process)) = (self.no_new_privileges, spec.process_mut()) {
-            // libcontainer asks whether there is a value, not which.
-            process.set_no_new_privileges(None);
-        }
-        if self.filter.is_none() || self.no_new_privileges {
-            return spec;
-        }
-        if let Some(process) = spec.process_mut() {
-            process.set_capabilities(Some(self.capabilities.for_loading().to_oci()));
+            if !self.no_new_privileges {
+                // libcontainer asks whether there is a value, not which.
+                process.set_no_new_privileges(None);
+            }
         }
         spec
     }
 
-    /// For a process that still may everything; see [`Self::confine`].
+    /// For a process that took over the user's ids, as none of libcontainer's did; see
+    /// [`Self::confine`].
     pub(crate) fn confine_fully(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         if self.no_new_privileges {
             nix::sys::prctl::set_no_new_privs()?;
+        } else if self.filter.is_some() {
+            capabilities::narrow(&self.capabilities.for_loading())?;
         }
-        let may_load = self.filter.is_none() || self.no_new_privileges;
-        capabilities::narrow(&match may_load {
-            true => self.capabilities,
-            false => self.capabilities.for_loading(),
-        })?;
         self.confine()
     }
 
-    /// For a process that libcontainer confined as far as it can.
+    /// For a process that has more capabilities than the program shall get. A filter is loaded
+    /// with them where that takes one, else without, so that it may refuse to change them.
     fn confine(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         // libcontainer leaves every container the agent's.
         sys::new_session_keyring()?;
+        if self.no_new_privileges {
+            capabilities::narrow(&self.capabilities)?;
+        }
         if let Some(filter) = &self.filter {
             filter.load()?;
-            if !self.no_new_privileges {
-                capabilities::narrow(&self.capabilities)?;
-            }
+        }
+        if !self.no_new_privileges {
+            capabilities::narrow(&self.capabilities)?;
         }
         Ok(())
+    }
+
+    /// Becomes the program; returns only where that fails.
+    pub(crate) fn execute(&self, path: &Path, spec: &Spec) -> NoProgram {
+        program::execute(path, spec, self.ignored)
     }
 }
 
@@ -151,14 +160,14 @@ impl Executor for LastStep {
                 return Err(ExecutorError::Execution(error));
             }
             (Ok(path), Ok(())) if self.init => match init::stand_above() {
-                Ok(init::Side::Program) => program::execute(&path, spec),
+                Ok(init::Side::Program) => self.execute(&path, spec),
                 Ok(init::Side::Ended(code)) => std::process::exit(code),
                 Err(error) => {
                     let _ = writeln!(io::stderr(), "kobune: no first process: {error}");
                     return Err(ExecutorError::Execution(error.into()));
                 }
             },
-            (Ok(path), Ok(())) => program::execute(&path, spec),
+            (Ok(path), Ok(())) => self.execute(&path, spec),
         };
         let _ = writeln!(io::stderr(), "kobune: {refusal}");
         std::process::exit(refusal.code)
