@@ -66,10 +66,12 @@ impl Toolchain {
     /// Flags of the compiler, as cargo takes them.
     fn flags(&self, profile: Profile) -> String {
         // Zig brings the start files and the C library. Without PIE there is nothing to
-        // relocate, and no page is made private by it.
+        // relocate, and no page is made private by it; nor one for what is protected once
+        // that is done.
         let mut flags = vec![
             "-Clink-self-contained=no",
             "-Crelocation-model=static",
+            "-Crelro-level=off",
             "-Ctarget-feature=+crt-static",
         ];
         if profile == Profile::Dist {

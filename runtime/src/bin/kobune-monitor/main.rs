@@ -14,7 +14,6 @@ mod notify;
 mod sys;
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -26,6 +25,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal as NamedSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::buffer::spare_capacity;
 use rustix::io::read;
 use rustix::process::{Signal, WaitOptions, kill_process, wait};
 
@@ -61,6 +61,8 @@ struct Monitor {
     exit_code: Option<i32>,
     /// When the main process is killed.
     deadline: Option<Instant>,
+    /// Output on its way; on the stack it would be between pages that are used.
+    buffer: Vec<u8>,
 }
 
 fn main() -> ExitCode {
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         attach,
         exit_code: None,
         deadline: None,
+        buffer: Vec::with_capacity(log::BUFFER),
     };
     match monitor.run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -229,14 +232,14 @@ impl Monitor {
             Stream::Stdout => self.args.stdout.as_fd(),
             Stream::Stderr => self.args.stderr.as_fd(),
         };
-        // Not filled before it is read into: short lines then cost a page and not the buffer.
-        let mut buffer = [MaybeUninit::<u8>::uninit(); log::BUFFER];
         let mut total = 0;
         while total < limit {
-            match read(pipe, &mut buffer) {
-                Ok(([], _)) => return false,
-                Ok((output, _)) => {
-                    let output: &[u8] = output;
+            self.buffer.clear();
+            // Not filled before it is read into: short lines then cost a page and not the buffer.
+            match read(pipe, spare_capacity(&mut self.buffer)) {
+                Ok(0) => return false,
+                Ok(_) => {
+                    let output = &self.buffer[..];
                     total += output.len();
                     if let Some(log) = &mut self.log {
                         log.append(stream, output, Timestamp::now());
