@@ -49,12 +49,7 @@ pub(crate) const TEST: &[Package] = &[
 ];
 
 /// What the benchmarks run besides.
-pub(crate) const BENCH: &[Package] = &[
-    ("containerd", "/usr/bin/containerd"),
-    ("crun", "crun"),
-    ("docker.io", "/usr/sbin/dockerd"),
-    ("strace", "/usr/bin/strace"),
-];
+pub(crate) const BENCH: &[Package] = &[("crun", "crun"), ("strace", "/usr/bin/strace")];
 
 /// Whether packages may start what they bring is asked of this program, where there is one.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
