@@ -165,7 +165,7 @@ impl Space {
         let mut next = base;
         for (number, verdict) in self.verdicts {
             if number > next {
-                let known = newest.is_some_and(|newest| next < newest);
+                let known = newest.is_none_or(|newest| next < newest);
                 let gap = if known {
                     self.default
                 } else {

@@ -175,6 +175,22 @@ fn calls_of_other_architectures_end_the_process() {
 }
 
 #[test]
+fn a_profile_of_private_calls_alone_says_nothing_of_what_is_newer() {
+    let mut rule = LinuxSyscall::default();
+    rule.set_names(vec!["usr26".to_owned()])
+        .set_action(LinuxSeccompAction::ScmpActAllow);
+    let mut profile = LinuxSeccomp::default();
+    profile
+        .set_default_action(LinuxSeccompAction::ScmpActErrno)
+        .set_syscalls(Some(vec![rule]));
+    let program = compile(&profile, Arch::Arm).unwrap();
+    for (name, expected) in [("usr26", ALLOW), ("read", EPERM), ("set_tls", EPERM)] {
+        let verdict = run(&program.instructions, &call(Abi::Arm, name, 0));
+        assert_eq!(verdict, expected, "{name}");
+    }
+}
+
+#[test]
 fn calls_newer_than_the_profile_do_not_exist() {
     for arch in ARCHES {
         let program = default_program(arch, &[]);
