@@ -1,4 +1,4 @@
-//! Docker on a device, from Debian's package: what a whole engine costs.
+//! Engines on a device, from Debian's packages: what a whole engine costs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kobune_tests::Device;
+
+use super::idle::{self, Memory};
 
 /// The image that the engine has.
 pub(super) const IMAGE: &str = "bench:1";
@@ -114,6 +116,75 @@ impl Docker {
     pub(super) fn cgroup(&self, name: &str) -> String {
         format!("{}-{name}", self.cgroup)
     }
+}
+
+/// podman with a root file system that is a directory, and nothing that it would have to set up.
+/// Dropping it ends what it runs.
+pub(super) struct Podman {
+    dir: PathBuf,
+}
+
+impl Podman {
+    /// With a copy of `layer`.
+    pub(super) fn new(device: &Device, layer: &Path) -> Result<Self, String> {
+        let dir = device.dir().join("podman");
+        fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        let mut copy = Command::new("cp");
+        match succeeds(copy.arg("-a").arg(layer).arg(dir.join("rootfs"))) {
+            true => Ok(Self { dir }),
+            false => Err(format!("cannot copy {}", layer.display())),
+        }
+    }
+
+    /// Runs a container that the options describe.
+    pub(super) fn run(&self, options: &[&str], command: &[&str]) -> Command {
+        let mut run = self.command();
+        run.args(["run", "--network=none"]).args(options);
+        // More than it may have here is what it would ask for.
+        run.args(["--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"]);
+        run.arg("--rootfs").arg(self.dir.join("rootfs"));
+        run.args(command);
+        run
+    }
+
+    fn command(&self) -> Command {
+        let mut podman = Command::new("podman");
+        podman.arg("--root").arg(self.dir.join("storage"));
+        podman.arg("--runroot").arg(self.dir.join("run"));
+        podman.args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs"]);
+        podman.arg("--runtime=runc");
+        podman
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        let _ = self
+            .command()
+            .args(["rm", "--all", "--force", "--time=0"])
+            .output();
+    }
+}
+
+/// Memory of what runs of the `programs`, in the calling thread's network.
+pub(super) fn memory(programs: &[&str]) -> Result<Memory, String> {
+    let network = |path: String| fs::read_link(path).ok();
+    let own = network("/proc/thread-self/ns/net".to_owned());
+    let mut total = Memory::default();
+    for entry in fs::read_dir("/proc").map_err(|error| format!("/proc: {error}"))? {
+        let name = entry
+            .map_err(|error| format!("/proc: {error}"))?
+            .file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        let exe = exe.file_name().unwrap_or_default().to_string_lossy();
+        if programs.contains(&&*exe) && network(format!("/proc/{pid}/ns/net")) == own {
+            total = total + idle::memory(pid)?;
+        }
+    }
+    Ok(total)
 }
 
 impl Drop for Docker {

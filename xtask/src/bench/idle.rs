@@ -2,16 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Add;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use kobune_tests::{Agent, Device, tutorial};
+use kobune_tests::{Agent, Device, Direct, tutorial};
 use serde_json::json;
 
 use super::Table;
+use super::engines::{self, Docker, IMAGE, Podman};
 
 /// Until the agent has given back what it does not need.
 const REST: Duration = Duration::from_secs(5);
+
+/// What Docker is made of.
+const DOCKER: [&str; 4] = [
+    "dockerd",
+    "containerd",
+    "containerd-shim-runc-v2",
+    "docker-proxy",
+];
 
 /// Sums of `smaps_rollup`, in KiB.
 #[derive(Clone, Copy, Default)]
@@ -38,7 +49,7 @@ pub(super) fn run() -> Result<Table, String> {
             add(&mut table, format!("one monitor of {count}"), *one);
         }
         let others = monitors.into_iter().chain(all(&device, "kobune-shim")?);
-        let total = others.fold(own, sum);
+        let total = others.fold(own, Memory::add);
         add(&mut table, format!("everything, {count} modules"), total);
         totals.insert(count, total);
     }
@@ -47,6 +58,8 @@ pub(super) fn run() -> Result<Table, String> {
     table.row("each of 10 modules", &figures);
     table.note("pss counts a page that n processes share as 1/n; each module is one monitor and what the agent grows by");
     agent.clear();
+    peers(&mut table)?;
+    table.note("docker: dockerd, containerd, shims and proxies; podman has no daemon, a conmon for each container");
     Ok(table)
 }
 
@@ -78,12 +91,62 @@ fn add(table: &mut Table, what: String, memory: Memory) {
     table.row(what, &[memory.pss, memory.rss, memory.anonymous]);
 }
 
-fn sum(a: Memory, b: Memory) -> Memory {
-    Memory {
-        pss: a.pss + b.pss,
-        rss: a.rss + b.rss,
-        anonymous: a.anonymous + b.anonymous,
+impl Add for Memory {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            pss: self.pss + other.pss,
+            rss: self.rss + other.rss,
+            anonymous: self.anonymous + other.anonymous,
+        }
     }
+}
+
+/// The same with other engines, whose containers sleep as our modules do.
+fn peers(table: &mut Table) -> Result<(), String> {
+    let device = Device::new();
+    device.in_namespaces(|| {
+        let direct = Direct::open(&device);
+        let sleep = ["/bin/busybox", "sleep", "86400"];
+        let docker = Docker::start(&device, direct.layer())?;
+        engine("docker", table, &DOCKER, || {
+            let mut run = docker.client();
+            run.args(["run", "--detach", IMAGE]).args(sleep);
+            run
+        })?;
+        drop(docker);
+        let podman = Podman::new(&device, direct.layer())?;
+        engine("podman", table, &["conmon"], || {
+            podman.run(&["--detach"], &sleep)
+        })
+    })
+}
+
+/// The rows of an engine, that is of its `programs`, with containers that `run` starts.
+fn engine(
+    name: &str,
+    table: &mut Table,
+    programs: &[&str],
+    run: impl Fn() -> Command,
+) -> Result<(), String> {
+    let mut runs = 0;
+    for count in [0, 2, 10] {
+        while runs < count {
+            let output = run().output().map_err(|error| format!("{name}: {error}"))?;
+            if !output.status.success() {
+                return Err(format!(
+                    "{name}: {}",
+                    String::from_utf8_lossy(&output.stderr)
+                ));
+            }
+            runs += 1;
+        }
+        thread::sleep(REST);
+        let what = format!("{name}, {count} containers");
+        add(table, what, engines::memory(programs)?);
+    }
+    Ok(())
 }
 
 fn all(device: &Device, program: &str) -> Result<Vec<Memory>, String> {

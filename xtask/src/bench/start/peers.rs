@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::super::engines::{Docker, IMAGE};
+use super::super::engines::{Docker, IMAGE, Podman};
 use super::super::{Table, directory, installed};
 use super::{Kind, PORT, reply};
 use crate::setup;
@@ -48,9 +48,13 @@ pub(super) fn all<'a>(
             kinds.push(kind?);
         }
     }
-    if installed("podman") {
-        kinds.push(podman(device, direct.layer())?);
-    }
+    let podman = Podman::new(device, direct.layer())?;
+    let name = "podman, no network".to_owned();
+    let start = move || timed(&mut podman.run(&["--rm"], &["/bin/true"]));
+    kinds.push(Kind {
+        alone: true,
+        ..engine(name, start)
+    });
     for network in ["host", "bridge"] {
         let name = format!("docker, {network} network");
         let args = ["run", "--rm", "--network", network, IMAGE, "/bin/true"];
@@ -210,36 +214,6 @@ fn unless_hung(run: &mut Command) -> Result<Option<Duration>, String> {
         (_, true) => Ok(Some(took)),
         (_, false) => Err(format!("{run:?}: {status}")),
     }
-}
-
-/// An engine without a daemon, as far as it starts here: with nothing that it would have to set up.
-fn podman<'a>(device: &'a Device, layer: &Path) -> Result<Kind<'a>, String> {
-    let dir = device.dir().join("podman");
-    let root = dir.join("rootfs");
-    fs::create_dir_all(&dir)
-        .and_then(|()| copy(layer, &root))
-        .map_err(|error| format!("{}: {error}", root.display()))?;
-    let start = move || {
-        let mut run = Command::new("podman");
-        run.arg("--root")
-            .arg(dir.join("storage"))
-            .arg("--runroot")
-            .arg(dir.join("run"))
-            .args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs"])
-            .args(["--runtime=runc", "run", "--rm", "--network=none"])
-            .args(["--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"])
-            .arg("--rootfs")
-            .arg(&root)
-            .arg("/bin/true");
-        timed(&mut run)
-    };
-    Ok(Kind {
-        name: "podman, no network".to_owned(),
-        start: Box::new(start),
-        took: Vec::new(),
-        alone: true,
-        hung: Rc::default(),
-    })
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
