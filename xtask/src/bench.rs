@@ -29,7 +29,7 @@ const BUDGETS: &[(&str, &str, &str, f64)] = &[
     ("idle", "everything, 2 modules", "pss KiB", 3.0 * 1024.0),
     ("idle", "everything, 10 modules", "pss KiB", 4.5 * 1024.0),
     ("idle", "each of 10 modules", "pss KiB", 0.25 * 1024.0),
-    ("size", "all", "KiB", 10_500.0 / 1.024),
+    ("size", "all", "KiB", 10_500_000.0 / 1024.0),
     ("start", "kobune, host network", "median ms", 250.0),
     ("start", "kobune, bridge", "median ms", 400.0),
     ("start", "kobune, first HTTP reply", "median ms", 100.0),
