@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -405,8 +406,17 @@ struct QuotaState {
     rest: [u8; 156],
 }
 
-/// Whether the file system of `file` holds projects to their limits.
-pub(crate) fn project_quotas_enforced(file: BorrowedFd<'_>) -> io::Result<bool> {
+/// What names a file system to the calls for quotas.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum FileSystem<'a> {
+    /// A file that is on it: quotactl_fd, since Linux 5.14.
+    Of(BorrowedFd<'a>),
+    /// The block device that it is on: quotactl.
+    On(&'a CStr),
+}
+
+/// Whether a file system holds projects to their limits.
+pub(crate) fn project_quotas_enforced(file_system: FileSystem<'_>) -> io::Result<bool> {
     let mut state = QuotaState {
         version: 1,
         padding: 0,
@@ -415,33 +425,43 @@ pub(crate) fn project_quotas_enforced(file: BorrowedFd<'_>) -> io::Result<bool> 
     };
     // SAFETY: the kernel reads the version and writes a `struct fs_quota_statv` of it, which is
     // no longer than `state`; that outlives the call.
-    unsafe { quotactl(file, Q_XGETQSTATV, 0, &raw mut state) }?;
+    unsafe { quotactl(file_system, Q_XGETQSTATV, 0, &raw mut state) }?;
     Ok(state.flags & PROJECTS_ENFORCED != 0)
 }
 
 /// Limits what the files of a project take, to `kib` KiB.
-pub(crate) fn limit_project(file: BorrowedFd<'_>, project: u32, kib: u64) -> io::Result<()> {
+pub(crate) fn limit_project(file_system: FileSystem<'_>, project: u32, kib: u64) -> io::Result<()> {
     // SAFETY: a structure of numbers, for which zero is a value.
     let mut limits: libc::dqblk = unsafe { std::mem::zeroed() };
     limits.dqb_bhardlimit = kib;
     limits.dqb_bsoftlimit = kib;
     limits.dqb_valid = libc::QIF_BLIMITS;
     // SAFETY: the kernel reads one `struct if_dqblk`, which outlives the call.
-    unsafe { quotactl(file, Q_SETQUOTA, project, &raw mut limits) }
+    unsafe { quotactl(file_system, Q_SETQUOTA, project, &raw mut limits) }
 }
 
 /// # Safety
 /// `data` must be valid for what `command` reads and writes there.
 unsafe fn quotactl<T>(
-    file: BorrowedFd<'_>,
+    file_system: FileSystem<'_>,
     command: u32,
     project: u32,
     data: *mut T,
 ) -> io::Result<()> {
     let command = c_ulong::from(command << 8 | PROJECTS);
-    let (file, project) = (c_long::from(file.as_raw_fd()), c_ulong::from(project));
-    // SAFETY: the caller's.
-    let result = unsafe { libc::syscall(libc::SYS_quotactl_fd, file, command, project, data) };
+    let project = c_ulong::from(project);
+    let result = match file_system {
+        FileSystem::Of(file) => {
+            let file = c_long::from(file.as_raw_fd());
+            // SAFETY: the caller's.
+            unsafe { libc::syscall(libc::SYS_quotactl_fd, file, command, project, data) }
+        }
+        FileSystem::On(device) => {
+            let device = device.as_ptr();
+            // SAFETY: the caller's; the path ends in NUL and is only read.
+            unsafe { libc::syscall(libc::SYS_quotactl, command, device, project, data) }
+        }
+    };
     check(result).map(drop)
 }
 

@@ -19,7 +19,7 @@ use serde_json::json;
 /// System calls and the version that brought them: what programs of ours or theirs may try. Not
 /// rseq (4.18): the C library of this test ends a thread that cannot have what the first one has,
 /// and that of the static programs does not use it.
-const YOUNGER: [((u32, u32), &[&str]); 13] = [
+const YOUNGER: [((u32, u32), &[&str]); 14] = [
     ((4, 11), &["statx"]),
     (
         (5, 1),
@@ -55,6 +55,7 @@ const YOUNGER: [((u32, u32), &[&str]); 13] = [
             "landlock_restrict_self",
         ],
     ),
+    ((5, 14), &["quotactl_fd"]),
     ((5, 16), &["futex_waitv"]),
     ((6, 6), &["fchmodat2"]),
     ((6, 8), &["statmount", "listmount"]),

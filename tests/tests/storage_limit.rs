@@ -26,7 +26,7 @@ fn own_disk(device: &Device, options: &str) -> bool {
     mount.output().unwrap().status.success()
 }
 
-fn bounded(registry: &kobune_fixtures::Registry) -> serde_json::Value {
+fn bounded(registry: &kobune_fixtures::Registry, limit: serde_json::Value) -> serde_json::Value {
     let steps = [
         "steps",
         "fill /first 1",
@@ -34,7 +34,11 @@ fn bounded(registry: &kobune_fixtures::Registry) -> serde_json::Value {
         "write /third x",
         "sleep 600",
     ];
-    probe::module_with(registry, &steps, json!({ "StorageOpt": { "size": "2m" } }))
+    probe::module_with(registry, &steps, limit)
+}
+
+fn size() -> serde_json::Value {
+    json!({ "StorageOpt": { "size": "2m" } })
 }
 
 #[test]
@@ -46,15 +50,15 @@ fn a_limit_that_the_file_system_cannot_keep_is_refused() {
     let registry = probe::registry(&device, &["1"]);
     let agent = Agent::start(&device, "");
     let _ = agent.apply(&probe::deployment([
-        ("bounded", bounded(&registry)),
+        ("bounded", bounded(&registry, size())),
         ("plain", probe::module(&registry, "1", &["sleep", "600"])),
     ]));
     agent.wait_running("plain");
     let module = agent.module("bounded");
     assert_eq!(module["status"], "failed");
     let problem = module["problem"].as_str().unwrap();
-    let reason = "refused: settings.createOptions.HostConfig.StorageOpt cannot be met: the file \
-                  system of ";
+    let reason = "refused: settings.createOptions.HostConfig.StorageOpt (or DiskQuota) cannot be met: \
+                  the file system of ";
     assert!(problem.starts_with(reason), "{problem}");
     assert!(problem.ends_with("mounted with prjquota"), "{problem}");
     agent.clear();
@@ -79,14 +83,17 @@ fn a_module_that_writes_more_than_its_limit_is_told() {
     let agent = Agent::start(&device, "");
     let other = ["steps", "fill /first 8", "sleep 600"];
     let _ = agent.apply(&probe::deployment([
-        ("bounded", bounded(&registry)),
+        ("bounded", bounded(&registry, size())),
+        ("quota", bounded(&registry, json!({ "DiskQuota": 2 << 20 }))),
         ("other", probe::module(&registry, "1", &other)),
     ]));
-    let log = agent.wait_log("bounded", "> sleep");
-    assert!(
-        log.contains("> fill /first 1\nok\n> fill /second 4\nEDQUOT\n"),
-        "{log}"
-    );
+    for name in ["bounded", "quota"] {
+        let log = agent.wait_log(name, "> sleep");
+        assert!(
+            log.contains("> fill /first 1\nok\n> fill /second 4\nEDQUOT\n"),
+            "{name}: {log}"
+        );
+    }
     let log = agent.wait_log("other", "> sleep");
     assert!(log.contains("> fill /first 8\nok\n"), "{log}");
     agent.clear();

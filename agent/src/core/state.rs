@@ -291,7 +291,7 @@ fn limit_storage(deployment: &mut Deployment, dir: &Path) {
         if let Err(error) = kobune_runtime::quotas_enforced(dir) {
             spec.refusals.push(Warning {
                 field: "settings.createOptions.HostConfig.StorageOpt".to_owned(),
-                message: format!("cannot be met: {}", chain(&error)),
+                message: format!("(or DiskQuota) cannot be met: {}", chain(&error)),
             });
         }
     }

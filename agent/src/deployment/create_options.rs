@@ -108,8 +108,29 @@ fn ignore_no_restart(host: &mut Fields<'_>) {
     }
 }
 
-/// `size` of the writable layer; Docker's other storage drivers have other options.
+/// The limit of the writable layer: by `StorageOpt`, or by `DiskQuota`, an older field for the same.
 fn storage_size(host: &mut Fields<'_>, findings: &mut Findings) -> Option<u64> {
+    let size = storage_option(host, findings);
+    let Some(node) = host.take("diskquota") else {
+        return size;
+    };
+    // Nothing and less are no limit.
+    let quota = u64::try_from(findings.accept(node.integer())?).ok();
+    let quota = quota.filter(|bytes| *bytes > 0);
+    if let (Some(size), Some(quota)) = (size, quota)
+        && size != quota
+    {
+        let message = format!(
+            "is a limit of {quota} bytes where HostConfig.StorageOpt size is one of {size}: give \
+             one, or both the same"
+        );
+        findings.faults.push(node.fault(message));
+    }
+    size.or(quota)
+}
+
+/// `size` of `StorageOpt`; Docker's other storage drivers have other options.
+fn storage_option(host: &mut Fields<'_>, findings: &mut Findings) -> Option<u64> {
     let node = host.take("storageopt")?;
     let mut size = None;
     for (name, node) in findings.accept(node.entries())? {

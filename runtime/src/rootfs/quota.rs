@@ -1,23 +1,28 @@
 //! A bound on what a container's writable layer takes of the disk: a project quota of the file
 //! system that it is on.
 
+mod node;
+
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use crate::sys;
+use crate::sys::{self, FileSystem};
 
 /// Why a writable layer cannot be bounded, or was not.
 #[derive(Debug, thiserror::Error)]
 pub enum QuotaError {
     /// The kernel or the file system does not hold directories to limits.
     #[error(
-        "the file system of {} does not enforce project quotas: it takes Linux 5.14 with disk \
-         quotas, and ext4 made with -O quota,project, or XFS, mounted with prjquota",
+        "the file system of {} does not enforce project quotas: it takes a kernel with disk \
+         quotas (before Linux 5.14 also a file in /dev for its device), and ext4 made with -O \
+         quota,project, or XFS, mounted with prjquota",
         path.display()
     )]
     NotEnforced {
@@ -52,8 +57,7 @@ const OURS: u32 = 1 << 30;
 /// # Errors
 /// [`QuotaError`], with what is missing.
 pub fn quotas_enforced(dir: &Path) -> Result<(), QuotaError> {
-    let open = File::open(dir).map_err(failed("open", dir))?;
-    match sys::project_quotas_enforced(open.as_fd()) {
+    match on_file_system(dir, sys::project_quotas_enforced) {
         Ok(true) => Ok(()),
         Ok(false) => Err(not_enforced(dir)),
         // What kernels and file systems answer that have no quotas.
@@ -67,6 +71,21 @@ pub fn quotas_enforced(dir: &Path) -> Result<(), QuotaError> {
         }
         Err(source) => Err(failed("read the quotas of", dir)(source)),
     }
+}
+
+/// Does to the file system of `dir` what `call` does: by descriptor, or before Linux 5.14 by the
+/// device that it is on. A file system without quotas also answers ENOSYS; it does so twice.
+fn on_file_system<T>(dir: &Path, call: impl Fn(FileSystem<'_>) -> io::Result<T>) -> io::Result<T> {
+    let open = File::open(dir)?;
+    let unknown = match call(FileSystem::Of(open.as_fd())) {
+        Err(error) if is(&error, &[Errno::ENOSYS]) => error,
+        answer => return answer,
+    };
+    let Some(node) = node::of(open.metadata()?.dev()) else {
+        return Err(unknown);
+    };
+    let node = CString::new(node.into_os_string().into_vec())?;
+    call(FileSystem::On(&node))
 }
 
 fn is(error: &io::Error, errnos: &[Errno]) -> bool {
@@ -90,24 +109,11 @@ pub(super) fn limit(home: &Path, dirs: [&Path; 2], bytes: u64) -> Result<(), Quo
         let open = File::open(dir).map_err(failed("open", dir))?;
         sys::set_project(open.as_fd(), project).map_err(failed("mark for a quota", dir))?;
     }
-    let open = File::open(home).map_err(failed("open", home))?;
     // In units of 1 KiB, of which there is no part.
-    let limited = sys::limit_project(open.as_fd(), project, bytes.div_ceil(1 << 10));
+    let kib = bytes.div_ceil(1 << 10);
+    let limited = on_file_system(home, |disk| sys::limit_project(disk, project, kib));
     limited.map_err(failed("set a quota on", home))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// No file system in memory, and none of the kernel's, has project quotas.
-    #[test]
-    fn a_file_system_without_quotas_says_what_it_takes() {
-        for dir in ["/proc", "/dev/shm"] {
-            match quotas_enforced(Path::new(dir)) {
-                Err(QuotaError::NotEnforced { .. }) => {}
-                other => panic!("{dir}: {other:?}"),
-            }
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! A root that nobody can write to, one data partition, and overlays on it.
 
-use kobune_tests::Device;
+use kobune_tests::{Device, Machine};
 
 use crate::turn;
 
@@ -67,7 +67,8 @@ fn with_a_read_only_root_modules_write_to_overlays_on_the_data_partition() {
 }
 
 /// `StorageOpt` by a project quota of the data partition: what a module finds when it writes more,
-/// and what the device says where the partition has none.
+/// also where the kernel does not know quotactl_fd, as before Linux 5.14, and what the device says
+/// where the partition has no quotas.
 #[test]
 fn a_modules_writable_layer_is_bounded_where_the_data_partition_has_quotas() {
     let Some(turn) = turn() else {
@@ -77,16 +78,19 @@ fn a_modules_writable_layer_is_bounded_where_the_data_partition_has_quotas() {
     let mut device = turn.machine(&lab);
     let registry = turn.probe_registry(&lab);
     let image = registry.reference("probe", "1");
-    let run = format!(
-        "kobune run --name bounded --storage-opt size=2m {image} steps \"fill /first 1\" \
-         \"fill /second 4\" \"fill /tmp/third 1\""
-    );
+    let run = |name: &str| {
+        format!(
+            "kobune run --name {name} --storage-opt size=2m {image} steps \"fill /first 1\" \
+             \"fill /second 4\" \"fill /tmp/third 1\""
+        )
+    };
 
     device.boot("");
-    let said = device.run(&run);
+    let said = device.run(&run("bounded"));
     let inspected = device.run("kobune inspect bounded -o json").stdout;
     assert!(
-        inspected.contains("HostConfig.StorageOpt cannot be met: the file system of")
+        inspected
+            .contains("HostConfig.StorageOpt (or DiskQuota) cannot be met: the file system of")
             && inspected.contains("mounted with prjquota"),
         "{said:?} {inspected}"
     );
@@ -94,8 +98,23 @@ fn a_modules_writable_layer_is_bounded_where_the_data_partition_has_quotas() {
 
     device.enable_quotas();
     device.boot("");
-    let _ = device.run(&run).ok();
-    let log = device.wait_for("kobune logs bounded", 90, |log| log.contains("/tmp/third"));
-    assert!(log.contains("> fill /first 1\nok\n"), "{log}");
-    assert!(log.contains("> fill /second 4\nEDQUOT\n"), "{log}");
+    let _ = device.run(&run("bounded")).ok();
+    let bounded = |device: &mut Machine<'_>, name: &str| {
+        let logs = format!("kobune logs {name}");
+        let log = device.wait_for(&logs, 90, |log| log.contains("/tmp/third"));
+        assert!(log.contains("> fill /first 1\nok\n"), "{name}: {log}");
+        assert!(log.contains("> fill /second 4\nEDQUOT\n"), "{name}: {log}");
+    };
+    bounded(&mut device, "bounded");
+
+    let _ = device.run("kill $(pidof kobune)").ok();
+    device.wait_for("pidof kobune || echo none", 60, |pids| pids == "none\n");
+    let older = "$(ls /var/lib/kobune/layers/*/probe) without quotactl_fd";
+    let known = device.run(&format!(
+        "{older} $(ls /var/lib/kobune/layers/*/probe) syscall quotactl_fd"
+    ));
+    assert_eq!(known.ok().trim(), "ENOSYS");
+    let _ = device.run(&format!("{older} $(which agent-up)")).ok();
+    let _ = device.run(&run("older")).ok();
+    bounded(&mut device, "older");
 }

@@ -23,6 +23,7 @@
 //! keyring                     number of the session keyring
 //! syscall NAME [NUMBER]       ok, or the errno's name, for a call with that argument
 //! exec PATH [WORD...]         runs a program, says how it ended
+//! without NAME PATH [WORD...] becomes a program to which a call is unknown: ENOSYS
 //! notify LINE...              sends the lines to systemd's NOTIFY_SOCKET
 //! await-signal                waits for a signal, says which
 //! orphans N                   leaves N ended grandchildren behind, says how many zombies stay
@@ -117,6 +118,7 @@ fn look(words: &[&str]) -> Option<io::Result<()>> {
         ["syscall", name] => process::system_call(name, "0"),
         ["syscall", name, argument] => process::system_call(name, argument),
         ["exec", program, words @ ..] => process::execute(program, words),
+        ["without", call, program, words @ ..] => process::without(call, program, words),
         ["notify", lines @ ..] => surroundings::notify(lines),
         ["await-signal"] => process::await_signal(),
         _ => return None,

@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -32,9 +33,17 @@ pub(crate) fn mknod(path: &str, major: u64, minor: u64) -> io::Result<()> {
 /// A call with one argument and zeros for the others.
 pub(crate) fn system_call(name: &str, argument: &str) -> io::Result<()> {
     let argument = super::number(argument)?;
-    let result = sys::call(name, argument)
-        .ok_or_else(|| io::Error::other(format!("{name} is no call that can be tried")))?;
-    answer(result)
+    answer(sys::call(name, argument).ok_or_else(|| no_call(name))?)
+}
+
+/// Becomes a program to which a call is unknown.
+pub(crate) fn without(call: &str, program: &str, words: &[&str]) -> io::Result<()> {
+    sys::forget(call).ok_or_else(|| no_call(call))??;
+    Err(Command::new(program).args(words).exec())
+}
+
+fn no_call(name: &str) -> io::Error {
+    io::Error::other(format!("{name} is no call that can be tried"))
 }
 
 /// The session keyring's number, or the errno's name.

@@ -39,6 +39,7 @@ fn number(name: &str) -> Option<c_long> {
         "process_vm_readv" => libc::SYS_process_vm_readv,
         "ptrace" => libc::SYS_ptrace,
         "quotactl" => libc::SYS_quotactl,
+        "quotactl_fd" => libc::SYS_quotactl_fd,
         "request_key" => libc::SYS_request_key,
         "set_mempolicy" => libc::SYS_set_mempolicy,
         "setns" => libc::SYS_setns,
@@ -61,6 +62,38 @@ pub(crate) fn call(name: &str, argument: c_long) -> Option<io::Result<()>> {
     // SAFETY: `number` admits only calls that, with null pointers and zero lengths, neither read
     // nor write memory of this process; descriptors they may open are left to the process's end.
     let result = unsafe { libc::syscall(number, argument, zero, zero, zero, zero) };
+    Some(if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    })
+}
+
+/// Makes the call `name` one that the kernel does not know, to this process and what it starts, as
+/// an older kernel would not; nothing where it is none of those above. Takes CAP_SYS_ADMIN.
+pub(crate) fn forget(name: &str) -> Option<io::Result<()>> {
+    let number = u32::try_from(number(name)?).ok()?;
+    let enosys = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
+    let statement = |code: u32, k: u32, jf: u8| libc::sock_filter {
+        code: u16::try_from(code).expect("invariant: codes have 16 bits"),
+        jt: 0,
+        jf,
+        k,
+    };
+    // The number is what a filter finds first.
+    let mut filter = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number, 1),
+        statement(libc::BPF_RET | libc::BPF_K, enosys, 0),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
+    ];
+    let program = libc::sock_fprog {
+        len: 4,
+        filter: filter.as_mut_ptr(),
+    };
+    let mode = libc::c_ulong::from(libc::SECCOMP_MODE_FILTER);
+    // SAFETY: program and filter outlive the call, which only reads them.
+    let result = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) };
     Some(if result < 0 {
         Err(io::Error::last_os_error())
     } else {

@@ -363,7 +363,10 @@ pub(super) const ROWS: &[Row] = &[
         "HostConfig.Capabilities",
         "it was withdrawn from Docker's API: use CapDrop ALL and CapAdd",
     ),
-    no_effect("HostConfig.DiskQuota", "Docker no longer has it"),
+    honoured(
+        "HostConfig.DiskQuota",
+        "bytes, as `StorageOpt` `size`; Docker itself no longer has it",
+    ),
 ];
 
 const WEIGHT: &str = "weights of single devices are not set";
