@@ -181,6 +181,27 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Makes the cgroup that containers' cgroups go below in the unified hierarchy, and has it
+    /// show what the kernel can limit: the root cgroup does not, and on a device without systemd
+    /// there may be no other before the first container's.
+    ///
+    /// Does what it can: a limit that cannot be set is told by whoever sets it.
+    pub fn show_limits(&self, parent: &CgroupPath) {
+        let unified = self.mode() == CgroupMode::Unified;
+        let Some(dir) = self.v2_dir(parent).filter(|_| unified) else {
+            return;
+        };
+        let made = fs::create_dir_all(&dir);
+        let root = self.v2.as_deref().filter(|_| made.is_ok());
+        let above: Vec<&Path> = dir.ancestors().skip(1).collect();
+        let below_root = |path: &&Path| root.is_some_and(|root| path.starts_with(root));
+        for path in above.into_iter().rev().filter(below_root) {
+            for controller in ["+memory", "+io"] {
+                let _ = write_existing(&path.join("cgroup.subtree_control"), controller);
+            }
+        }
+    }
+
     /// The processes in the cgroup and the cgroups below it, in any hierarchy; a process
     /// that this one's pid namespace does not show is 0.
     ///

@@ -171,7 +171,7 @@ fn processes_are_ended_and_the_cgroup_removed_in_every_hierarchy() {
         }
     }
     let pids: BTreeSet<_> = children.iter().map(|c| c.id().cast_signed()).collect();
-    assert!(pids.len() > 1);
+    assert!(!pids.is_empty());
     assert_eq!(cgroups.processes(path).unwrap(), pids);
     let busy = cgroups.remove(path);
     assert!(matches!(busy, Err(CgroupError::Remove { .. })), "{busy:?}");

@@ -38,40 +38,47 @@ pub(super) fn subdirectories(root: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The limit's control file is in every memory cgroup of version 1, and in all but the
-/// root one of version 2: there the agent's own cgroup or, where that is the root, any
-/// other tells.
+/// The limit's control file is in every memory cgroup of version 1, and in all but the root one
+/// of version 2.
 pub(super) fn swap_accounting(mode: &CgroupMode) -> bool {
-    let root = Path::new(ROOT);
     match mode {
-        CgroupMode::V1 { .. } => root.join("memory/memory.memsw.limit_in_bytes").exists(),
-        CgroupMode::V2 => v2_has("memory.swap.max"),
+        CgroupMode::V1 { .. } => Path::new(ROOT)
+            .join("memory/memory.memsw.limit_in_bytes")
+            .exists(),
+        CgroupMode::V2 => below_root("", "memory.swap.max"),
     }
 }
 
-/// Whether a cgroup of version 2 other than the root has the file.
-fn v2_has(file: &str) -> bool {
-    let root = Path::new(ROOT);
-    let children = fs::read_dir(root).into_iter().flatten().flatten();
-    own_cgroup_v2()
+/// The old block layer's weights, those of the BFQ scheduler or of the cost model. The root
+/// cgroup has none of them.
+pub(super) fn block_io_weight(mode: &CgroupMode) -> bool {
+    let (controller, files) = match mode {
+        CgroupMode::V1 { .. } => ("blkio", ["blkio.weight", "blkio.bfq.weight"]),
+        CgroupMode::V2 => ("", ["io.weight", "io.bfq.weight"]),
+    };
+    files.iter().any(|file| below_root(controller, file))
+}
+
+/// Whether cgroups of a hierarchy other than the root have the file: the agent's own tells or,
+/// where that is the root, any other.
+fn below_root(controller: &str, file: &str) -> bool {
+    let root = Path::new(ROOT).join(controller);
+    let children = fs::read_dir(&root).into_iter().flatten().flatten();
+    own_cgroup(controller)
         .map(|own| root.join(own))
         .into_iter()
         .chain(children.map(|entry| entry.path()))
         .any(|cgroup| cgroup.join(file).exists())
 }
 
-/// The old block layer's weights, or those of the BFQ scheduler.
-pub(super) fn block_io_weight(mode: &CgroupMode) -> bool {
-    match mode {
-        CgroupMode::V1 { .. } => ["blkio.weight", "blkio.bfq.weight"]
-            .iter()
-            .any(|file| Path::new(ROOT).join("blkio").join(file).exists()),
-        CgroupMode::V2 => v2_has("io.weight") || v2_has("io.bfq.weight"),
-    }
-}
-
-fn own_cgroup_v2() -> Option<PathBuf> {
+/// This process's cgroup, relative to the hierarchy of a controller, or to the unified one.
+fn own_cgroup(controller: &str) -> Option<PathBuf> {
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let path = text.lines().find_map(|line| {
+        let (_, line) = line.split_once(':')?;
+        let (controllers, path) = line.split_once(":/")?;
+        let has = controllers.split(',').any(|own| own == controller);
+        has.then_some(path)
+    })?;
     Some(PathBuf::from(path))
 }

@@ -54,6 +54,7 @@ impl LinuxRuntime {
         }
         let network = Network::open(config.network.clone()).map_err(RuntimeError::Network)?;
         let cgroups = Cgroups::host().map_err(RuntimeError::Cgroups)?;
+        cgroups.show_limits(&config.cgroup_parent);
         Ok(Self {
             launcher: Launcher::new(config.shim.clone()),
             config,

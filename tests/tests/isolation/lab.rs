@@ -286,6 +286,11 @@ impl Seen {
     }
 }
 
+/// Whether cgroups are of version 2; else they are of version 1, or of both.
+pub(crate) fn version_2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
 /// The probe's arguments for `lines`.
 pub(crate) fn with_steps(lines: &[&str]) -> Vec<String> {
     let words = std::iter::once(&"steps").chain(lines);

@@ -5,11 +5,7 @@ use std::fs;
 use kobune_tests::privileged;
 use serde_json::json;
 
-use crate::lab::{Lab, Seen, with_steps};
-
-fn v1() -> bool {
-    std::path::Path::new("/sys/fs/cgroup/cpu").exists()
-}
+use crate::lab::{Lab, Seen, version_2, with_steps};
 
 /// The line of `text` that starts with `head`, its words one blank apart.
 #[track_caller]
@@ -140,21 +136,12 @@ fn an_unknown_group_and_a_parameter_of_the_host_are_refused_by_name() {
     }
 }
 
-#[test]
-fn limits_of_the_cgroup() {
-    if !privileged() || !v1() {
-        return;
-    }
-    let options = json!({ "HostConfig": {
-        "Memory": 64 << 20, "MemorySwap": 96 << 20, "MemoryReservation": 32 << 20,
-        "MemorySwappiness": 7, "OomKillDisable": true,
-        "CpuShares": 512, "CpuPeriod": 50_000, "CpuQuota": 25_000,
-        "CpusetCpus": "0", "CpusetMems": "0",
-        "BlkioWeight": 300,
-    }});
-    let lacks = |file: &str| !fs::exists(format!("/sys/fs/cgroup/{file}")).unwrap();
-    let mut files = vec![
+/// What the options of [`limits_of_the_cgroup`] come to, by version of cgroups. Not every
+/// kernel counts swap.
+const LIMITS: [&[(&str, &str)]; 2] = [
+    &[
         ("memory/memory.limit_in_bytes", "67108864"),
+        ("memory/memory.memsw.limit_in_bytes", "100663296"),
         ("memory/memory.soft_limit_in_bytes", "33554432"),
         ("memory/memory.swappiness", "7"),
         ("cpu/cpu.shares", "512"),
@@ -162,33 +149,74 @@ fn limits_of_the_cgroup() {
         ("cpu/cpu.cfs_quota_us", "25000"),
         ("cpuset/cpuset.cpus", "0"),
         ("cpuset/cpuset.mems", "0"),
-    ];
-    // Not every kernel counts swap, or has weights.
-    let weights = [
+        ("pids/pids.max", "100"),
+    ],
+    &[
+        ("memory.max", "67108864"),
+        // Beyond the memory.
+        ("memory.swap.max", "33554432"),
+        ("memory.low", "33554432"),
+        // Of a scale on which the default of 1024 shares is 100.
+        ("cpu.weight", "59"),
+        ("cpu.max", "25000 50000"),
+        ("cpuset.cpus", "0"),
+        ("cpuset.mems", "0"),
+        ("pids.max", "100"),
+    ],
+];
+/// Where a weight of 300 is found, by version: no kernel has all of them.
+const WEIGHTS: [&[(&str, &str)]; 2] = [
+    &[
         ("blkio/blkio.weight", "300"),
         ("blkio/blkio.bfq.weight", "300"),
-    ];
-    let swap = ("memory/memory.memsw.limit_in_bytes", "100663296");
-    let weight = weights.into_iter().find(|(file, _)| !lacks(file));
-    files.extend(weight.into_iter().chain((!lacks(swap.0)).then_some(swap)));
-    let mut steps: Vec<String> = files
-        .iter()
-        .map(|(file, _)| format!("read /sys/fs/cgroup/{file}"))
-        .collect();
-    steps.push("read /sys/fs/cgroup/memory/memory.oom_control".to_owned());
-    steps.push("status Cpus_allowed_list".to_owned());
-    let words: Vec<&str> = steps.iter().map(String::as_str).collect();
-    let seen = Lab::new().steps(&options, &words);
-    for ((file, value), step) in files.iter().zip(&words) {
-        assert_eq!(seen.answer(step), *value, "{file}");
+    ],
+    &[("io.bfq.weight", "300"), ("io.weight", "default 2930")],
+];
+const SWAP: [&str; 2] = ["memory/memory.memsw.limit_in_bytes", "memory.swap.max"];
+
+/// Of version 1 alone.
+const OOM_CONTROL: &str = "read /sys/fs/cgroup/memory/memory.oom_control";
+
+#[test]
+fn limits_of_the_cgroup() {
+    if !privileged() {
+        return;
     }
-    let control = seen.answer("read /sys/fs/cgroup/memory/memory.oom_control");
-    assert_eq!(line(control, "oom_kill_disable"), "oom_kill_disable 1");
-    let step = "status Cpus_allowed_list";
-    assert_eq!(seen.field(step, "Cpus_allowed_list"), "0");
+    let options = json!({ "HostConfig": {
+        "Memory": 64 << 20, "MemorySwap": 96 << 20, "MemoryReservation": 32 << 20,
+        "MemorySwappiness": 7, "OomKillDisable": true,
+        "CpuShares": 512, "CpuPeriod": 50_000, "CpuQuota": 25_000,
+        "CpusetCpus": "0", "CpusetMems": "0", "PidsLimit": 100,
+        "BlkioWeight": 300,
+    }});
+    let version = usize::from(version_2());
+    let affinity = "status Cpus_allowed_list";
+    let step = |file: &str| format!("read /sys/fs/cgroup/{file}");
+    let files = [LIMITS[version], WEIGHTS[version]].concat();
+    let steps: Vec<String> = files.iter().map(|(file, _)| step(file)).collect();
+    let words: Vec<&str> = steps.iter().map(String::as_str).collect();
+    let seen = Lab::new().steps(&options, &[&words[..], &[affinity, OOM_CONTROL]].concat());
+    for (file, value) in LIMITS[version] {
+        let answer = seen.answer(&step(file));
+        let uncounted = SWAP.contains(file) && answer == "ENOENT";
+        assert!(answer == *value || uncounted, "{file}: {answer}");
+    }
+    let weights = WEIGHTS[version].iter();
+    let weighed: Vec<bool> = weights
+        .filter(|(file, _)| seen.answer(&step(file)) != "ENOENT")
+        .map(|(file, value)| seen.answer(&step(file)) == *value)
+        .collect();
+    assert!(weighed.first().is_none_or(|right| *right), "{seen:?}");
+    assert_eq!(seen.field(affinity, "Cpus_allowed_list"), "0");
     // What this kernel lacks is named, and does not keep the module from running.
     let unsupported = |name: &str| seen.warnings.iter().any(|line| line.starts_with(name));
-    assert_eq!(unsupported("BlkioWeight"), weight.is_none());
+    assert_eq!(unsupported("BlkioWeight"), weighed.is_empty(), "{seen:?}");
+    assert_eq!(unsupported("MemorySwappiness"), version_2());
+    assert_eq!(unsupported("OomKillDisable"), version_2());
+    if !version_2() {
+        let control = line(seen.answer(OOM_CONTROL), "oom_kill_disable");
+        assert_eq!(control, "oom_kill_disable 1");
+    }
 }
 
 #[test]
@@ -198,7 +226,7 @@ fn rates_of_a_block_device() {
         let mut words = line.split_whitespace().map(str::to_owned);
         Some((words.next()?, words.next()?))
     });
-    let Some((major, minor)) = numbers.filter(|_| privileged() && v1()) else {
+    let Some((major, minor)) = numbers.filter(|_| privileged()) else {
         return;
     };
     let lab = Lab::new();
@@ -215,18 +243,22 @@ fn rates_of_a_block_device() {
         "BlkioDeviceReadBps": rate(1_000_000), "BlkioDeviceWriteBps": rate(2_000_000),
         "BlkioDeviceReadIOps": rate(30), "BlkioDeviceWriteIOps": rate(40),
     }});
-    let files = [
-        ("read_bps", 1_000_000),
-        ("write_bps", 2_000_000),
-        ("read_iops", 30),
-        ("write_iops", 40),
-    ];
-    let step = |name: &str| format!("read /sys/fs/cgroup/blkio/blkio.throttle.{name}_device");
-    let steps = files.map(|(name, _)| step(name));
+    let rates = if version_2() {
+        vec![("io.max", "rbps=1000000 wbps=2000000 riops=30 wiops=40")]
+    } else {
+        vec![
+            ("blkio/blkio.throttle.read_bps_device", "1000000"),
+            ("blkio/blkio.throttle.write_bps_device", "2000000"),
+            ("blkio/blkio.throttle.read_iops_device", "30"),
+            ("blkio/blkio.throttle.write_iops_device", "40"),
+        ]
+    };
+    let step = |file: &str| format!("read /sys/fs/cgroup/{file}");
+    let steps: Vec<String> = rates.iter().map(|(file, _)| step(file)).collect();
     let words: Vec<&str> = steps.iter().map(String::as_str).collect();
     let seen = lab.steps(&options, &words);
-    for (name, rate) in files {
-        assert_eq!(seen.answer(&step(name)), format!("{major}:{minor} {rate}"));
+    for (file, rate) in rates {
+        assert_eq!(seen.answer(&step(file)), format!("{major}:{minor} {rate}"));
     }
 }
 

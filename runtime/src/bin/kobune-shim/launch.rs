@@ -9,6 +9,7 @@
 
 mod inside;
 mod last_step;
+mod limits;
 mod monitor;
 mod streams;
 
@@ -29,7 +30,7 @@ use kobune_runtime::{Timestamp, device_cgroup, userns};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::{
-    LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxNamespaceType, Process, Spec,
+    LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType, Process, Spec,
 };
 use libcontainer::syscall::syscall::SyscallType;
 use nix::sys::signal::{SigSet, Signal};
@@ -38,6 +39,7 @@ use nix::sys::stat::{Mode, umask};
 use super::sealed;
 use inside::Inside;
 pub(crate) use last_step::LastStep;
+use limits::Limits;
 use streams::{Kept, Streams};
 
 /// An error with the step that it ended.
@@ -97,12 +99,14 @@ fn become_monitor(bundle: &Path) -> Result<Infallible, Failure> {
     umask(Mode::from_bits_truncate(0o022));
     nix::sys::prctl::set_child_subreaper(true).step("become the container's subreaper")?;
     let job: ShimJob = read_json(&bundle.join(JOB_FILE)).step("read the job")?;
-    let spec = Spec::load(bundle.join(CONFIG_FILE)).step("read the container's spec")?;
+    let mut spec = Spec::load(bundle.join(CONFIG_FILE)).step("read the container's spec")?;
     let confinement = Confinement::of(&spec).step("read the confinement")?;
     let cgroups = Cgroups::host().step("find the cgroup hierarchies")?;
     cgroups
         .make_parents(&confinement.cgroup)
         .step("make the cgroups above the container's")?;
+    let limits = &confinement.limits;
+    limits.take_from(&mut spec, &cgroups, &confinement.cgroup);
 
     let streams = Streams::open(bundle, &job).step("open the standard streams")?;
     let inside = Inside::of(&spec).step("find the user namespace")?;
@@ -199,8 +203,7 @@ struct Confinement {
     cgroup: CgroupPath,
     rules: Vec<LinuxDeviceCgroup>,
     oom_score_adj: i32,
-    /// Whether the kernel shall not end a process when the cgroup's memory is full.
-    waits_for_memory: bool,
+    limits: Limits,
 }
 
 impl Confinement {
@@ -230,12 +233,11 @@ impl Confinement {
             return Err("the spec has no mount namespace".into());
         }
         let process = spec.process().as_ref();
-        let memory = resources.and_then(|r| r.memory().as_ref());
         Ok(Self {
             cgroup,
             rules,
             oom_score_adj: process.and_then(Process::oom_score_adj).unwrap_or(0),
-            waits_for_memory: memory.and_then(LinuxMemory::disable_oom_killer) == Some(true),
+            limits: Limits::of(spec),
         })
     }
 }
@@ -254,14 +256,19 @@ fn confine_and_start(
     let score = confinement.oom_score_adj.to_string();
     std::fs::write(format!("/proc/{init}/oom_score_adj"), score)
         .step("set how likely the kernel kills the container")?;
-    if let (true, Some(dir)) = (
-        confinement.waits_for_memory,
-        cgroups.v1_dir("memory", &confinement.cgroup),
-    ) {
-        // libcontainer has no way to ask for this.
-        std::fs::write(dir.join("memory.oom_control"), "1").step("set memory.oom_control")?;
-    }
+    confinement.limits.apply(cgroups, &confinement.cgroup)?;
+    name_core(init).step("name /dev/core")?;
     container.start().step("start the container")
+}
+
+/// Gives the link to `/proc/kcore`, which libcontainer makes where the kernel has that, the name
+/// that it has everywhere else.
+fn name_core(init: i32) -> io::Result<()> {
+    let dev = format!("/proc/{init}/root/dev");
+    match std::fs::rename(format!("{dev}/kcore"), format!("{dev}/core")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn record_task(bundle: &Path, container: &Container) -> Result<TaskRecord, Box<dyn Error>> {

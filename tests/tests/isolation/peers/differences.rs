@@ -1,7 +1,8 @@
 //! Where a module is not what it would be under another engine, and why.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+
+use crate::lab::version_2;
 
 /// Differences that have one reason.
 pub(super) struct Group {
@@ -31,8 +32,7 @@ pub(super) type Difference = (String, String, String, String);
 
 /// Every difference that this machine should show.
 pub(super) fn all(groups: &[Group]) -> BTreeSet<Difference> {
-    let version_2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let other = match version_2 {
+    let other = match version_2() {
         true => Hierarchy::Version1,
         false => Hierarchy::Version2,
     };
