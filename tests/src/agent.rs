@@ -128,7 +128,7 @@ impl<'d> Agent<'d> {
     /// Starts the agent's process again after [`Agent::kill`] or [`Agent::terminate`].
     ///
     /// # Panics
-    /// Where it does not answer within 20 seconds.
+    /// Where it does not answer within a minute, which an emulated processor may take.
     pub fn restart(&mut self) {
         let log = fs::OpenOptions::new()
             .append(true)
@@ -148,7 +148,7 @@ impl<'d> Agent<'d> {
             .spawn()
             .expect("the agent starts");
         self.child = Some(child);
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while self.cli(&["list"]).code != 0 {
             assert!(
                 Instant::now() < deadline,

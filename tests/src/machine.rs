@@ -83,23 +83,12 @@ impl MachineFiles {
     /// # Errors
     /// With what was said where that fails.
     pub fn prepared(arch: &str, system: System) -> io::Result<Self> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let released = std::env::var_os("KOBUNE_DEVICE").is_some_and(|build| build == "dist");
-        let output = Command::new(cargo)
-            .args(["run", "--quiet", "--locked", "--package", "xtask", "--"])
-            .args(["device", "--arch", arch])
-            .args(released.then_some("--dist"))
-            .args((system == System::Debian).then_some("--debian"))
-            .arg("--prepare")
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        match text.lines().last() {
-            Some(dir) if output.status.success() => Ok(Self::in_dir(Path::new(dir), arch, system)),
-            _ => Err(io::Error::other(
-                text + &String::from_utf8_lossy(&output.stderr),
-            )),
-        }
+        let mut args = vec!["--arch", arch];
+        args.extend(released.then_some("--dist"));
+        args.extend((system == System::Debian).then_some("--debian"));
+        args.push("--prepare");
+        files_of(&args).map(|dir| Self::in_dir(&dir, arch, system))
     }
 
     /// Where the files are.
@@ -335,6 +324,24 @@ impl<'d> Machine<'d> {
 
     fn data(&self) -> PathBuf {
         self.lab.dir().join("data.img")
+    }
+}
+
+/// The directory that `cargo xtask device` makes, where it is called so.
+pub(crate) fn files_of(args: &[&str]) -> io::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["run", "--quiet", "--locked", "--package", "xtask", "--"])
+        .arg("device")
+        .args(args)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    match text.lines().last() {
+        Some(dir) if output.status.success() => Ok(dir.into()),
+        _ => Err(io::Error::other(
+            text + &String::from_utf8_lossy(&output.stderr),
+        )),
     }
 }
 

@@ -13,6 +13,9 @@ set -e
 truncate -s 96M "$1/disk"
 mkfs.ext4 -q -O quota,project -E quotatype=prjquota "$1/disk"
 mkdir "$1/state"
+# The device's /dev has none.
+mknod /dev/loop-control c 10 237
+for number in $(seq 0 31); do mknod "/dev/loop$number" b 7 "$number"; done
 mount -o "loop,$2" "$1/disk" "$1/state"
 "#;
 

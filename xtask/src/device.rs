@@ -7,6 +7,7 @@
 mod cpio;
 mod debian;
 mod demo;
+mod guest;
 mod image;
 mod modules;
 mod packages;
@@ -49,6 +50,9 @@ fn debian(arch: Arch) -> Result<(&'static str, &'static str), String> {
 
 /// Makes the files, boots the device, runs a command on it and shows what that said.
 pub(crate) fn run(args: &[&str]) -> Result<(), String> {
+    if args == ["--guest"] {
+        return guest::prepare();
+    }
     let (model, rest) = Model::choose(args)?;
     let files = model.prepare()?;
     let command = match rest {

@@ -40,7 +40,8 @@ cargo xtask COMMAND
   images   build the tutorial's images for all of these as one index each; with --push
            REGISTRY [--plain-http] publish them there
   device   boot a virtual device and run a command on it: [--arch armv7|arm64] [COMMAND];
-           with --debian one with systemd and the Debian packages to install
+           with --debian one with systemd and the Debian packages to install; with --guest
+           make what a guest with this machine's own files boots from
   image    republish an image so that devices fetch single files of it:
            image chunk [--plain-http] SOURCE DESTINATION, as skopeo copy takes them
   setup    install what demo and tests need (Debian packages)

@@ -1,6 +1,8 @@
 //! The whole agent on an emulated Arm machine: another processor, another kernel, cgroup v2,
-//! 128 MB, and a Qwiic Button that answers on `/dev/i2c-1`.
+//! 128 MB, and a Qwiic Button that answers on `/dev/i2c-1`; and what modules meet on cgroup v2,
+//! in a guest with this machine's own files.
 
+mod cgroup_v2;
 mod confinement;
 mod constraints;
 mod debian;

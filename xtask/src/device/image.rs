@@ -61,16 +61,27 @@ pub(crate) struct Parts {
 
 /// Writes the initial file system, which finds and mounts the root.
 pub(crate) fn initramfs(parts: &Parts, to: &Path) -> Result<(), String> {
+    let modules = parts.modules.files(&EARLY)?;
+    first_files(&parts.busybox, &modules, INITRAMFS_INIT, to)
+}
+
+/// Writes an initial file system of busybox, kernel modules in the order of loading, and `init`.
+pub(crate) fn first_files(
+    busybox: &Path,
+    modules: &[PathBuf],
+    init: &str,
+    to: &Path,
+) -> Result<(), String> {
     let mut archive = Archive::default();
     for dir in ["bin", "dev", "proc", "sys", "root"] {
         archive.directory(dir);
     }
-    archive.file("bin/busybox", &read(&parts.busybox)?);
-    archive.file("init", INITRAMFS_INIT.as_bytes());
+    archive.file("bin/busybox", &read(busybox)?);
+    archive.file("init", init.as_bytes());
     let mut order = String::new();
-    for file in parts.modules.files(&EARLY)? {
+    for file in modules {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        archive.file(&name, &read(&file)?);
+        archive.file(&name, &read(file)?);
         order += &format!("{name}\n");
     }
     archive.file("modules", order.as_bytes());

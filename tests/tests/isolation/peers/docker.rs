@@ -282,4 +282,18 @@ const GROUPS: &[Group] = &[
             ),
         ],
     },
+    Group {
+        why: "cgroup version 2: shares become weights of which the default is the default, as with \
+              runc since 1.3.2; dockerd looks for limits of swap in the cgroup that it is in itself",
+        on: Hierarchy::Version2,
+        of: &[
+            (&["fitted"], "read /sys/fs/cgroup/cpu.weight", "59", "20"),
+            (
+                &["fitted"],
+                "read /sys/fs/cgroup/memory.swap.max",
+                "67108864",
+                "max",
+            ),
+        ],
+    },
 ];

@@ -241,6 +241,11 @@ const GROUPS: &[Group] = &[
         of: &[(ALL, "read /sys/fs/cgroup/pids/pids.max", "max", "2048")],
     },
     Group {
+        why: "the same on cgroup version 2",
+        on: Hierarchy::Version2,
+        of: &[(ALL, "read /sys/fs/cgroup/pids.max", "max", "2048")],
+    },
+    Group {
         why: "cgroup version 1: the directory that the hierarchies are mounted in is read-only; \
               a hierarchy without controllers is seen as a whole; the mounts in a privileged \
               module lack flags that mean nothing where there are no devices and no programs",
