@@ -215,7 +215,7 @@ impl Network {
                 (bridge, subnet)
             }
         };
-        link::activate(netlink, bridge).map_err(failed)?;
+        link::activate(netlink, bridge, name).map_err(failed)?;
         if self.engine.has_rules() {
             link::route_localnet(name).map_err(failed)?;
         }

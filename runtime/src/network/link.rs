@@ -91,8 +91,14 @@ pub(crate) fn create_bridge(
     Ok(bridge)
 }
 
-/// Turns the bridge and routing on, if they are not.
-pub(crate) fn activate(netlink: &mut Netlink, bridge: Bridge) -> io::Result<()> {
+/// Turns the bridge called `name` and routing on, if they are not. The bridge speaks no IPv6: a
+/// module may send what it wants, router advertisements that the host would follow too.
+pub(crate) fn activate(netlink: &mut Netlink, bridge: Bridge, name: &str) -> io::Result<()> {
+    match enable(&format!("net/ipv6/conf/{name}/disable_ipv6")) {
+        // A kernel without IPv6.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        disabled => disabled?,
+    }
     set_up(netlink, bridge.index)?;
     enable("net/ipv4/ip_forward")
 }

@@ -271,6 +271,22 @@ fn modules_come_and_go_at_the_same_time() {
     );
 }
 
+/// Whoever has CAP_NET_RAW, as modules have, could advertise itself as a router.
+#[test]
+fn the_host_takes_no_ipv6_from_modules() {
+    isolated(
+        module_path!(),
+        "the_host_takes_no_ipv6_from_modules",
+        |lab| {
+            let network = lab.open(Engine::Forwarder);
+            attach(&network, &endpoint("led", &published()));
+            let disabled = "/proc/sys/net/ipv6/conf/azure-iot-edge/disable_ipv6";
+            assert_eq!(std::fs::read_to_string(disabled).unwrap(), "1\n");
+            assert_eq!(run("ip -6 -brief address show dev azure-iot-edge"), "");
+        },
+    );
+}
+
 #[test]
 fn the_bridge_outlives_its_last_module_until_it_is_said_to_be_unused() {
     isolated(
