@@ -5,6 +5,7 @@
 //! descriptors and one name at a time ([`Root`]), so that nothing that runs in the container
 //! can lead a copy out of it. All of this blocks.
 
+mod extensions;
 mod pack;
 mod place;
 mod stopped;

@@ -5,6 +5,7 @@
 //! lives in the launcher program `kobune-shim`, one single-threaded process per start,
 //! which ends by becoming `kobune-monitor` (see `ARCHITECTURE.md`, "Process boundary").
 
+mod attributes;
 pub mod capabilities;
 mod cdi;
 pub mod cgroup;

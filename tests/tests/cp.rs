@@ -139,6 +139,50 @@ fn archives_come_and_go_by_standard_streams() {
     });
 }
 
+/// Both ways, with the module's own tools and the host's.
+#[test]
+fn attributes_devices_and_holes_come_and_go() {
+    with_module(json!({}), |agent, here| {
+        let path = |name: &str| here.join(name).display().to_string();
+        fs::create_dir(here.join("d")).unwrap();
+        fs::copy("/bin/busybox", here.join("d/tool")).unwrap();
+        fs::File::create(here.join("d/sparse"))
+            .unwrap()
+            .set_len(64 << 20)
+            .unwrap();
+        let run = |words: &[&str]| {
+            let output = std::process::Command::new(words[0])
+                .args(&words[1..])
+                .output();
+            let output = output.unwrap();
+            assert!(output.status.success(), "{words:?}: {output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let _ = run(&["setcap", "cap_fowner,cap_dac_override+ep", &path("d/tool")]);
+        let _ = run(&["mknod", "-m", "640", &path("d/null"), "c", "1", "3"]);
+        let _ = cp(agent, &["-a", &path("d"), "m:/there"]).ok();
+        let script = "busybox stat -c '%F %a %t:%T' /there/null; busybox du -k /there/sparse";
+        let seen = sh(agent, script);
+        assert_eq!(seen, "character special file 640 1:3\n0\t/there/sparse\n");
+        for (words, target, capable, mode) in [
+            (&["-a", "m:/there"][..], "kept", true, 0o640),
+            (&["m:/there"], "own", false, 0o600),
+        ] {
+            let _ = cp(agent, &[words, &[&path(target)]].concat()).ok();
+            let got = run(&["getcap", &path(&format!("{target}/tool"))]);
+            assert_eq!(
+                got.contains("cap_dac_override,cap_fowner"),
+                capable,
+                "{got}"
+            );
+            let null = fs::metadata(here.join(target).join("null")).unwrap();
+            assert_eq!((null.mode() & 0o7777, null.rdev()), (mode, 0x103));
+            let sparse = fs::metadata(here.join(target).join("sparse")).unwrap();
+            assert_eq!((sparse.len(), sparse.blocks()), (64 << 20, 0));
+        }
+    });
+}
+
 #[test]
 fn a_stopped_module_is_copied_from_and_to_and_starts_with_it() {
     a_stopped_one_is_copied_from_and_to(json!({}));

@@ -249,12 +249,12 @@ Usage: kobune cp [OPTIONS] NAME:PATH TARGET|-
        kobune cp [OPTIONS] SOURCE|- NAME:PATH
 
   -a, --archive      keep owners by number; else files belong to who runs this command, in
-                     the module to root, and have no set-user-id
+                     the module to root, and have no set-user-id and no capabilities
   -L, --follow-link  copy what SOURCE leads to, where it is a link
 
 '-' is a tar archive on standard output or input. Where TARGET is a directory, SOURCE is
 copied into it; where it is not there, under its name; SOURCE/. is what is in SOURCE.
-Modes and times are kept; directories that are there keep theirs. Sockets and devices
+Modes, times and attributes are kept; directories that are there keep theirs. Sockets
 are left out, and named. A local file with ':' in its name begins with / or ./ .
 ";
 

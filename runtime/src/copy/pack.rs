@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::fcntl::{OFlag, openat, readlinkat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, major, minor};
 use tar::{Builder, EntryType, Header};
 
+use super::extensions::ATTRIBUTE;
 use super::place::open_file;
 use super::{CopyError, FileKind, Root, names_content, names_directory};
+use crate::attributes;
 
 /// Directories within each other at most.
 const DEPTH_MAX: usize = 512;
@@ -29,7 +31,8 @@ struct Packer<W: Write> {
 /// Writes what is at `path`, and all below it, as an archive to `out`: under the last name of
 /// `path`, or what is in it without it where `path` ends with `/.`. A link is followed if
 /// `follow`, or if `path` says that it is a directory. Holes of files become zeros; a file that
-/// grows meanwhile is cut where it ended. Returns what was left out: sockets and devices.
+/// grows meanwhile is cut where it ended. Extended attributes are PAX records. Returns what was left
+/// out: sockets.
 ///
 /// # Errors
 /// There is nothing at `path`, something cannot be read, a file became shorter meanwhile, or
@@ -76,14 +79,15 @@ impl<W: Write> Packer<W> {
             FileKind::Symlink => readlinkat(&node, c"")
                 .map_err(io::Error::from)
                 .and_then(|target| self.link(&stat, name, EntryType::Symlink, target.as_ref())),
-            FileKind::Other if type_bits == SFlag::S_IFIFO => {
-                let mut header = header(&stat, EntryType::Fifo);
-                self.out.append_data(&mut header, name, io::empty())
-            }
-            FileKind::Other => {
-                self.left_out.push(name.to_owned());
-                Ok(())
-            }
+            FileKind::Other => match type_bits {
+                SFlag::S_IFIFO => self.special(&node, header(&stat, EntryType::Fifo), name),
+                SFlag::S_IFCHR => self.device(&node, &stat, EntryType::Char, name),
+                SFlag::S_IFBLK => self.device(&node, &stat, EntryType::Block, name),
+                _ => {
+                    self.left_out.push(name.to_owned());
+                    Ok(())
+                }
+            },
         };
         written.map_err(failed())
     }
@@ -95,9 +99,8 @@ impl<W: Write> Packer<W> {
             return Err(failed()(io::Error::other(reason)));
         }
         if !name.as_os_str().is_empty() {
-            let mut header = header(stat, EntryType::Directory);
-            let appended = self.out.append_data(&mut header, name, io::empty());
-            appended.map_err(failed())?;
+            let header = header(stat, EntryType::Directory);
+            self.special(node, header, name).map_err(failed())?;
         }
         self.depth += 1;
         for child in names(node).map_err(failed())? {
@@ -124,11 +127,47 @@ impl<W: Write> Packer<W> {
         let mut content = open_file(node)?.take(size);
         let mut header = header(stat, EntryType::Regular);
         header.set_size(size);
+        self.attributes(node)?;
         self.out.append_data(&mut header, name, &mut content)?;
         match content.limit() {
             0 => Ok(()),
             _ => Err(io::Error::other("it became shorter while it was read")),
         }
+    }
+
+    fn device(
+        &mut self,
+        node: &OwnedFd,
+        stat: &FileStat,
+        kind: EntryType,
+        name: &Path,
+    ) -> io::Result<()> {
+        let mut header = header(stat, kind);
+        let number = wide(stat.st_rdev);
+        let part = |part: u64| u32::try_from(part).map_err(io::Error::other);
+        header.set_device_major(part(major(number))?)?;
+        header.set_device_minor(part(minor(number))?)?;
+        self.special(node, header, name)
+    }
+
+    /// A member without content.
+    fn special(&mut self, node: &OwnedFd, mut header: Header, name: &Path) -> io::Result<()> {
+        self.attributes(node)?;
+        self.out.append_data(&mut header, name, io::empty())
+    }
+
+    /// Those of `node`, as records before its header; but names that records cannot hold.
+    fn attributes(&mut self, node: &OwnedFd) -> io::Result<()> {
+        let attributes = attributes::read(node)?;
+        let records = attributes.iter().filter_map(|(name, value)| {
+            let name = std::str::from_utf8(name).ok();
+            let name = name.filter(|name| !name.contains('='))?;
+            Some((format!("{ATTRIBUTE}{name}"), value))
+        });
+        let records: Vec<_> = records.collect();
+        let records = records.iter();
+        let records = records.map(|(key, value)| (key.as_str(), value.as_slice()));
+        self.out.append_pax_extensions(records)
     }
 
     fn link(

@@ -176,3 +176,94 @@ fn without_their_owners_files_have_no_rights_of_owners() {
     place(&to, &placement, &packed).unwrap();
     assert_eq!(mode(&to), 0o755);
 }
+
+/// Attributes of users go along always, what gives rights only with the owner; a value may hold any
+/// byte, also what looks like a record to who splits records at line feeds.
+#[test]
+fn attributes_go_along_byte_for_byte() {
+    use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let (_dir, from, to) = scene();
+    let capability = [1, 0, 0, 2, 0, 10, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0];
+    let note = b"=\n9 path=b\n12 size=99\n\0\xff";
+    fs::create_dir(from.join("d")).unwrap();
+    fs::write(from.join("d/f"), "content").unwrap();
+    let set = |name: &str, attribute: &str, value: &[u8]| {
+        lsetxattr(from.join(name), attribute, value, XattrFlags::empty()).unwrap();
+    };
+    set("d/f", "security.capability", &capability);
+    set("d/f", "user.note", note);
+    set("d", "user.dir", b"yes");
+    let packed = archive(&from, "d", false);
+    let get = |root: &str, name: &str, attribute: &str| {
+        let mut value = [0; 100];
+        let length = lgetxattr(to.join(root).join(name), attribute, &mut value[..]);
+        length.ok().map(|length| value[..length].to_vec())
+    };
+    for (root, owner) in [("kept", None), ("own", own())] {
+        let placement = Placement {
+            rename: Some(root.into()),
+            owner,
+            ..Placement::default()
+        };
+        place(&to, &placement, &packed).unwrap();
+        assert_eq!(fs::read(to.join(root).join("f")).unwrap(), b"content");
+        assert_eq!(get(root, "f", "user.note").as_deref(), Some(&note[..]));
+        assert_eq!(get(root, "", "user.dir").as_deref(), Some(&b"yes"[..]));
+        let with_owner = owner.is_none().then(|| capability.to_vec());
+        assert_eq!(get(root, "f", "security.capability"), with_owner);
+    }
+}
+
+#[test]
+fn devices_are_made_and_without_owners_for_nobody_else() {
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let (_dir, from, to) = scene();
+    fs::create_dir(from.join("d")).unwrap();
+    let number = makedev(254, 70_000);
+    for (name, kind) in [("c", SFlag::S_IFCHR), ("b", SFlag::S_IFBLK)] {
+        mknod(&from.join("d").join(name), kind, Mode::empty(), number).unwrap();
+        let open = fs::Permissions::from_mode(0o666);
+        fs::set_permissions(from.join("d").join(name), open).unwrap();
+    }
+    let packed = archive(&from, "d", false);
+    for (root, owner, mode) in [("kept", None, 0o666), ("own", own(), 0o600)] {
+        let placement = Placement {
+            rename: Some(root.into()),
+            owner,
+            ..Placement::default()
+        };
+        assert_eq!(
+            place(&to, &placement, &packed).unwrap(),
+            [""; 0].map(PathBuf::from)
+        );
+        for (name, kind) in [("c", SFlag::S_IFCHR), ("b", SFlag::S_IFBLK)] {
+            let made = fs::symlink_metadata(to.join(root).join(name)).unwrap();
+            assert_eq!(made.mode(), kind.bits() | mode, "{root}/{name}");
+            assert_eq!(made.rdev(), number);
+        }
+    }
+}
+
+#[test]
+fn blocks_of_zeros_are_holes() {
+    let (_dir, from, to) = scene();
+    let mut content = vec![0; 5 << 20];
+    content[1 << 20] = 7;
+    *content.last_mut().unwrap() = 8;
+    content.extend([0; 10_000]);
+    fs::write(from.join("f"), &content).unwrap();
+    let placement = Placement {
+        owner: own(),
+        ..Placement::default()
+    };
+    place(&to, &placement, &archive(&from, "f", false)).unwrap();
+    assert!(fs::read(to.join("f")).unwrap() == content);
+    let taken = fs::metadata(to.join("f")).unwrap().blocks() * 512;
+    assert!(taken < 1 << 20, "{taken}");
+}

@@ -1,24 +1,28 @@
 //! From an archive into a root.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{
-    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, futimens, mkdirat, mknodat,
-    utimensat,
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, futimens, makedev, mkdirat,
+    mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
-use tar::{Archive, Entry, EntryType};
+use tar::{Archive, Entry, EntryType, Header};
 
+use super::extensions::{Extensions, Tap};
 use super::place::{Place, kind_of};
 use super::{CopyError, FileKind, Root};
+use crate::attributes::{self, Attribute, is_carried};
 
 /// Where and how the archive's members are placed.
 #[derive(Debug, Clone, Default)]
@@ -40,17 +44,20 @@ struct Unpacker<'a> {
 }
 
 /// What a file has beside its content.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Attributes {
     owner: (u32, u32),
     mode: u32,
     mtime: i64,
+    extended: Vec<Attribute>,
 }
 
 /// Places what the archive `from` has. A directory that is there keeps its owner, mode and
 /// other files; anything else of the same name is replaced, a file in one step, except where it
-/// is a mount: then it is written to. Without their owners files also lose set-user-id and
-/// set-group-id. Returns what was left out: devices.
+/// is a mount: then it is written to. Zeros are holes where whole blocks are. Without their owners
+/// files also lose what depends on these: set-user-id, set-group-id, and extended attributes but
+/// those of users; a device is its owner's alone. Returns what was left out: kinds that nobody
+/// knows, and devices where this process may not make them.
 ///
 /// # Errors
 /// The archive is damaged, leads out of the directory, has a directory where a file is or a
@@ -70,35 +77,67 @@ pub fn unpack(
         left_out: Vec::new(),
     };
     let damaged = || CopyError::new("read the archive for", into);
-    let mut archive = Archive::new(from);
-    for entry in archive.entries().map_err(damaged())? {
-        unpacker.entry(&mut entry.map_err(damaged())?)?;
+    let (tap, headers) = Tap::new(from);
+    let mut archive = Archive::new(tap);
+    let mut entries = archive.entries().map_err(damaged())?;
+    loop {
+        headers.begin();
+        let Some(entry) = entries.next() else { break };
+        let mut entry = entry.map_err(damaged())?;
+        let extensions = headers.end(entry.raw_header_position());
+        unpacker.entry(&mut entry, extensions.map_err(damaged())?)?;
+        io::copy(&mut entry, &mut io::sink()).map_err(damaged())?;
     }
+    headers.pause();
     // Whoever writes the archive is not cut off in the padding behind its end.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(damaged())?;
     unpacker.finish()
 }
 
 impl Unpacker<'_> {
-    fn entry(&mut self, entry: &mut Entry<'_, impl Read>) -> Result<(), CopyError> {
-        let name = PathBuf::from(OsStr::from_bytes(&entry.path_bytes()));
+    fn entry(
+        &mut self,
+        entry: &mut Entry<'_, impl Read>,
+        said: Extensions,
+    ) -> Result<(), CopyError> {
+        let kind = entry.header().entry_type();
+        // It is about the archive, and no file.
+        if kind == EntryType::XGlobalHeader {
+            return Ok(());
+        }
+        let name = said.path.map(OsString::from_vec);
+        let name = name.unwrap_or_else(|| bytes(entry.header().path_bytes()));
+        let name = PathBuf::from(name);
         let failed = || CopyError::new("write", &name);
         let Some(path) = self.inside(&name).map_err(failed())? else {
             return Ok(());
         };
-        let attributes = self.attributes(entry).map_err(failed())?;
-        let kind = entry.header().entry_type();
+        let link = said.link.map(OsString::from_vec);
+        let link =
+            link.unwrap_or_else(|| bytes(entry.header().link_name_bytes().unwrap_or_default()));
+        let attributes = self.attributes(entry.header(), said.attributes);
+        let attributes = attributes.map_err(failed())?;
         if kind == EntryType::Directory {
             return self.directory(&path, attributes).map_err(failed());
         }
         let place = self.prepare(&path).map_err(failed())?;
         let written = match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                write_file(&place, entry, attributes)
+                write_file(&place, entry, &attributes)
             }
-            EntryType::Symlink => symlink(&place, entry, attributes),
-            EntryType::Link => self.hard_link(&place, entry),
-            EntryType::Fifo => fifo(&place, attributes),
+            EntryType::Symlink => symlink(&place, &link, &attributes),
+            EntryType::Link => self.hard_link(&place, Path::new(&link)),
+            EntryType::Fifo => special(&place, (SFlag::S_IFIFO, 0), &attributes),
+            EntryType::Char | EntryType::Block => match device(entry.header()) {
+                Ok(device) => match special(&place, device, &attributes) {
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                        self.left_out.push(name.clone());
+                        Ok(())
+                    }
+                    made => made,
+                },
+                Err(error) => Err(error),
+            },
             _ => {
                 self.left_out.push(name.clone());
                 Ok(())
@@ -123,20 +162,23 @@ impl Unpacker<'_> {
         Ok((!empty).then_some(path))
     }
 
-    fn attributes(&self, entry: &Entry<'_, impl Read>) -> io::Result<Attributes> {
-        let header = entry.header();
+    fn attributes(&self, header: &Header, mut said: Vec<Attribute>) -> io::Result<Attributes> {
         let id = |id: io::Result<u64>| {
             u32::try_from(id?).map_err(|_| io::Error::other("its owner is no number of 32 bits"))
         };
-        let mode = header.mode()?;
+        let is_device = matches!(header.entry_type(), EntryType::Char | EntryType::Block);
         let (owner, kept) = match self.placement.owner {
+            Some(owner) if is_device => (owner, 0o600),
             Some(owner) => (owner, 0o1777),
             None => ((id(header.uid())?, id(header.gid())?), 0o7777),
         };
+        let with_owner = self.placement.owner.is_none();
+        said.retain(|(name, _)| is_carried(name) && (with_owner || name.starts_with(b"user.")));
         Ok(Attributes {
             owner,
-            mode: mode & kept,
+            mode: header.mode()? & kept,
             mtime: i64::try_from(header.mtime()?).unwrap_or(i64::MAX),
+            extended: said,
         })
     }
 
@@ -182,9 +224,8 @@ impl Unpacker<'_> {
         }
     }
 
-    fn hard_link(&self, place: &Place, entry: &Entry<'_, impl Read>) -> io::Result<()> {
-        let target = entry.link_name_bytes().unwrap_or_default();
-        let target = self.inside(Path::new(OsStr::from_bytes(&target)))?;
+    fn hard_link(&self, place: &Place, target: &Path) -> io::Result<()> {
+        let target = self.inside(target)?;
         let target = target.ok_or_else(|| io::Error::other("its link has no target"))?;
         let target = self.root.find(&target, false)?;
         if target.path == place.path {
@@ -209,6 +250,7 @@ impl Unpacker<'_> {
                     return Err(Errno::ENOTDIR.into());
                 }
                 set_mode(&place, attributes.mode)?;
+                attributes::set(node(&place)?, &attributes.extended)?;
                 set_time(&place, attributes.mtime)
             };
             set().map_err(CopyError::new("write", path))?;
@@ -223,7 +265,7 @@ fn make_directory(place: &Place, owner: (u32, u32)) -> io::Result<()> {
     set_owner(place, owner)
 }
 
-fn write_file(place: &Place, content: &mut impl Read, attributes: Attributes) -> io::Result<()> {
+fn write_file(place: &Place, content: &mut impl Read, attributes: &Attributes) -> io::Result<()> {
     let temporary = OsString::from(format!(".kobune-cp.{}", std::process::id()));
     let written = write_new(&place.parent, &temporary, content, attributes)
         .and_then(|file| put_in_place(place, &temporary, file));
@@ -241,7 +283,7 @@ fn write_new(
     parent: &OwnedFd,
     name: &OsStr,
     content: &mut impl Read,
-    attributes: Attributes,
+    attributes: &Attributes,
 ) -> io::Result<File> {
     match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => {}
@@ -249,11 +291,12 @@ fn write_new(
     }
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let mut file = File::from(openat(parent, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
-    io::copy(content, &mut file)?;
+    fill(&mut file, content)?;
     let (uid, gid) = ids(attributes.owner);
     nix::unistd::fchown(file.as_fd(), uid, gid)?;
-    // Behind the owner, whose change takes away set-user-id.
+    // Behind the owner, whose change takes away set-user-id and capabilities.
     fchmod(file.as_fd(), mode(attributes.mode))?;
+    attributes::set(&file, &attributes.extended)?;
     let time = time(attributes.mtime);
     futimens(&file, &time, &time)?;
     Ok(file)
@@ -273,8 +316,7 @@ fn put_in_place(place: &Place, temporary: &OsStr, mut file: File) -> io::Result<
     let flags = flags | OFlag::O_CLOEXEC;
     let mut mounted = File::from(openat(&place.parent, name, flags, Mode::empty())?);
     io::Seek::rewind(&mut file)?;
-    io::copy(&mut file, &mut mounted)?;
-    mounted.flush()?;
+    fill(&mut mounted, &mut file)?;
     Ok(unlinkat(
         &place.parent,
         temporary,
@@ -282,21 +324,59 @@ fn put_in_place(place: &Place, temporary: &OsStr, mut file: File) -> io::Result<
     )?)
 }
 
-fn symlink(place: &Place, entry: &Entry<'_, impl Read>, attributes: Attributes) -> io::Result<()> {
-    let target = entry.link_name_bytes().unwrap_or_default();
+/// Writes `content` to a file that is empty, and leaves holes where blocks are nothing but zeros.
+fn fill(file: &mut File, content: &mut impl Read) -> io::Result<()> {
+    const BLOCK: usize = 4096;
+    let mut buffer = vec![0; 16 * BLOCK];
+    let mut length: u64 = 0;
+    loop {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match content.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for block in buffer[..filled].chunks(BLOCK) {
+            if block.iter().any(|byte| *byte != 0) {
+                file.write_all_at(block, length)?;
+            }
+            length += block.len() as u64;
+        }
+        if filled < buffer.len() {
+            return file.set_len(length);
+        }
+    }
+}
+
+fn symlink(place: &Place, target: &OsStr, attributes: &Attributes) -> io::Result<()> {
     unlink(place)?;
-    let name = place.name.as_os_str();
-    symlinkat(OsStr::from_bytes(&target), &place.parent, name)?;
+    symlinkat(target, &place.parent, place.name.as_os_str())?;
     set_owner(place, attributes.owner)?;
     set_time(place, attributes.mtime)
 }
 
-fn fifo(place: &Place, attributes: Attributes) -> io::Result<()> {
+/// The kind and number of a device.
+fn device(header: &Header) -> io::Result<(SFlag, u64)> {
+    let kind = match header.entry_type() {
+        EntryType::Char => SFlag::S_IFCHR,
+        _ => SFlag::S_IFBLK,
+    };
+    let [major, minor] = [header.device_major()?, header.device_minor()?];
+    let [major, minor] = [major, minor].map(|part| u64::from(part.unwrap_or(0)));
+    Ok((kind, makedev(major, minor)))
+}
+
+/// A pipe or a device.
+fn special(place: &Place, (kind, number): (SFlag, u64), attributes: &Attributes) -> io::Result<()> {
     unlink(place)?;
     let name = place.name.as_os_str();
-    mknodat(&place.parent, name, SFlag::S_IFIFO, Mode::S_IRUSR, 0)?;
+    mknodat(&place.parent, name, kind, Mode::S_IRUSR, number)?;
     set_owner(place, attributes.owner)?;
     set_mode(place, attributes.mode)?;
+    attributes::set(node(place)?, &attributes.extended)?;
     set_time(place, attributes.mtime)
 }
 
@@ -316,17 +396,22 @@ fn set_owner(place: &Place, owner: (u32, u32)) -> io::Result<()> {
     Ok(fchownat(&place.parent, name, uid, gid, flags)?)
 }
 
-/// Of a directory or pipe that was just made: reached through a descriptor, which is no link.
+/// Of what was just made.
 fn set_mode(place: &Place, bits: u32) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let node = openat(&place.parent, place.name.as_os_str(), flags, Mode::empty())?;
-    if super::place::kind(nix::sys::stat::fstat(&node)?.st_mode) == FileKind::Symlink {
-        return Err(Errno::ELOOP.into());
-    }
+    let node = node(place)?;
     let path = format!("/proc/self/fd/{}", node.as_raw_fd());
     let follow = FchmodatFlags::FollowSymlink;
     Ok(fchmodat(AT_FDCWD, path.as_str(), mode(bits), follow)?)
+}
+
+/// A descriptor of what is at `place`, which must be no link.
+fn node(place: &Place) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let node = openat(&place.parent, place.name.as_os_str(), flags, Mode::empty())?;
+    match super::place::kind(nix::sys::stat::fstat(&node)?.st_mode) {
+        FileKind::Symlink => Err(Errno::ELOOP.into()),
+        _ => Ok(node),
+    }
 }
 
 fn set_time(place: &Place, mtime: i64) -> io::Result<()> {
@@ -343,6 +428,10 @@ fn time(seconds: i64) -> TimeSpec {
 
 fn ids((uid, gid): (u32, u32)) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+}
+
+fn bytes(name: Cow<'_, [u8]>) -> OsString {
+    OsString::from_vec(name.into_owned())
 }
 
 fn mode(bits: u32) -> Mode {

@@ -4,18 +4,19 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, lchown, symlink};
+use std::os::unix::fs::{
+    FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, lchown, symlink,
+};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, mknod};
-use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
+use rustix::fs::lgetxattr;
+
+use crate::attributes;
 
 /// What a layer's directory has that hides the lower ones' content.
 const OPAQUE: &str = "trusted.overlay.opaque";
-/// What overlayfs keeps for itself.
-const OVERLAY: &[u8] = b"trusted.overlay.";
-/// Longest list of names, and longest value, of extended attributes.
-const MAX_ATTRIBUTES: usize = 64 << 10;
 
 /// Names by device and inode of files that have several.
 type Links = HashMap<(u64, u64), PathBuf>;
@@ -96,34 +97,20 @@ fn is_opaque(directory: &Path) -> bool {
     lgetxattr(directory, OPAQUE, &mut value) == Ok(1) && value == *b"y"
 }
 
-/// Extended attributes but those of security modules, which label what is made anew, and of
-/// overlayfs.
 fn copy_attributes(from: &Path, to: &Path) -> io::Result<()> {
-    let mut names = vec![0; MAX_ATTRIBUTES];
-    let length = match llistxattr(from, &mut names) {
-        Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
-        listed => listed?,
+    let node = |path: &Path| {
+        let mut options = fs::File::options();
+        let flags = (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits();
+        options.read(true).custom_flags(flags).open(path)
     };
-    let mut value = vec![0; MAX_ATTRIBUTES];
-    for name in names[..length].split(|byte| *byte == 0) {
-        let foreign = name.starts_with(b"security.") && name != b"security.capability";
-        if name.is_empty() || foreign || name.starts_with(OVERLAY) {
-            continue;
-        }
-        let length = lgetxattr(from, name, &mut value)?;
-        match lsetxattr(to, name, &value[..length], XattrFlags::empty()) {
-            Err(rustix::io::Errno::OPNOTSUPP) => {}
-            set => set?,
-        }
-    }
-    Ok(())
+    attributes::set(node(to)?, &attributes::read(node(from)?)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    use rustix::fs::XattrFlags;
+    use rustix::fs::{XattrFlags, lsetxattr};
 
     fn whiteout(path: &Path) {
         mknod(path, SFlag::S_IFCHR, Mode::empty(), 0).unwrap();
