@@ -6,22 +6,24 @@ use std::process::Command;
 use kobune_tests::{CliOutput, Programs};
 
 /// Tables of the file, and how their keys begin in the reference.
-const TABLES: [(&str, &str); 6] = [
+const TABLES: [(&str, &str); 7] = [
     ("", ""),
     ("[images]", "images."),
     ("[network]", "network."),
     ("[registry]", "registry."),
     ("[registry.metered]", "registry.metered."),
+    ("[userns]", "userns."),
     ("[registry.host.\"a\"]", "registry.host.\"NAME\"."),
 ];
 
 /// Tables that [`TABLES`] or the page about hubs have.
-const ELSEWHERE: [&str; 8] = [
+const ELSEWHERE: [&str; 9] = [
     "images",
     "network",
     "registry",
     "registry.metered",
     "registry.host",
+    "userns",
     "provisioning",
     "trust_bundle_cert",
     "agent",
