@@ -186,18 +186,6 @@ impl ThreadCapabilities {
             ..self
         }
     }
-
-    /// The sets as the OCI types have them, all present.
-    #[must_use]
-    pub fn to_oci(self) -> LinuxCapabilities {
-        let mut spec = LinuxCapabilities::default();
-        spec.set_bounding(Some(self.bounding.to_oci()))
-            .set_effective(Some(self.effective.to_oci()))
-            .set_permitted(Some(self.permitted.to_oci()))
-            .set_inheritable(Some(self.inheritable.to_oci()))
-            .set_ambient(Some(self.ambient.to_oci()));
-        spec
-    }
 }
 
 /// The capabilities of a container, as Docker decides: privileged, all the host can give;

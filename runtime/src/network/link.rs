@@ -92,7 +92,7 @@ pub(crate) fn create_bridge(
 }
 
 /// Turns the bridge called `name` and routing on, if they are not. The bridge speaks no IPv6: a
-/// module may send what it wants, router advertisements that the host would follow too.
+/// module may send what it wants, also advertisements of a router that the host would follow.
 pub(crate) fn activate(netlink: &mut Netlink, bridge: Bridge, name: &str) -> io::Result<()> {
     match enable(&format!("net/ipv6/conf/{name}/disable_ipv6")) {
         // A kernel without IPv6.

@@ -1,6 +1,7 @@
 //! Engines on a device, from Debian's packages: what a whole engine costs.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -29,7 +30,7 @@ impl Docker {
     /// layer is the directory `layer`.
     pub(super) fn start(device: &Device, layer: &Path) -> Result<Self, String> {
         let dir = device.dir().join("docker");
-        let failed = |error: std::io::Error| format!("{}: {error}", dir.display());
+        let failed = |error: io::Error| format!("{}: {error}", dir.display());
         fs::create_dir_all(&dir).map_err(failed)?;
         let log = fs::File::create(dir.join("log")).map_err(failed)?;
         let cgroup = format!("{}/docker", device.cgroup());
@@ -128,12 +129,10 @@ impl Podman {
     /// With a copy of `layer`.
     pub(super) fn new(device: &Device, layer: &Path) -> Result<Self, String> {
         let dir = device.dir().join("podman");
-        fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        let mut copy = Command::new("cp");
-        match succeeds(copy.arg("-a").arg(layer).arg(dir.join("rootfs"))) {
-            true => Ok(Self { dir }),
-            false => Err(format!("cannot copy {}", layer.display())),
-        }
+        fs::create_dir_all(&dir)
+            .and_then(|()| copy(layer, &dir.join("rootfs")))
+            .map_err(|error| format!("{}: {error}", dir.display()))?;
+        Ok(Self { dir })
     }
 
     /// Runs a container that the options describe.
@@ -198,4 +197,13 @@ impl Drop for Docker {
 fn succeeds(command: &mut Command) -> bool {
     let output = command.output();
     output.is_ok_and(|output| output.status.success())
+}
+
+/// Copies a directory with all that belongs to its files.
+pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status()?;
+    match copied.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("cp: {copied}"))),
+    }
 }

@@ -96,7 +96,7 @@ fn measure(device: &Device, youki: PathBuf) -> Result<Table, String> {
     Ok(table)
 }
 
-/// The figures of each kind, and ours by those of the fastest peer.
+/// The figures of each kind.
 fn figures(device: &Device, kinds: &[Kind<'_>], table: &mut Table) -> Result<(), String> {
     for kind in kinds {
         let exits = sorted(kind.took.iter().map(|(exit, _)| *exit));

@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::super::engines::{Docker, IMAGE, Podman};
+use super::super::engines::{Docker, IMAGE, Podman, copy};
 use super::super::{Table, directory, installed};
 use super::{Kind, PORT, reply};
 use crate::setup;
@@ -213,14 +213,6 @@ fn unless_hung(run: &mut Command) -> Result<Option<Duration>, String> {
         (Ok(true), _) => Ok(None),
         (_, true) => Ok(Some(took)),
         (_, false) => Err(format!("{run:?}: {status}")),
-    }
-}
-
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    let copied = Command::new("cp").arg("-a").args([from, to]).status()?;
-    match copied.success() {
-        true => Ok(()),
-        false => Err(io::Error::other(format!("cp: {copied}"))),
     }
 }
 
